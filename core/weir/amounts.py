@@ -49,8 +49,10 @@ def parse_decimal(text: str | int | float | Decimal, *, unit: int, field: str) -
     try:
         number = Decimal(str(text).strip())
     except InvalidOperation as error:
-        raise InvalidRequest(f"{field} is not a decimal number", field=field, rule="amount.decimal") from error
-    if not number.is_finite() or number.is_signed() and number != 0 or abs(number) >= MAX_AMOUNT // unit:
+        raise InvalidRequest(
+            f"{field} is not a decimal number", field=field, rule="amount.decimal"
+        ) from error
+    if not number.is_finite() or (number.is_signed() and number != 0) or abs(number) >= MAX_AMOUNT // unit:
         raise InvalidRequest(
             f"{field} must be a finite, non-negative decimal", field=field, rule="amount.range"
         )

@@ -1,0 +1,56 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_REQUEST: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_QUERY: _ClassVar[ErrorReason]
+    ERROR_REASON_UNKNOWN_NAME: _ClassVar[ErrorReason]
+    ERROR_REASON_DEADLINE_REQUIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_IDEMPOTENCY_CONFLICT: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_KEY: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_CIPHERTEXT: _ClassVar[ErrorReason]
+    ERROR_REASON_HEADROOM_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
+    ERROR_REASON_POLICY_DENIED: _ClassVar[ErrorReason]
+    ERROR_REASON_APPROVAL_REQUIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_BUDGET_EXHAUSTED: _ClassVar[ErrorReason]
+    ERROR_REASON_QUOTA_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_SUSPENDED: _ClassVar[ErrorReason]
+    ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_LEDGER_LOCKED: _ClassVar[ErrorReason]
+    ERROR_REASON_VERIFICATION_FAILED: _ClassVar[ErrorReason]
+    ERROR_REASON_LOG_INCONSISTENT: _ClassVar[ErrorReason]
+    ERROR_REASON_PUBLICATION_REFUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_CARD_REFUSED: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_INVALID_REQUEST: ErrorReason
+ERROR_REASON_INVALID_QUERY: ErrorReason
+ERROR_REASON_UNKNOWN_NAME: ErrorReason
+ERROR_REASON_DEADLINE_REQUIRED: ErrorReason
+ERROR_REASON_IDEMPOTENCY_CONFLICT: ErrorReason
+ERROR_REASON_INVALID_KEY: ErrorReason
+ERROR_REASON_INVALID_CIPHERTEXT: ErrorReason
+ERROR_REASON_HEADROOM_EXCEEDED: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_PERMISSION_DENIED: ErrorReason
+ERROR_REASON_POLICY_DENIED: ErrorReason
+ERROR_REASON_APPROVAL_REQUIRED: ErrorReason
+ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason
+ERROR_REASON_SUSPENDED: ErrorReason
+ERROR_REASON_OVERLOADED: ErrorReason
+ERROR_REASON_UNAVAILABLE: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_LEDGER_LOCKED: ErrorReason
+ERROR_REASON_VERIFICATION_FAILED: ErrorReason
+ERROR_REASON_LOG_INCONSISTENT: ErrorReason
+ERROR_REASON_PUBLICATION_REFUSED: ErrorReason
+ERROR_REASON_CARD_REFUSED: ErrorReason
