@@ -49,13 +49,9 @@ def parse_decimal(text: str | int | float | Decimal, *, unit: int, field: str) -
     try:
         number = Decimal(str(text).strip())
     except InvalidOperation as error:
-        raise InvalidRequest(
-            f"{field} is not a decimal number", field=field, rule="amount.decimal"
-        ) from error
+        raise InvalidRequest(f"{field} is not a decimal number", field=field, rule="amount.decimal") from error
     if not number.is_finite() or (number.is_signed() and number != 0) or abs(number) >= MAX_AMOUNT // unit:
-        raise InvalidRequest(
-            f"{field} must be a finite, non-negative decimal", field=field, rule="amount.range"
-        )
+        raise InvalidRequest(f"{field} must be a finite, non-negative decimal", field=field, rule="amount.range")
     # A ratio of integers, since Decimal arithmetic rounds at its context's precision.
     numerator, denominator = number.as_integer_ratio()
     scaled, rest = divmod(numerator * unit, denominator)

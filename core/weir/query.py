@@ -86,9 +86,7 @@ class Literal:
         if isinstance(value, Decimal) and (
             not value.is_finite() or len(value.as_tuple().digits) > 40 or abs(value.adjusted()) > 40
         ):
-            raise InvalidQuery(
-                "a decimal literal must be finite, of at most 40 digits", rule="literal.decimal"
-            )
+            raise InvalidQuery("a decimal literal must be finite, of at most 40 digits", rule="literal.decimal")
 
     @property
     def kind(self) -> str:
@@ -275,9 +273,7 @@ def check_size(predicate: Predicate) -> None:
     for _ in range(MAX_DEPTH):
         nodes += len(level)
         if nodes > MAX_NODES:
-            raise InvalidQuery(
-                f"a predicate has at most {MAX_NODES} nodes", field="where", rule="query.nodes"
-            )
+            raise InvalidQuery(f"a predicate has at most {MAX_NODES} nodes", field="where", rule="query.nodes")
         level = [child for node in level for child in children(node)]
         if not level:
             return

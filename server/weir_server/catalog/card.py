@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dataset card as values: everything that is public about a dataset, declared by its provider.
+
+A card says how rows become one record per privacy unit, which dimensions and measures exist, their public domains and
+bounds, and how the dataset may be released. All numbers of a measure live on its declared grid: an integer count of
+10**-scale steps, so that no float stands between data and answer.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from weir.query import Function, LiteralValue
+
+K_FLOOR = 10
+"""Least number of units in an atom; a red line (DESIGN §4)."""
+
+
+class Grade(enum.Enum):
+    """Grade of data; the order is the strictness."""
+
+    GENERAL = 1
+    IMPORTANT = 2
+    CORE = 3
+
+
+class Mode(enum.Enum):
+    """How a query is answered; values are the words of contracts and logs."""
+
+    EXACT = "exact"
+    DP = "dp"
+    ENCRYPTED = "encrypted"
+
+
+class Reduction(enum.Enum):
+    """How the rows of one unit become one value."""
+
+    CONSTANT = "constant"
+    """The same in all rows of the unit, or publication is refused (dimensions)."""
+    FIRST = "first"
+    """The value of the unit's first row by `order`."""
+    SUM = "sum"
+    COUNT = "count"
+    """Number of rows where the column is not null."""
+    MAX = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class PerUnit:
+    """Reduction of a column over the rows of a unit."""
+
+    reduction: Reduction
+    order: str | None = None
+    """Source column that orders rows, for FIRST; ties are refused at publication."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One declared value or bin of a dimension."""
+
+    value: LiteralValue | None
+    """The value as a query writes it; for a bin its lower end; None for the null cell."""
+    label: str
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A public attribute to filter and group by."""
+
+    name: str
+    title: str
+    type: str
+    """`integer`, `text` or `boolean`: type of its literals."""
+    cells: tuple[Cell, ...]
+    """All declared cells, in order; at most one null cell, last."""
+    column: str = ""
+    """Source column; empty for a dimension that coarsens another."""
+    per_unit: PerUnit = PerUnit(Reduction.CONSTANT)
+    """How it becomes one value per unit. Without meaning for row-level dimensions."""
+    row_level: bool = False
+    """True where rows of one unit may differ: dp only."""
+    edges: tuple[int, ...] = ()
+    """For bins of a numeric column: len(cells) + 1 ascending integers (null cell not counted); a value v falls in
+    bin i when edges[i] <= v < edges[i + 1]. Values outside are clipped into the first or last bin."""
+    coarsens: str | None = None
+    """Base dimension whose cells it groups; None for a base dimension."""
+    mapping: tuple[int, ...] = ()
+    """For a coarsening: for each cell of the base dimension, the index of this dimension's cell."""
+    grade: Grade = Grade.GENERAL
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number with declared bounds."""
+
+    name: str
+    title: str
+    unit: str
+    """Unit of measurement, for example `USD`."""
+    column: str
+    mode: Mode
+    """EXACT or DP: a lineage never offers one measure both ways."""
+    scale: int
+    """Decimal digits of the grid, 0 to 18."""
+    lower: int
+    """Least value after clipping, in grid steps. |lower|, |upper| < 2**62."""
+    upper: int
+    """Greatest value after clipping, in grid steps."""
+    per_unit: PerUnit = PerUnit(Reduction.SUM)
+    """Exact: how it becomes one value per unit, clipped to the bounds afterwards. dp: without meaning; rows are
+    clipped one by one, and the rows of a unit are bounded in number."""
+    level: tuple[str, LiteralValue] | None = None
+    """Exact: only rows whose column equals this value count (a measure per level of a row-level column)."""
+    statistics: frozenset[Function] = frozenset({Function.SUM, Function.AVG})
+    """Aggregates it can be asked for."""
+    buckets: tuple[int, ...] = ()
+    """Ascending edges in grid steps, first = lower, last = upper, for HISTOGRAM and QUANTILE; the last bucket
+    includes its upper end."""
+    width: int = 0
+    """Exact: least length of the interval that must remain possible for any member of an atom, in grid steps."""
+    grade: Grade = Grade.GENERAL
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Contribution bounds of the dp mode."""
+
+    rows_per_unit: int = 1
+    """Most rows of one unit that count, chosen at random by rank."""
+    groups_per_unit: Mapping[str, int] = field(default_factory=dict)
+    """For each row-level dimension: most of its cells that one unit may appear in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where `publish` reads; never reachable from a query."""
+
+    kind: str
+    """`csv`, `parquet`, `duckdb` or `postgres`."""
+    location: str
+    """Path (relative to the card) or, for postgres, the name of an environment variable with the connection string."""
+    table: str = ""
+    """Table, for duckdb and postgres; `schema.table` allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """Everything declared about one dataset."""
+
+    name: str
+    title: str
+    description: str
+    grade: Grade
+    grading_scheme: str
+    personal_information: bool
+    legal_basis: str
+    responsible: str
+    provenance: str
+    lineage: str
+    """Name under which the lifetime privacy budget is kept, over all datasets of one origin."""
+    unit_name: str
+    unit_column: str
+    source: Source
+    dimensions: tuple[Dimension, ...]
+    measures: tuple[Measure, ...]
+    keywords: tuple[str, ...] = ()
+    k: int = K_FLOOR
+    """Least number of units in an atom."""
+    coarsening: tuple[tuple[str, str | None], ...] = ()
+    """Exact: public order in which small cells climb: (base dimension, coarser dimension) or (base dimension, None)
+    to drop the dimension. Steps accumulate."""
+    residual: str = "drop"
+    """Exact: `atom` joins what is left after the last step into one atom, `drop` leaves it out."""
+    bounds: Bounds = Bounds()
+    """dp: contribution bounds."""
+    epsilon_lifetime: int = 0
+    """dp: lifetime privacy budget of the lineage in nano-epsilon; 0 where nothing is released with dp."""
+
+    def dimension(self, name: str) -> Dimension | None:
+        """The dimension of that name, or None."""
+        return next((item for item in self.dimensions if item.name == name), None)
+
+    def measure(self, name: str) -> Measure | None:
+        """The measure of that name, or None."""
+        return next((item for item in self.measures if item.name == name), None)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Modes it can be asked in, by grade (DESIGN §4) and measures declared."""
+        if self.grade is Grade.CORE:
+            return ()
+        offered = {measure.mode for measure in self.measures}
+        plain = [mode for mode in (Mode.EXACT, Mode.DP) if mode in offered]
+        allowed = [mode for mode in plain if mode is Mode.DP or self.grade is Grade.GENERAL]
+        return (*allowed, Mode.ENCRYPTED) if allowed else ()

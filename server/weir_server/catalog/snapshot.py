@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot on disk: one immutable version of a dataset, sealed by a manifest of hashes.
+
+    DATA/snapshots/<dataset>/<version>/manifest.json     RFC 8785: card, published time, SHA-256 of every other file
+                                       atoms.parquet …   exact store, bounded rows, cube: as its writers name them
+
+`publish` writes into a temporary sibling and renames it when the manifest is durable, so a directory of that name is
+whole or absent. A query path opens snapshots by the digest that the log recorded at activation, never by what the
+directory says of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from weir.errors import PublicationError
+from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.codec import card_from_json
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An opened, verified snapshot."""
+
+    card: DatasetCard
+    version: int
+    published: datetime
+    manifest_digest: str
+    """SHA-256 of manifest.json, hex."""
+    directory: Path
+    files: tuple[str, ...]
+    """Names of its data files."""
+
+
+def open_snapshot(directory: Path, *, expected_digest: str) -> Snapshot:
+    """The snapshot in `directory`, after hashing the manifest and every file it names.
+
+    Raises:
+        PublicationError: missing, altered, or not the one expected.
+    """
+    manifest = _read_manifest(directory)
+    if hashlib.sha256(manifest).hexdigest() != expected_digest:
+        raise PublicationError("the manifest is not the one named", rule="snapshot.manifest_digest")
+    content = json.loads(manifest)
+    for name, expected in content["files"].items():
+        if _hash_file(directory / name) != expected:
+            raise PublicationError("a file of the snapshot was altered", rule="snapshot.file_digest")
+    return Snapshot(
+        card=card_from_json(content["card"]),
+        version=int(content["version"]),
+        published=datetime.fromisoformat(content["published"]),
+        manifest_digest=expected_digest,
+        directory=directory,
+        files=tuple(sorted(content["files"])),
+    )
+
+
+def _read_manifest(directory: Path) -> bytes:
+    try:
+        return (directory / MANIFEST).read_bytes()
+    except OSError as error:
+        raise PublicationError("the snapshot has no manifest", rule="snapshot.missing") from error
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PublicationError("a file of the snapshot is missing", rule="snapshot.file_missing") from error
