@@ -83,10 +83,15 @@ class Literal:
             raise InvalidQuery(
                 f"a text literal must be printable and of at most {MAX_TEXT} characters", rule="literal.text"
             )
-        if isinstance(value, Decimal) and (
-            not value.is_finite() or len(value.as_tuple().digits) > 40 or abs(value.adjusted()) > 40
-        ):
+        if isinstance(value, Decimal) and not _is_short(value):
             raise InvalidQuery("a decimal literal must be finite, of at most 40 digits", rule="literal.decimal")
+
+    def __eq__(self, other: object) -> bool:
+        # Python holds True == 1 == Decimal(1); merging those would let one query stand for another.
+        return isinstance(other, Literal) and self.canonical() == other.canonical()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.canonical()))
 
     @property
     def kind(self) -> str:
@@ -98,8 +103,22 @@ class Literal:
         if isinstance(self.value, bool):
             return ["boolean", self.value]
         if isinstance(self.value, Decimal):
-            return ["decimal", format(self.value.normalize(), "f")]
+            return ["decimal", _plain(self.value)]
         return [self.kind, str(self.value)]
+
+
+def _is_short(value: Decimal) -> bool:
+    """Whether the plain form, without exponent, has at most 40 digits."""
+    if not value.is_finite() or not -40 <= value.adjusted() <= 40:
+        return False
+    return sum(character.isdigit() for character in format(value, "f")) <= 40
+
+
+def _plain(value: Decimal) -> str:
+    """Shortest plain form. Not `normalize`, which rounds at the context's precision and would merge literals."""
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def parse_decimal_literal(text: str) -> Literal:
