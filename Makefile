@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands do everything on a fresh machine with python3.11, pip, make and a package index: `make demo`, `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.weir-installed
+
+.PHONY: demo test check bench lock protos clean
+
+demo: $(STAMP)
+	$(BIN)/weir demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest tests
+
+check: $(STAMP)
+	./check
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+# Everything is pinned by hash; the package itself is installed editable and without looking anything up again.
+$(STAMP): requirements.lock pyproject.toml
+	@echo "==> setting up $(VENV) (once; about a minute)"
+	$(PYTHON) -c 'import sys; sys.exit("Weir needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+protos: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=core --grpc_python_out=core --pyi_out=core protos/weir/v1/*.proto
+
+# The lock names versions and hashes and no index. uv is needed only here.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-annotate --extra dev --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .weir-demo bench/out
