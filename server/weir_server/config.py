@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a server: a TOML file of a few documented keys, read strictly. docs/operate.md says the danger of each.
+
+Every key has a safe default; an empty file, or none, is a complete configuration. Unknown keys are refused, since a
+misspelt limit must not silently be no limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from weir.errors import InvalidRequest
+
+FILE_NAME = "weir.toml"
+"""Read from the data directory where no other file is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the service is reached."""
+
+    public: str = "127.0.0.1:7443"
+    """Address and port for requesters, auditors and operators. Port 0 takes a free one."""
+    admin: str = "127.0.0.1:7444"
+    """Address and port for operators: policy, quotas, reflection."""
+    metrics: str = "127.0.0.1:7445"
+    """Address and port of Prometheus metrics over plain HTTP; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server takes on at once. Beyond it callers get OVERLOADED, which is never billed."""
+
+    max_deadline_seconds: int = 600
+    """Longest deadline a call may carry, 1 to 600."""
+    max_request_bytes: int = 512 * 1024
+    """Largest single request message."""
+    max_policy_bytes: int = 4 * 1024 * 1024
+    """Largest request message of the policy service."""
+    max_upload_bytes: int = 64 * 1024 * 1024
+    """Largest sum of the messages of one upload."""
+    max_in_flight: int = 256
+    """Calls in progress over all callers."""
+    max_in_flight_per_requester: int = 128
+    """Calls in progress of one caller."""
+    max_streams_per_connection: int = 256
+    """Calls in progress on one connection."""
+    requests_per_second: int = 2000
+    """Refill of each caller's token bucket."""
+    burst: int = 4000
+    """Size of each caller's token bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """Encrypted queries."""
+
+    workers: int = 2
+    """Processes for big-integer work; 0 refuses encrypted queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """How the server ends."""
+
+    drain_seconds: int = 10
+    """How long running calls may finish after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings."""
+
+    listen: Listen = field(default_factory=Listen)
+    limits: Limits = field(default_factory=Limits)
+    encrypted: Encrypted = field(default_factory=Encrypted)
+    shutdown: Shutdown = field(default_factory=Shutdown)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "listen": Listen,
+    "limits": Limits,
+    "encrypted": Encrypted,
+    "shutdown": Shutdown,
+}
+_RANGES: dict[str, tuple[int, int]] = {
+    "limits.max_deadline_seconds": (1, 600),
+    "encrypted.workers": (0, 64),
+    "shutdown.drain_seconds": (0, 600),
+}
+_DEFAULT_RANGE = (1, 2**31 - 1)
+
+
+def load_config(path: Path | None, *, data_dir: Path) -> Config:
+    """Settings of the named file, else of `weir.toml` in the data directory, else the defaults.
+
+    Raises:
+        InvalidRequest: unreadable, unknown key, wrong type or out of range; names the key.
+    """
+    chosen = data_dir / FILE_NAME if path is None else path
+    if path is None and not chosen.exists():
+        return Config()
+    try:
+        content = tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRequest("the configuration is no readable TOML", field="config", rule="config.toml") from error
+    return parse_config(content)
+
+
+def parse_config(content: dict[str, Any]) -> Config:
+    """Settings of a parsed TOML document.
+
+    Raises:
+        InvalidRequest: unknown key, wrong type or out of range; names the key.
+    """
+    sections: dict[str, Any] = {}
+    for name, values in content.items():
+        kind = SECTIONS.get(name)
+        if kind is None or not isinstance(values, dict):
+            raise _refused(name, "is no section of the configuration")
+        sections[name] = _section(name, kind, values)
+    return Config(**sections)
+
+
+def settings() -> list[tuple[str, object]]:
+    """Every key as `section.key` with its default, for documentation and its test."""
+    return [
+        (f"{section}.{item.name}", item.default)
+        for section, kind in SECTIONS.items()
+        for item in dataclasses.fields(kind)
+    ]
+
+
+def _section(section: str, kind: type[Any], values: dict[str, Any]) -> Any:
+    known = {item.name: item.default for item in dataclasses.fields(kind)}
+    for key, value in values.items():
+        name = f"{section}.{key}"
+        if key not in known:
+            raise _refused(name, "is no key of the configuration")
+        if type(value) is not type(known[key]):
+            raise _refused(name, f"must be of the type of {known[key]!r}")
+        low, high = _RANGES.get(name, _DEFAULT_RANGE)
+        if isinstance(value, int) and not low <= value <= high:
+            raise _refused(name, f"must be {low} to {high}")
+    return kind(**values)
+
+
+def _refused(name: str, sentence: str) -> InvalidRequest:
+    return InvalidRequest(f"{name[:100]} {sentence}", field=name[:100], rule="config.key")

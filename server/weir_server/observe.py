@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators see: JSON log lines and metrics, both on an allow-list, so that no cell value can reach them.
+
+A log line has the keys of `Fields` and no others. Records of other libraries, and tracebacks, keep their logger, level,
+exception type and code location; their text is dropped, since an engine's error quotes data. Metric labels take values
+from closed sets: RPC names, error reasons and modes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO, TypedDict, Unpack
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from weir.errors import tree
+
+LOGGER = "weir"
+_SAFE = re.compile(r"[A-Za-z0-9_.:/@<>\[\] -]{0,200}")
+
+
+class Fields(TypedDict, total=False):
+    """Keys of a log line, beside `time`, `level` and `event`."""
+
+    rpc: str
+    listener: str
+    role: str
+    principal: str
+    reason: str
+    rule: str
+    field: str
+    mode: str
+    incident: str
+    exception: str
+    location: str
+    logger: str
+    address: str
+    seconds: float
+    dataset: str
+    snapshot: int
+    size: int
+    signal: str
+
+
+def event(name: str, *, level: int = logging.INFO, **fields: Unpack[Fields]) -> None:
+    """Writes one line to the operator log."""
+    logging.getLogger(LOGGER).log(level, name, extra={"weir": dict(fields)})
+
+
+class Cause(TypedDict):
+    """What is kept of an exception."""
+
+    exception: str
+    location: str
+
+
+def exception_fields(error: BaseException) -> Cause:
+    """Type and code location of an exception, and nothing of its text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+    return Cause(exception=type(error).__name__, location=where)
+
+
+class SafeFormatter(logging.Formatter):
+    """One JSON object a line, of allowed keys and harmless characters only."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line. A record of another library loses its text."""
+        own = record.__dict__.get("weir") if record.name == LOGGER else None
+        line: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.msg if own is not None else "library",
+        }
+        fields: Mapping[str, object] = own if own is not None else _foreign(record)
+        line |= {key: _safe(value) for key, value in fields.items() if key in Fields.__annotations__}
+        return json.dumps(line, ensure_ascii=True)
+
+
+def configure(stream: TextIO, *, level: int = logging.INFO) -> None:
+    """Sends every log record of the process through the safe formatter, and uncaught exceptions with them."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(SafeFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger(LOGGER).setLevel(level)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    sys.unraisablehook = lambda args: _report(args.exc_value)
+    threading.excepthook = lambda args: _report(args.exc_value)
+
+
+class Metrics:
+    """Counters of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter(
+            "weir_calls", "Calls ended, by RPC and reason (OK or an error reason)", ["rpc", "reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "weir_call_seconds", "Seconds a call took", ["rpc"], registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600),
+        )  # fmt: skip
+        self._answers = Counter("weir_answers", "Answers given, by mode", ["mode"], registry=self.registry)
+        self.in_flight = Gauge("weir_calls_in_flight", "Calls in progress", registry=self.registry)
+        self.healthy = Gauge("weir_healthy", "1 while the ledger takes writes", registry=self.registry)
+
+    def call_ended(self, rpc: str, *, reason: str, seconds: float) -> None:
+        """Counts a call. `rpc` MUST come from the access table, `reason` from the error tree."""
+        self._calls.labels(rpc, reason if reason in REASONS else "INTERNAL").inc()
+        self._seconds.labels(rpc).observe(seconds)
+
+    def answered(self, mode: str) -> None:
+        """Counts an answer; `mode` is `exact`, `dp`, `encrypted` or `sealed`."""
+        self._answers.labels(mode if mode in MODES else "other").inc()
+
+
+REASONS = frozenset({"OK", "CANCELLED", *(kind.reason for kind in tree())})
+MODES = frozenset({"exact", "dp", "encrypted", "sealed"})
+
+
+def _foreign(record: logging.LogRecord) -> Mapping[str, object]:
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:
+        return {"logger": record.name, **exception_fields(error)}
+    return {"logger": record.name, "location": f"{record.filename}:{record.lineno}"}
+
+
+def _safe(value: object) -> object:
+    """Numbers as they are; text only where it is made of harmless characters and short."""
+    if isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return text if _SAFE.fullmatch(text) else "?"
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _report(error)
+
+
+def _report(error: BaseException | None) -> None:
+    if error is not None:
+        event("uncaught", level=logging.CRITICAL, **exception_fields(error))

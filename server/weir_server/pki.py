@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The domain's own certificate authority and secrets: made once by `weir init`, used by `weir identity` and the server.
+
+    DATA/domain.json                   public: name of the domain, verifier key of its log
+    DATA/secrets/                      0700; every file below 0600
+        ca.key ca.crt                  authority: signs the server's and every client's certificate
+        server.key server.crt          what the listeners show
+        log.key                        signs checkpoints; whoever holds it can fork the log
+        publication.salt               32 bytes; ranks and atoms' ties are drawn with it, per dataset
+
+There is no revocation list: certificates are short-lived, and `weir suspend` stops a requester at once.
+Keys are EC P-256 (certificates) and Ed25519 (log), from the operating system's generator.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from weir.checkpoint import Signer, new_signer, parse_skey
+from weir.errors import InvalidRequest, Unavailable
+from weir_server.identity import DOMAIN, NAME, ROLES, identity_uri
+
+SECRETS = "secrets"
+DOMAIN_FILE = "domain.json"
+SERVER_NAME = "localhost"
+"""DNS name that is always in the server's certificate; clients check for it whatever address they dial."""
+CA_DAYS = 3650
+SERVER_DAYS = 825
+DEFAULT_DAYS = 90
+_SKEW = timedelta(minutes=5)
+"""Certificates begin this much early, since clocks of two machines differ."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Domain:
+    """What a server needs of its domain. No text form: it holds keys."""
+
+    name: str
+    ca_certificate: bytes
+    server_certificate: bytes
+    server_key: bytes
+    log_signer: Signer
+    salt: bytes
+    """32 bytes."""
+
+
+def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datetime) -> None:
+    """Makes the authority, the server's certificate, the log's key and the publication salt.
+
+    `hosts`: further DNS names and IP addresses that the server is reached under.
+
+    Raises:
+        InvalidRequest: a name is malformed, or the directory holds a domain already (it is never overwritten: a new
+            log key under old data would look like a forged log).
+    """
+    if not DOMAIN.fullmatch(domain):
+        raise InvalidRequest(
+            "a domain is small letters, digits, dots and hyphens, at most 63", field="domain", rule="domain.form"
+        )
+    secrets = data_dir / SECRETS
+    if (data_dir / DOMAIN_FILE).exists() or secrets.exists():
+        raise InvalidRequest("the directory already holds a domain", field="data", rule="domain.exists")
+    secrets.mkdir(parents=True, mode=0o700)
+    secrets.chmod(0o700)
+    signer = new_signer(f"weir/{domain}", seed=os.urandom(32))
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca = _authority(ca_key, domain=domain, now=now)
+    server_key = ec.generate_private_key(ec.SECP256R1())
+    server = _server_certificate(server_key, ca=ca, ca_key=ca_key, hosts=hosts, now=now)
+    _write_secret(secrets / "ca.key", _key_pem(ca_key))
+    _write_secret(secrets / "ca.crt", _certificate_pem(ca))
+    _write_secret(secrets / "server.key", _key_pem(server_key))
+    _write_secret(secrets / "server.crt", _certificate_pem(server))
+    _write_secret(secrets / "log.key", signer.skey.encode() + b"\n")
+    _write_secret(secrets / "publication.salt", os.urandom(32))
+    # Last: a directory with this file is a whole domain.
+    content = {"weir_domain": 1, "domain": domain, "log_key": signer.verifier.vkey}
+    (data_dir / DOMAIN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_domain(data_dir: Path) -> Domain:
+    """Everything a server needs, read from the data directory.
+
+    Raises:
+        Unavailable: the directory holds no whole domain, or a secret is readable by others.
+    """
+    secrets = data_dir / SECRETS
+    check_permissions(data_dir)
+    try:
+        return Domain(
+            name=domain_name(data_dir),
+            ca_certificate=(secrets / "ca.crt").read_bytes(),
+            server_certificate=(secrets / "server.crt").read_bytes(),
+            server_key=(secrets / "server.key").read_bytes(),
+            log_signer=parse_skey((secrets / "log.key").read_text(encoding="ascii")),
+            salt=(secrets / "publication.salt").read_bytes(),
+        )
+    except (OSError, ValueError) as error:
+        raise Unavailable("the data directory holds no whole domain: run weir init", rule="domain.missing") from error
+
+
+def domain_name(data_dir: Path) -> str:
+    """Name of the domain that a data directory belongs to.
+
+    Raises:
+        Unavailable: the directory holds no domain.
+    """
+    return _public(data_dir)["domain"]
+
+
+def log_key(data_dir: Path) -> str:
+    """Verifier key of the domain's log, as auditors and requesters keep it.
+
+    Raises:
+        Unavailable: the directory holds no domain.
+    """
+    return _public(data_dir)["log_key"]
+
+
+def check_permissions(data_dir: Path) -> None:
+    """Refuses secrets that other users of the machine could read.
+
+    Raises:
+        Unavailable: names the first file at fault.
+    """
+    secrets = data_dir / SECRETS
+    if not secrets.is_dir():
+        raise Unavailable("the data directory holds no domain: run weir init", rule="domain.missing")
+    for path in (secrets, *sorted(secrets.iterdir())):
+        if path.stat().st_mode & 0o077:
+            raise Unavailable(
+                f"{path.name} is open to other users: chmod go-rwx", rule="secrets.permissions", field=path.name
+            )
+
+
+def issue_identity(
+    data_dir: Path, *, role: str, name: str, now: datetime, days: int = DEFAULT_DAYS, address: str = ""
+) -> dict[str, object]:
+    """A new key pair and certificate for a holder, as the JSON of an identity file.
+
+    The private key exists in the returned value only. `days`: validity, 1 to 825.
+
+    Raises:
+        InvalidRequest: unknown role, malformed name, or days out of range.
+        Unavailable: the directory holds no domain.
+    """
+    if role not in ROLES:
+        raise InvalidRequest(f"a role is one of {', '.join(ROLES)}", field="role", rule="identity.role")
+    if not NAME.fullmatch(name):
+        raise InvalidRequest(
+            "a name is small letters, digits and hyphens, at most 63", field="name", rule="identity.name"
+        )
+    if not 1 <= days <= SERVER_DAYS:
+        raise InvalidRequest(f"days is 1 to {SERVER_DAYS}", field="days", rule="identity.days")
+    domain = domain_name(data_dir)
+    ca, ca_key = _load_authority(data_dir)
+    key = ec.generate_private_key(ec.SECP256R1())
+    uri = identity_uri(domain=domain, role=role, name=name)
+    certificate = client_certificate(key.public_key(), uris=[uri], ca=ca, ca_key=ca_key, now=now, days=days)
+    return {
+        "weir_identity": 1,
+        "name": name,
+        "role": role,
+        "domain": domain,
+        "certificate": _certificate_pem(certificate).decode(),
+        "private_key": _key_pem(key).decode(),
+        "ca": _certificate_pem(ca).decode(),
+        "server_name": SERVER_NAME,
+        "log_key": log_key(data_dir),
+        "address": address,
+    }
+
+
+def client_certificate(
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    uris: Sequence[str],
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    days: int,
+) -> x509.Certificate:
+    """A certificate for client authentication only, that names its holder by URI."""
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+    return _leaf(
+        public_key, names=names, usage=ExtendedKeyUsageOID.CLIENT_AUTH, ca=ca, ca_key=ca_key, now=now, days=days
+    )
+
+
+def _authority(key: ec.EllipticCurvePrivateKey, *, domain: str, now: datetime) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Weir authority of {domain}"[:64])])
+    usage = _key_usage(signs_certificates=True)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _server_certificate(
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    hosts: Sequence[str],
+    now: datetime,
+) -> x509.Certificate:
+    names = [_host_name(host) for host in dict.fromkeys([SERVER_NAME, "127.0.0.1", *hosts])]
+    usage = ExtendedKeyUsageOID.SERVER_AUTH
+    return _leaf(key.public_key(), names=names, usage=usage, ca=ca, ca_key=ca_key, now=now, days=SERVER_DAYS)
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        pass  # Not an address: a DNS name, checked by its own constructor below.
+    try:
+        return x509.DNSName(host)
+    except ValueError as error:
+        raise InvalidRequest("a host is a DNS name or an IP address", field="hosts", rule="domain.host") from error
+
+
+def _leaf(
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    names: Sequence[x509.GeneralName],
+    usage: x509.ObjectIdentifier,
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    days: int,
+) -> x509.Certificate:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(ca.subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+        # Critical, as RFC 5280 §4.2.1.6 asks where the subject is empty.
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load_authority(data_dir: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    secrets = data_dir / SECRETS
+    try:
+        ca = x509.load_pem_x509_certificate((secrets / "ca.crt").read_bytes())
+        key = serialization.load_pem_private_key((secrets / "ca.key").read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise Unavailable("the domain's authority cannot be read", rule="domain.authority") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Unavailable("the domain's authority has a key of another kind", rule="domain.authority")
+    return ca, key
+
+
+def _public(data_dir: Path) -> dict[str, str]:
+    try:
+        content = json.loads((data_dir / DOMAIN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Unavailable("the data directory holds no domain: run weir init", rule="domain.missing") from error
+    if not isinstance(content, dict) or content.get("weir_domain") != 1:
+        raise Unavailable("domain.json is of another version", rule="domain.version")
+    return {key: str(value) for key, value in content.items()}
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    # Created closed: chmod after writing would leave a moment in which others can read.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _certificate_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

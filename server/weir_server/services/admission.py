@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much at once: calls in progress, overall and per caller, and a token bucket per caller.
+
+In memory and never billed: what it turns away leaves no leaf, so a flood cannot fill the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from weir.errors import Overloaded
+from weir_server.config import Limits
+
+
+@dataclass(slots=True)
+class _Caller:
+    tokens: float
+    refilled: float
+    in_flight: int = 0
+
+
+class Admission:
+    """Seats of one server. Used from its event loop only.
+
+    `clock`: monotonic seconds. Callers are bounded in number, since every name needs a certificate of the domain.
+    """
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._callers: dict[str, _Caller] = {}
+        self.in_flight = 0
+
+    @contextmanager
+    def seat(self, caller: str) -> Iterator[None]:
+        """Holds a seat while a call of `caller` runs.
+
+        Raises:
+            Overloaded: no token or no seat is free; nothing was charged.
+        """
+        entry = self._refilled(caller)
+        if entry.tokens < 1:
+            raise Overloaded("too many requests a second; slow down", rule="limits.requests_per_second")
+        entry.tokens -= 1
+        if entry.in_flight >= self._limits.max_in_flight_per_requester:
+            raise Overloaded("too many of your calls are in progress", rule="limits.max_in_flight_per_requester")
+        if self.in_flight >= self._limits.max_in_flight:
+            raise Overloaded("too many calls are in progress; try again", rule="limits.max_in_flight")
+        entry.in_flight += 1
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            entry.in_flight -= 1
+            self.in_flight -= 1
+
+    def _refilled(self, caller: str) -> _Caller:
+        now = self._clock()
+        entry = self._callers.setdefault(caller, _Caller(tokens=self._limits.burst, refilled=now))
+        gained = (now - entry.refilled) * self._limits.requests_per_second
+        entry.tokens = min(float(self._limits.burst), entry.tokens + gained)
+        entry.refilled = now
+        return entry

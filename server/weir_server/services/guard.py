@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outermost guard: every call of every service passes through here, bytes in and bytes out.
+
+It owns (de)serialisation, so that no exception of any kind reaches gRPC, which would send its text to the caller.
+In this order, each step before the next one costs anything:
+
+    1  authenticate    the certificate of the connection          Unauthenticated
+    2  admit           a token and a seat                         Overloaded, never billed
+    3  authorise       one table, call by role                    PermissionDenied
+    4  deadline        present, at most ten minutes               DeadlineRequired
+    5  size, decode    before any message is parsed               InvalidRequest
+    6  serve           the service                                its own error, or InternalError with an incident id
+
+What refuses a metered call from step 3 on leaves a leaf in the log. Only a WeirError's public parts leave; any other
+exception is replaced, and the operator log keeps its type and code location, never its text.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from weir.errors import (
+    AccessError,
+    DeadlineRequired,
+    InternalError,
+    InvalidRequest,
+    PermissionDenied,
+    RefusalError,
+    RequestError,
+    Unauthenticated,
+    Unavailable,
+    WeirError,
+)
+from weir.wire import error_to_status
+from weir_server.config import Limits
+from weir_server.identity import principal_of
+from weir_server.observe import Metrics, event, exception_fields
+from weir_server.plan.values import Principal, Submission
+from weir_server.services.access import ACCESS, Access
+from weir_server.services.admission import Admission
+
+STATUS_TRAILER = "grpc-status-details-bin"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_CLOSED = Access(roles=frozenset(), listeners=frozenset())
+"""Row of a call that has none."""
+
+
+class Refuse(Protocol):
+    """Meters a refusal: one leaf; its receipt is attached to the error."""
+
+    async def __call__(self, principal: Principal, error: WeirError, submission: Submission | None, rpc: str) -> None:
+        """Returns once the leaf is durable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a service may know of a call beside its request."""
+
+    principal: Principal
+    rpc: str
+    """Full name, `/weir.v1.QueryService/RunQuery`."""
+    now: datetime
+    """When it arrived, by the server's clock; UTC."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a call got; owned by the guard."""
+
+    rpc: str
+    access: Access
+    started: float
+    principal: Principal | None = None
+
+
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Wraps every handler of one listener."""
+
+    def __init__(
+        self,
+        *,
+        listener: str,
+        domain: str,
+        limits: Limits,
+        admission: Admission,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        refuse: Refuse,
+    ) -> None:
+        self._listener = listener
+        self._domain = domain
+        self._limits = limits
+        self._admission = admission
+        self._metrics = metrics
+        self._now = now
+        self._refuse = refuse
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        """The guarded form of a handler; None where the listener serves no such call."""
+        handler = await continuation(details)
+        return None if handler is None else self._wrap(details.method, handler)
+
+    def _wrap(self, rpc: str, handler: Any) -> Any:
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._bidirectional(rpc, handler))
+        if handler.request_streaming:
+            raise NotImplementedError("no service of Weir streams requests into one response")
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._downward(rpc, handler))
+        return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler))
+
+    def _unary(self, rpc: str, handler: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        async def serve(raw: bytes, context: Any) -> bytes:
+            progress = self._begin(rpc)
+            try:
+                with self._admission.seat(self._authenticate(progress, context)):
+                    call = self._authorise(progress, context)
+                    request = self._decode(progress, handler, raw)
+                    response = await handler.unary_unary(request, call)
+                    reply: bytes = response.SerializeToString()
+            except BaseException as error:
+                await self._fail(progress, error, context)
+            self._end(progress, reason="OK")
+            return reply
+
+        return serve
+
+    def _downward(self, rpc: str, handler: Any) -> Callable[[bytes, Any], AsyncIterator[bytes]]:
+        async def serve(raw: bytes, context: Any) -> AsyncIterator[bytes]:
+            progress = self._begin(rpc)
+            try:
+                with self._admission.seat(self._authenticate(progress, context)):
+                    call = self._authorise(progress, context)
+                    request = self._decode(progress, handler, raw)
+                    async with aclosing(handler.unary_stream(request, call)) as responses:
+                        async for response in responses:
+                            yield response.SerializeToString()
+            except BaseException as error:
+                await self._fail(progress, error, context)
+            self._end(progress, reason="OK")
+
+        return serve
+
+    def _bidirectional(self, rpc: str, handler: Any) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
+        async def serve(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+            progress = self._begin(rpc)
+            try:
+                with self._admission.seat(self._authenticate(progress, context)):
+                    call = self._authorise(progress, context)
+                    requests = self._decode_all(progress, handler, messages)
+                    async with aclosing(handler.stream_stream(requests, call)) as responses:
+                        async for response in responses:
+                            yield response.SerializeToString()
+            except BaseException as error:
+                await self._fail(progress, error, context)
+            self._end(progress, reason="OK")
+
+        return serve
+
+    def _begin(self, rpc: str) -> _Progress:
+        self._metrics.in_flight.inc()
+        return _Progress(rpc, ACCESS.get(rpc, _CLOSED), time.monotonic())
+
+    def _authenticate(self, progress: _Progress, context: Any) -> str:
+        """Sets the caller; gives the name its seat is counted under."""
+        shown = context.auth_context().get("x509_pem_cert", ())
+        if len(shown) != 1:
+            raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
+        progress.principal = principal_of(shown[0], domain=self._domain, now=self._now())
+        return f"{progress.principal.role}/{progress.principal.name}"
+
+    def _authorise(self, progress: _Progress, context: Any) -> Call:
+        """Checks role, listener and deadline; gives what the service is called with."""
+        principal, access = progress.principal, progress.access
+        if principal is None:
+            raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
+        if principal.role not in access.roles or self._listener not in access.listeners:
+            raise PermissionDenied(
+                f"the role {principal.role} may not make this call",
+                rule="access.role",
+                metadata={"role": principal.role},
+            )
+        remaining, longest = context.time_remaining(), self._limits.max_deadline_seconds
+        if remaining is None or remaining > longest:
+            raise DeadlineRequired(
+                f"every call needs a deadline of at most {longest} seconds",
+                rule="deadline",
+                metadata={"max_seconds": str(longest)},
+            )
+        return Call(principal, progress.rpc, self._now())
+
+    def _decode(self, progress: _Progress, handler: Any, raw: bytes) -> Message:
+        limit = self._limits.max_policy_bytes if progress.access.policy else self._limits.max_request_bytes
+        if len(raw) > limit:
+            raise InvalidRequest(
+                f"a message of this call is at most {limit} bytes", field="message", rule="message.size"
+            )
+        request: Message = handler.request_deserializer(raw)
+        return request
+
+    async def _decode_all(
+        self, progress: _Progress, handler: Any, messages: AsyncIterator[bytes]
+    ) -> AsyncIterator[Message]:
+        total, limit = 0, self._limits.max_upload_bytes
+        async for raw in messages:
+            total += len(raw)
+            if total > limit:
+                raise InvalidRequest(f"an upload is at most {limit} bytes", field="message", rule="upload.size")
+            yield self._decode(progress, handler, raw)
+
+    async def _fail(self, progress: _Progress, error: BaseException, context: Any) -> NoReturn:
+        """Ends a call with a typed error. Cancellation and gRPC's own abort pass: there is nobody to tell."""
+        if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
+            self._end(progress, reason="CANCELLED")
+            raise error
+        public = _public_error(error, progress.rpc)
+        if progress.access.metered and _is_refusal(public):
+            public = await self._meter(progress, public)
+        self._end(progress, reason=public.reason)
+        status = error_to_status(public)
+        details = ((STATUS_TRAILER, status.SerializeToString()),)
+        await context.abort(_CODES[status.code], status.message, details)
+        raise error
+
+    async def _meter(self, progress: _Progress, error: WeirError) -> WeirError:
+        """Leaves the leaf. Where that fails the caller hears so: no refusal goes out that the log does not know."""
+        if progress.principal is None or getattr(error, "receipt", None) is not None:
+            return error
+        try:
+            await self._refuse(progress.principal, error, None, progress.rpc)
+        except Exception as failure:
+            return _public_error(failure, progress.rpc)
+        return error
+
+    def _end(self, progress: _Progress, *, reason: str) -> None:
+        seconds = time.monotonic() - progress.started
+        self._metrics.in_flight.dec()
+        if progress.access is not _CLOSED:
+            self._metrics.call_ended(progress.rpc, reason=reason, seconds=seconds)
+        role = "none" if progress.principal is None else progress.principal.role
+        event("call", rpc=progress.rpc, listener=self._listener, role=role, reason=reason, seconds=round(seconds, 6))
+
+
+def _is_refusal(error: WeirError) -> bool:
+    """Whether the caller or the policy is at fault, and not the service."""
+    return isinstance(error, RequestError | AccessError | RefusalError) and not isinstance(error, Unauthenticated)
+
+
+def _public_error(error: Exception, rpc: str) -> WeirError:
+    """What may leave in place of any exception."""
+    if isinstance(error, WeirError):
+        return error
+    if isinstance(error, DecodeError):
+        return InvalidRequest("the message is no valid protobuf of this call", field="message", rule="message.decode")
+    if isinstance(error, TimeoutError):
+        return Unavailable("not done in time; send the same request again", rule="deadline.passed")
+    incident = secrets.token_hex(6)
+    event("incident", level=logging.ERROR, rpc=rpc, incident=incident, **exception_fields(error))
+    return InternalError(
+        "the service failed; operators find the cause by the incident id", metadata={"incident": incident}
+    )
