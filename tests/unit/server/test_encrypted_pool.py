@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.paillier import real_keypair
+from weir.errors import HeadroomExceeded, InternalError, InvalidCiphertext, InvalidKey, InvalidRequest, Unavailable
+from weir.paillier import decode_ciphertexts, encode_ciphertexts
+from weir_server.encrypted import kernel_worker
+from weir_server.encrypted.pool import KernelPool
+
+KEYS = real_keypair()
+KEY = KEYS.public
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[KernelPool]:
+    async with KernelPool(2) as running:
+        yield running
+
+
+def wire(values: list[int]) -> bytes:
+    return encode_ciphertexts(KEY, KEYS.encrypt_many(values))
+
+
+def plain(data: bytes, bits: int | None = None) -> list[int]:
+    return KEYS.decrypt_many(decode_ciphertexts(KEY, data), bits=bits)
+
+
+def long_scalars(count: int) -> list[int]:
+    rng = random.Random(count)
+    return [rng.getrandbits(62) for _ in range(count)]
+
+
+async def test_a_dot_product_comes_back_as_one_ciphertext(pool: KernelPool) -> None:
+    assert plain(await pool.dot(KEY, wire([2, -3, 5]), [10, 100, -1000])) == [20 - 300 - 5000]
+
+
+async def test_a_large_product_is_shared_out_and_stays_exact(pool: KernelPool) -> None:
+    weights = [7, -1, 0, 3] * 300
+    columns = [list(range(1200)), [-at * at for at in range(1200)]]
+    expected = [sum(w * c for w, c in zip(weights, column, strict=True)) for column in columns]
+    assert plain(await pool.matrix_dot(KEY, wire(weights), columns)) == expected
+
+
+async def test_masked_replies_decrypt_modulo_their_bits(pool: KernelPool) -> None:
+    masked = await pool.mask(KEY, wire([41, -41]), [20, 90])
+    assert plain(masked[: KEY.ciphertext_bytes], bits=20) == [41]
+    assert plain(masked[KEY.ciphertext_bytes :], bits=90) == [-41]
+    assert plain(masked) != [41, -41]
+
+
+async def test_masking_the_same_ciphertext_twice_differs(pool: KernelPool) -> None:
+    one = wire([41])
+    assert await pool.mask(KEY, one, [20]) != await pool.mask(KEY, one, [20])
+
+
+async def test_the_server_encrypts_for_another(pool: KernelPool) -> None:
+    assert plain(await pool.encrypt(KEY, [0, 1, -1, 1 << 100])) == [0, 1, -1, 1 << 100]
+    assert await pool.encrypt(KEY, []) == b""
+
+
+async def test_a_key_proof_is_verified_off_the_loop(pool: KernelPool) -> None:
+    proof = KEYS.prove(b"alice")
+    await pool.verify_key(KEY.to_bytes(), proof, context=b"alice")
+    with pytest.raises(InvalidKey):
+        await pool.verify_key(KEY.to_bytes(), proof, context=b"mallory")
+
+
+async def test_refusals_keep_their_class_rule_and_field(pool: KernelPool) -> None:
+    one = wire([1])
+    with pytest.raises(InvalidCiphertext) as bad:
+        await pool.check(KEY, one + bytes(KEY.ciphertext_bytes))
+    assert (bad.value.rule, bad.value.field) == ("paillier.ciphertext", "ciphertexts")
+    with pytest.raises(InvalidRequest):
+        await pool.dot(KEY, one, [1, 2])
+    with pytest.raises(InvalidCiphertext):
+        await pool.check(KEY, one[:-1])
+    with pytest.raises(HeadroomExceeded):
+        await pool.mask(KEY, one, [5000])
+    await pool.check(KEY, one)
+
+
+async def test_an_unforeseen_failure_tells_nothing(pool: KernelPool) -> None:
+    with pytest.raises(InternalError) as failure:
+        await pool.mask(KEY, wire([1, 2]), [20])
+    assert "zip" not in failure.value.message
+
+
+async def test_a_killed_worker_is_a_retryable_error_and_the_pool_recovers(pool: KernelPool) -> None:
+    big, scalars = wire([3]) * 3000, long_scalars(3000)
+    before = await pool.process_ids()
+    running = asyncio.ensure_future(pool.dot(KEY, big, scalars))
+    await asyncio.sleep(0.1)
+    for process_id in before:
+        os.kill(process_id, signal.SIGKILL)
+    with pytest.raises(Unavailable) as failure:
+        await running
+    assert failure.value.retryable
+    assert plain(await pool.dot(KEY, wire([6]), [7])) == [42]
+    assert not set(before) & set(await pool.process_ids())
+
+
+async def test_workers_that_died_while_idle_are_replaced(pool: KernelPool) -> None:
+    for process_id in await pool.process_ids():
+        os.kill(process_id, signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    assert plain(await pool.dot(KEY, wire([6]), [7])) == [42]
+
+
+async def test_a_cancelled_call_frees_its_worker_at_once(pool: KernelPool) -> None:
+    big = wire([3]) * 20_000
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await pool.dot(KEY, big, long_scalars(20_000))
+    started = time.perf_counter()
+    assert plain(await pool.dot(KEY, wire([6]), [7])) == [42]
+    assert time.perf_counter() - started < 2.0
+
+
+async def test_the_event_loop_stays_responsive_while_workers_compute(pool: KernelPool) -> None:
+    running = asyncio.ensure_future(pool.dot(KEY, wire([3]) * 2000, long_scalars(2000)))
+    await asyncio.sleep(0.1)
+    longest = 0.0
+    while not running.done():
+        started = time.perf_counter()
+        await asyncio.sleep(0)
+        longest = max(longest, time.perf_counter() - started)
+    await running
+    assert longest < 0.1
+
+
+async def test_more_calls_than_workers_wait_their_turn(pool: KernelPool) -> None:
+    one = wire([1])
+    replies = await asyncio.gather(*(pool.dot(KEY, one, [at + 1]) for at in range(12)))
+    assert [plain(reply) for reply in replies] == [[at + 1] for at in range(12)]
+    assert len(await pool.process_ids()) == 2
+
+
+async def test_a_closed_pool_refuses_and_leaves_no_process() -> None:
+    pool = KernelPool(1)
+    await pool.start()
+    (process_id,) = await pool.process_ids()
+    await pool.close()
+    with pytest.raises(Unavailable):
+        await pool.dot(KEY, wire([1]), [1])
+    with pytest.raises(ProcessLookupError):
+        os.kill(process_id, 0)
+
+
+def test_a_worker_ends_when_its_input_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", kernel_worker.__name__], input=b"", capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout == kernel_worker.frame(kernel_worker.READY)
+    assert done.stderr == b""
+
+
+def test_a_worker_imports_nothing_heavy() -> None:
+    code = f"import sys, {kernel_worker.__name__}; print(' '.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"grpc", "phe", "numpy", "duckdb", "opendp", "google.protobuf"} & set(loaded)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs procfs")
+async def test_a_worker_stays_small(pool: KernelPool) -> None:
+    await pool.dot(KEY, wire([3]) * 2000, [5] * 2000)
+    for process_id in await pool.process_ids():
+        assert resident_bytes(process_id) < 64 * 1024 * 1024
+
+
+def resident_bytes(process_id: int) -> int:
+    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
