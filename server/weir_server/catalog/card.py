@@ -121,6 +121,10 @@ class Measure:
     includes its upper end."""
     width: int = 0
     """Exact: least length of the interval that must remain possible for any member of an atom, in grid steps."""
+    rounding: str = "refuse"
+    """What happens to source values off the grid: `refuse`, or `half_even` (exactly, on the decimal; counted)."""
+    missing: int | None = None
+    """Exact: value in grid steps that stands for a missing one; None: missing ones are refused. dp: nulls stay null."""
     grade: Grade = Grade.GENERAL
 
 
@@ -172,6 +176,8 @@ class DatasetCard:
     coarsening: tuple[tuple[str, str | None], ...] = ()
     """Exact: public order in which small cells climb: (base dimension, coarser dimension) or (base dimension, None)
     to drop the dimension. Steps accumulate."""
+    coalition: int = 1
+    """Exact: members of an atom who may pool their own values; the width must hold against any that many."""
     residual: str = "drop"
     """Exact: `atom` joins what is left after the last step into one atom, `drop` leaves it out."""
     bounds: Bounds = Bounds()
