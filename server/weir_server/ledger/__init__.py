@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: what may be spent, what is held, what was spent. Functions on an open transaction; no clock, no socket.
+
+Two-phase: `reserve`, then exactly one of `post`, `void`, `expire`. The log leaf of each step is written in the same
+transaction as the books, so what is billed, spent and logged is one truth.
+"""
+
+from __future__ import annotations
+
+from weir_server.ledger.meter import meter_totals
+from weir_server.ledger.opening import open_ledger, start
+from weir_server.ledger.operations import (
+    charge_and_post,
+    expire_holds,
+    find_answer,
+    find_release,
+    post,
+    record,
+    recover,
+    refuse,
+    reserve,
+    void,
+)
+from weir_server.ledger.quotas import balances, find_quota, list_quotas, remove_quota, set_quota
+from weir_server.ledger.values import (
+    METRICS,
+    PRIVACY_METRICS,
+    Balance,
+    Charge,
+    MeterTotal,
+    Metric,
+    Posted,
+    Quota,
+    Replay,
+    Reservation,
+    ReservationRequest,
+    StoredRelease,
+    Subject,
+    Superseded,
+    Window,
+)
+
+__all__ = [
+    "METRICS",
+    "PRIVACY_METRICS",
+    "Balance",
+    "Charge",
+    "MeterTotal",
+    "Metric",
+    "Posted",
+    "Quota",
+    "Replay",
+    "Reservation",
+    "ReservationRequest",
+    "StoredRelease",
+    "Subject",
+    "Superseded",
+    "Window",
+    "balances",
+    "charge_and_post",
+    "expire_holds",
+    "find_answer",
+    "find_quota",
+    "find_release",
+    "list_quotas",
+    "meter_totals",
+    "open_ledger",
+    "post",
+    "record",
+    "recover",
+    "refuse",
+    "remove_quota",
+    "reserve",
+    "set_quota",
+    "start",
+    "void",
+]

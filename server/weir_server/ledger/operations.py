@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ledger does, each as one function on an open transaction: reserve, post, void, expire, refuse, record.
+
+Each reservation resolves exactly once:
+
+    reserve ──► held ──► post     answer, meter and leaf become true together
+                    ├──► void     the query failed; everything but privacy is given back
+                    └──► expire   nobody resolved it in time, or the process died
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from weir.errors import IdempotencyConflict, InternalError, InvalidRequest, Overloaded, Unavailable
+from weir_server.ledger.meter import count_answer, count_privacy
+from weir_server.ledger.quotas import binding, check_limits, settle, take
+from weir_server.ledger.values import (
+    METRICS,
+    Metric,
+    Posted,
+    Replay,
+    Reservation,
+    ReservationRequest,
+    StoredRelease,
+    Subject,
+    Superseded,
+    checked_charge,
+)
+from weir_server.ledger.windows import advance, from_micros, to_micros
+from weir_server.log import Appended, append, rfc3339
+from weir_server.store import Row, Transaction, blob, integer, text
+
+Entropy = Callable[[int], bytes]
+RESERVED, RELEASED, REFUSED = "weir.query.reserved", "weir.query.released", "weir.query.refused"
+VOIDED, EXPIRED = "weir.query.voided", "weir.query.expired"
+_AMOUNTS = ", ".join(METRICS)
+_SUBJECT = "requester, contract, dataset, lineage"
+
+
+def reserve(
+    tx: Transaction, request: ReservationRequest, *, now: datetime, hold_seconds: int, entropy: Entropy
+) -> Reservation | Replay:
+    """Charges before touch: after the group is durable, data MAY be read. A used key gives the old answer instead.
+
+    Privacy loss is spent from here on, whatever happens; the rest is held until the reservation resolves. A key whose
+    earlier attempt failed starts a new attempt, which is charged anew: its first loss may have been observed.
+
+    Raises:
+        IdempotencyConflict: the key was used with another request.
+        Overloaded: the same request is still running.
+        BudgetExhausted, QuotaExceeded: limits that cannot take the charge; all of them are named.
+        InvalidRequest: the charge is malformed.
+    """
+    moment = advance(tx, now)
+    # 1. The key first: a repeated request must not depend on what is left of any limit.
+    replay = _look_up(tx, request, moment, entropy)
+    if replay is not None:
+        return replay
+    # 2. Every limit that binds, before anything changes.
+    amounts = checked_charge(request.charge)
+    quotas = binding(tx, request.subject)
+    check_limits(tx, quotas, amounts, moment)
+    # 3. One leaf, whose index names the reservation; then the books.
+    held_until = moment + timedelta(seconds=hold_seconds)
+    leaf = _append_reserved(tx, request, amounts, moment=moment, held_until=held_until, entropy=entropy)
+    reservation = Reservation(leaf.index, request, moment, held_until)
+    _insert(tx, reservation, amounts)
+    take(tx, quotas, amounts, moment)
+    count_privacy(tx, request.subject, amounts)
+    return reservation
+
+
+def post(
+    tx: Transaction,
+    reservation: Reservation,
+    *,
+    answer: bytes,
+    release_key: str | None = None,
+    release: bytes | None = None,
+    event: Mapping[str, object],
+    now: datetime,
+    entropy: Entropy,
+) -> Posted | Superseded:
+    """COMMIT POINT of a query: spend, meter, stored answer, sticky release and leaf, in one transaction.
+
+    `answer`: the bytes the requester gets, now and on every replay. `release_key` and `release`: how the release is
+    found again; the first writer wins, and a later one with other bytes gets `Superseded`, changes nothing, and MUST
+    answer from that release. `event`: the meter record, whole.
+
+    Raises:
+        Unavailable: the reservation resolved before, for instance by expiry; the answer MUST NOT leave.
+    """
+    moment = advance(tx, now)
+    winner = None if release_key is None else find_release(tx, release_key)
+    if winner is not None and winner.release != release:
+        return Superseded(winner.release, winner.leaf_index)
+    _resolve(tx, reservation.id, "posted", moment)
+    request = reservation.request
+    amounts = checked_charge(request.charge)
+    settle(tx, binding(tx, request.subject), amounts, reserved_at=reservation.reserved_at, keep=True)
+    count_answer(tx, request.subject, amounts)
+    leaf = append(
+        tx,
+        RELEASED,
+        _data(request.subject, event, amounts, reservation=reservation.id, policy_digest=request.policy_digest),
+        now=moment,
+        entropy=entropy,
+        subject=_about(request.subject),
+        requester=request.subject.requester,
+        commitments=_commitments(request, answer=answer, release=release),
+    )
+    tx.execute(
+        "INSERT INTO answers (reservation, leaf_index, answer) VALUES (?, ?, ?)",
+        (reservation.id, leaf.index, answer),
+    )
+    if release_key is not None and release is not None and winner is None:
+        tx.execute(
+            "INSERT INTO releases (release_key, leaf_index, release_bytes) VALUES (?, ?, ?)",
+            (release_key, leaf.index, release),
+        )
+    return _posted(leaf)
+
+
+def charge_and_post(
+    tx: Transaction,
+    request: ReservationRequest,
+    *,
+    answer: bytes,
+    release_key: str | None = None,
+    release: bytes | None = None,
+    event: Mapping[str, object],
+    now: datetime,
+    entropy: Entropy,
+) -> Posted | Superseded | Replay:
+    """Reserve and post at once, where no data is touched because the release already exists.
+
+    Raises: as `reserve`.
+    """
+    reservation = reserve(tx, request, now=now, hold_seconds=0, entropy=entropy)
+    if isinstance(reservation, Replay):
+        return reservation
+    posted = post(
+        tx,
+        reservation,
+        answer=answer,
+        release_key=release_key,
+        release=release,
+        event=event,
+        now=now,
+        entropy=entropy,
+    )
+    if isinstance(posted, Superseded):  # The release it answers from is the stored one, by construction.
+        raise InternalError("a sticky answer was made from another release", rule="release.sticky")
+    return posted
+
+
+def void(tx: Transaction, reservation: Reservation, *, reason_code: str, now: datetime, entropy: Entropy) -> Posted:
+    """Gives back all but privacy, since no answer was made; one `weir.query.voided` leaf.
+
+    `reason_code`: a stable code such as `engine.failed`; never an engine's words.
+
+    Raises:
+        Unavailable: the reservation resolved before.
+    """
+    moment = advance(tx, now)
+    return _give_back(tx, reservation.id, VOIDED, reason_code, moment, entropy)
+
+
+def expire_holds(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
+    """Expires every hold whose time is up; gives how many. Call it every few seconds."""
+    moment = advance(tx, now)
+    rows = tx.execute(
+        "SELECT id FROM reservations WHERE state = 'held' AND held_until <= ? ORDER BY id", (to_micros(moment),)
+    )
+    for row in rows:
+        _give_back(tx, integer(row[0]), EXPIRED, "hold.expired", moment, entropy)
+    return len(rows)
+
+
+def recover(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
+    """Expires every hold at startup: whoever held it is gone. The same code as the sweeper; gives how many."""
+    moment = advance(tx, now)
+    rows = tx.execute("SELECT id FROM reservations WHERE state = 'held' ORDER BY id")
+    for row in rows:
+        _give_back(tx, integer(row[0]), EXPIRED, "process.restarted", moment, entropy)
+    return len(rows)
+
+
+def refuse(
+    tx: Transaction,
+    subject: Subject,
+    *,
+    event: Mapping[str, object],
+    now: datetime,
+    entropy: Entropy,
+    commitments: Mapping[str, bytes] | None = None,
+) -> Posted:
+    """Logs a refusal, at no charge; one `weir.query.refused` leaf, whose receipt the requester gets."""
+    moment = advance(tx, now)
+    leaf = append(
+        tx,
+        REFUSED,
+        _data(subject, event, dict.fromkeys(METRICS, 0)),
+        now=moment,
+        entropy=entropy,
+        subject=_about(subject),
+        requester=subject.requester,
+        commitments=commitments,
+    )
+    return _posted(leaf)
+
+
+def record(
+    tx: Transaction,
+    type: str,
+    event: Mapping[str, object],
+    *,
+    subject: str,
+    now: datetime,
+    entropy: Entropy,
+    commitments: Mapping[str, bytes] | None = None,
+) -> Posted:
+    """Logs anything that is not a query: publications, policy changes, approvals, suspensions.
+
+    `type`: such as `weir.dataset.published`. `subject`: such as `dataset/census`.
+
+    Raises:
+        InvalidRequest: a type the ledger writes itself.
+    """
+    if not type.startswith("weir.") or type.startswith(("weir.query.", "weir.quota.")):
+        raise InvalidRequest("this type of entry is the ledger's own", field="type", rule="log.type")
+    moment = advance(tx, now)
+    return _posted(append(tx, type, event, now=moment, entropy=entropy, subject=subject, commitments=commitments))
+
+
+def find_release(tx: Transaction, release_key: str) -> StoredRelease | None:
+    """The sticky release of this key."""
+    rows = tx.execute("SELECT release_bytes, leaf_index FROM releases WHERE release_key = ?", (release_key,))
+    if not rows:
+        return None
+    release, index = rows[0]
+    return StoredRelease(blob(release), integer(index))
+
+
+def find_answer(tx: Transaction, requester: str, key: str, *, request_digest: str) -> Replay | None:
+    """The answer given under this idempotency key, or None where there is none (yet).
+
+    Raises:
+        IdempotencyConflict: the key was used with another request.
+    """
+    found = _by_key(tx, requester, key)
+    if found is None:
+        return None
+    digest, state, _, reservation = found
+    if digest != request_digest:
+        raise _conflict()
+    return _replay(tx, integer(reservation)) if state == "posted" else None
+
+
+def _look_up(tx: Transaction, request: ReservationRequest, moment: datetime, entropy: Entropy) -> Replay | None:
+    found = _by_key(tx, request.subject.requester, request.idempotency_key)
+    if found is None:
+        return None
+    digest, state, held_until, reservation = found
+    if digest != request.request_digest:
+        raise _conflict()
+    if state == "posted":
+        return _replay(tx, integer(reservation))
+    if state == "held":
+        if integer(held_until) > to_micros(moment):
+            raise Overloaded("the same request is still running", rule="idempotency.running")
+        # Its time is up but the sweeper has not come by.
+        _give_back(tx, integer(reservation), EXPIRED, "hold.expired", moment, entropy)
+    return None
+
+
+def _by_key(tx: Transaction, requester: str, key: str) -> Row | None:
+    rows = tx.execute(
+        """SELECT request_digest, state, held_until, reservation FROM idempotency
+           JOIN reservations ON reservations.id = idempotency.reservation
+           WHERE idempotency.requester = ? AND idempotency_key = ?""",
+        (requester, key),
+    )
+    return rows[0] if rows else None
+
+
+def _replay(tx: Transaction, reservation: int) -> Replay:
+    rows = tx.execute("SELECT answer, leaf_index FROM answers WHERE reservation = ?", (reservation,))
+    if not rows:
+        raise InternalError("a posted answer is missing: run fsck", rule="ledger.answer")
+    return Replay(blob(rows[0][0]), integer(rows[0][1]))
+
+
+def _conflict() -> IdempotencyConflict:
+    return IdempotencyConflict(
+        "the idempotency key was used with another request", field="idempotency_key", rule="idempotency.conflict"
+    )
+
+
+def _append_reserved(
+    tx: Transaction,
+    request: ReservationRequest,
+    amounts: Mapping[Metric, int],
+    *,
+    moment: datetime,
+    held_until: datetime,
+    entropy: Entropy,
+) -> Appended:
+    data = _data(request.subject, request.event, amounts, policy_digest=request.policy_digest)
+    return append(
+        tx,
+        RESERVED,
+        {**data, "held_until": rfc3339(held_until)},
+        now=moment,
+        entropy=entropy,
+        subject=_about(request.subject),
+        requester=request.subject.requester,
+        commitments=_commitments(request),
+    )
+
+
+def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, int]) -> None:
+    request, subject = reservation.request, reservation.request.subject
+    times = (to_micros(reservation.reserved_at), to_micros(reservation.held_until))
+    tx.execute(
+        f"INSERT INTO reservations (id, state, {_SUBJECT}, reserved_at, held_until, {_AMOUNTS}) "  # noqa: S608
+        "VALUES (?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            reservation.id,
+            subject.requester,
+            subject.contract,
+            subject.dataset,
+            subject.lineage,
+            *times,
+            *(amounts[metric] for metric in METRICS),
+        ),
+    )
+    tx.execute(
+        """INSERT INTO idempotency (requester, idempotency_key, request_digest, reservation) VALUES (?, ?, ?, ?)
+           ON CONFLICT (requester, idempotency_key) DO UPDATE SET reservation = excluded.reservation""",
+        (subject.requester, request.idempotency_key, request.request_digest, reservation.id),
+    )
+
+
+def _resolve(tx: Transaction, reservation: int, state: str, moment: datetime) -> None:
+    """Moves a reservation out of `held`, once; late posts of what has expired are refused here."""
+    fence = to_micros(moment) if state == "posted" else -1
+    rows = tx.execute(
+        "UPDATE reservations SET state = ? WHERE id = ? AND state = 'held' AND held_until >= ? RETURNING id",
+        (state, reservation, fence),
+    )
+    if not rows:
+        raise Unavailable("the reservation has resolved before: send the request again", rule="reservation.resolved")
+
+
+def _give_back(
+    tx: Transaction, reservation: int, type: str, reason_code: str, moment: datetime, entropy: Entropy
+) -> Posted:
+    _resolve(tx, reservation, type.rpartition(".")[2], moment)
+    subject, amounts, reserved_at = _stored(tx, reservation)
+    settle(tx, binding(tx, subject), amounts, reserved_at=reserved_at, keep=False)
+    data = {"reservation": str(reservation), "reason": reason_code, "subject": asdict(subject)}
+    leaf = append(tx, type, data, now=moment, entropy=entropy, subject=_about(subject), requester=subject.requester)
+    return _posted(leaf)
+
+
+def _stored(tx: Transaction, reservation: int) -> tuple[Subject, dict[Metric, int], datetime]:
+    rows = tx.execute(
+        f"SELECT {_SUBJECT}, reserved_at, {_AMOUNTS} FROM reservations WHERE id = ?",  # noqa: S608
+        (reservation,),
+    )
+    requester, contract, dataset, lineage, reserved_at, *amounts = rows[0]
+    subject = Subject(text(requester), text(contract), text(dataset), text(lineage))
+    values = {metric: integer(amount) for metric, amount in zip(METRICS, amounts, strict=True)}
+    return subject, values, from_micros(integer(reserved_at))
+
+
+def _data(
+    subject: Subject,
+    event: Mapping[str, object],
+    amounts: Mapping[Metric, int],
+    *,
+    reservation: int | None = None,
+    policy_digest: str | None = None,
+) -> dict[str, object]:
+    """The body of a query's leaf: `record` is the pipeline's, everything beside it the ledger's."""
+    data: dict[str, object] = {
+        "subject": asdict(subject),
+        "charge": {metric: str(amount) for metric, amount in amounts.items()},
+        "record": dict(event),
+    }
+    if reservation is not None:
+        data["reservation"] = str(reservation)
+    if policy_digest is not None:
+        data["policy_digest"] = policy_digest
+    return data
+
+
+def _commitments(
+    request: ReservationRequest, *, answer: bytes | None = None, release: bytes | None = None
+) -> dict[str, bytes]:
+    made = {
+        **request.commitments,
+        "plan": request.plan_digest.encode(),
+        "request": request.request_digest.encode(),
+    }
+    if answer is not None:
+        made["answer"] = answer
+    if release is not None:
+        made["release"] = release
+    return made
+
+
+def _about(subject: Subject) -> str:
+    return f"contract/{subject.contract}" if subject.contract else "contract"
+
+
+def _posted(leaf: Appended) -> Posted:
+    return Posted(leaf.index, leaf.salt, leaf.leaf)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits and how they stand. A quota binds every charge whose subject fits all of its set scope fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+from weir.errors import BudgetExhausted, InvalidRequest, LimitHit, QuotaExceeded, UnknownName
+from weir_server.ledger.values import (
+    MAX_LIMIT,
+    METRICS,
+    PRIVACY_METRICS,
+    WINDOWS,
+    Balance,
+    Metric,
+    Quota,
+    Subject,
+)
+from weir_server.ledger.windows import (
+    advance,
+    ledger_time,
+    require_zone,
+    to_micros,
+    window_opened,
+    window_resets,
+    window_start,
+)
+from weir_server.log import append, rfc3339
+from weir_server.store import Row, Transaction, integer, text
+
+_ID = re.compile(r"[a-z][a-z0-9-]{0,126}")
+_COLUMNS = "id, metric, requester, contract, dataset, lineage, period, zone, maximum"
+
+
+def set_quota(
+    tx: Transaction,
+    quota: Quota,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
+    entropy: Callable[[int], bytes],
+) -> Balance:
+    """Sets a limit and gives its balance. Use is kept: a new quota counts everything that it would have bound.
+
+    Setting what is already set changes nothing and leaves no leaf; otherwise one `weir.quota.set` leaf.
+
+    Raises:
+        InvalidRequest: malformed, or metric, scope or window differ from the quota that has this id.
+    """
+    _check(quota)
+    moment = advance(tx, now)
+    old = find_quota(tx, quota.id)
+    if old == quota:
+        return _balance(tx, quota, moment)
+    if old is not None and _shape(old) != _shape(quota):
+        raise InvalidRequest(
+            "metric, scope and window of a quota cannot change: choose another id", field="quota", rule="quota.shape"
+        )
+    tx.execute(
+        f"INSERT INTO quotas ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+        "ON CONFLICT (id) DO UPDATE SET maximum = excluded.maximum",
+        _to_row(quota),
+    )
+    if old is None:
+        _count_history(tx, quota, moment)
+    data = {**describe(quota), "reason": reason, "actor": actor}
+    append(tx, "weir.quota.set", data, now=moment, entropy=entropy, subject=f"quota/{quota.id}")
+    return _balance(tx, quota, moment)
+
+
+def remove_quota(
+    tx: Transaction,
+    quota_id: str,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
+    entropy: Callable[[int], bytes],
+) -> None:
+    """Removes a limit; one `weir.quota.removed` leaf. What was used stays known, and counts if it is set again.
+
+    Raises:
+        UnknownName: no such quota.
+    """
+    moment = advance(tx, now)
+    if find_quota(tx, quota_id) is None:
+        raise UnknownName("no such quota", field="quota", rule="quota.unknown")
+    tx.execute("DELETE FROM quotas WHERE id = ?", (quota_id,))
+    tx.execute("DELETE FROM quota_use WHERE quota = ?", (quota_id,))
+    data = {"id": quota_id, "reason": reason, "actor": actor}
+    append(tx, "weir.quota.removed", data, now=moment, entropy=entropy, subject=f"quota/{quota_id}")
+
+
+def find_quota(tx: Transaction, quota_id: str) -> Quota | None:
+    """The quota of this id."""
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM quotas WHERE id = ?", (quota_id,))  # noqa: S608
+    return _from_row(rows[0]) if rows else None
+
+
+def list_quotas(tx: Transaction, *, now: datetime) -> list[Balance]:
+    """Every quota with its balance, ordered by id."""
+    moment = ledger_time(tx, now)
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM quotas ORDER BY id")  # noqa: S608
+    return [_balance(tx, _from_row(row), moment) for row in rows]
+
+
+def balances(tx: Transaction, subjects: Iterable[Subject], *, now: datetime) -> list[Balance]:
+    """Balances of every quota that binds at least one of `subjects`, ordered by id."""
+    moment = ledger_time(tx, now)
+    bound = {quota.id: quota for subject in subjects for quota in binding(tx, subject)}
+    return [_balance(tx, bound[quota_id], moment) for quota_id in sorted(bound)]
+
+
+def binding(tx: Transaction, subject: Subject) -> list[Quota]:
+    """Every quota that binds a charge of `subject`, ordered by id."""
+    # Each scope column is either empty or the subject's: sixteen point look-ups on the index, whatever the number.
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM quotas WHERE requester IN (?, '') AND contract IN (?, '') "  # noqa: S608
+        "AND dataset IN (?, '') AND lineage IN (?, '') ORDER BY id",
+        (subject.requester, subject.contract, subject.dataset, subject.lineage),
+    )
+    return [_from_row(row) for row in rows]
+
+
+def check_limits(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> None:
+    """Refuses a charge that any quota cannot take, naming all of those.
+
+    Raises:
+        BudgetExhausted: a privacy budget is among them.
+        QuotaExceeded: only other limits are.
+    """
+    hits = [hit for quota in quotas if (hit := _hit(tx, quota, amounts[quota.metric], moment)) is not None]
+    if not hits:
+        return
+    names = ", ".join(hit.quota for hit in hits)
+    if any(hit.metric in PRIVACY_METRICS for hit in hits):
+        raise BudgetExhausted(f"privacy budget exhausted: {names}", limits=hits, rule="quota.privacy")
+    raise QuotaExceeded(f"limit reached: {names}", limits=hits, rule="quota.limit")
+
+
+def take(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> None:
+    """Counts a reservation: privacy as spent, the rest as held."""
+    for quota in quotas:
+        amount = amounts[quota.metric]
+        if amount:
+            spent, held = (amount, 0) if quota.metric in PRIVACY_METRICS else (0, amount)
+            _add(tx, quota.id, window_start(quota.window, quota.zone, moment), spent, held)
+
+
+def settle(
+    tx: Transaction,
+    quotas: Iterable[Quota],
+    amounts: Mapping[Metric, int],
+    *,
+    reserved_at: datetime,
+    keep: bool,
+) -> None:
+    """Resolves a reservation's holds, in the windows they were taken in: spends them (`keep`) or gives them back."""
+    for quota in quotas:
+        amount = amounts[quota.metric]
+        if amount and quota.metric not in PRIVACY_METRICS:
+            # A quota set after that window had passed has no row for it, and nothing to resolve.
+            tx.execute(
+                "UPDATE quota_use SET spent = spent + ?, held = held - ? WHERE quota = ? AND period_start = ?",
+                (amount if keep else 0, amount, quota.id, window_start(quota.window, quota.zone, reserved_at)),
+            )
+
+
+def describe(quota: Quota) -> dict[str, object]:
+    """The quota as a log entry names it."""
+    scope = {
+        name: value
+        for name, value in (
+            ("requester", quota.requester),
+            ("contract", quota.contract),
+            ("dataset", quota.dataset),
+            ("lineage", quota.lineage),
+        )
+        if value is not None
+    }
+    return {
+        "id": quota.id,
+        "metric": quota.metric,
+        "scope": scope,
+        "window": quota.window,
+        "zone": quota.zone,
+        "limit": str(quota.limit),
+    }
+
+
+def _hit(tx: Transaction, quota: Quota, amount: int, moment: datetime) -> LimitHit | None:
+    if not amount:
+        return None
+    standing = _balance(tx, quota, moment)
+    if standing.used + amount <= quota.limit:
+        return None
+    resets = None if standing.resets is None else rfc3339(standing.resets)
+    return LimitHit(quota.id, quota.metric, quota.limit, standing.used, amount, resets)
+
+
+def _balance(tx: Transaction, quota: Quota, moment: datetime) -> Balance:
+    rows = tx.execute(
+        "SELECT spent, held FROM quota_use WHERE quota = ? AND period_start = ?",
+        (quota.id, window_start(quota.window, quota.zone, moment)),
+    )
+    spent, held = (integer(rows[0][0]), integer(rows[0][1])) if rows else (0, 0)
+    resets = window_resets(quota.window, quota.zone, moment)
+    return Balance(quota, spent, held, resets)
+
+
+def _add(tx: Transaction, quota_id: str, start: str, spent: int, held: int) -> None:
+    tx.execute(
+        """INSERT INTO quota_use (quota, period_start, spent, held) VALUES (?, ?, ?, ?)
+           ON CONFLICT (quota, period_start)
+           DO UPDATE SET spent = quota_use.spent + excluded.spent, held = quota_use.held + excluded.held""",
+        (quota_id, start, spent, held),
+    )
+
+
+def _count_history(tx: Transaction, quota: Quota, moment: datetime) -> None:
+    """Counts what was used before the quota existed, in its current window: budgets bind for life (DESIGN §3.10)."""
+    states = ("held", "posted", "voided", "expired") if quota.metric in PRIVACY_METRICS else ("posted",)
+    start = window_start(quota.window, quota.zone, moment)
+    held = 0 if quota.metric in PRIVACY_METRICS else _sum(tx, quota, moment, ("held",))
+    _add(tx, quota.id, start, _sum(tx, quota, moment, states), held)
+
+
+def _sum(tx: Transaction, quota: Quota, moment: datetime, states: tuple[str, ...]) -> int:
+    opened = to_micros(window_opened(quota.window, quota.zone, moment))
+    where = ["reserved_at >= ?", f"state IN ({', '.join('?' * len(states))})"]
+    parameters: list[str | int] = [opened, *states]
+    for column in ("requester", "contract", "dataset", "lineage"):
+        value = getattr(quota, column)
+        if value is not None:
+            where.append(f"{column} = ?")
+            parameters.append(value)
+    rows = tx.execute(
+        f"SELECT CAST(COALESCE(SUM({quota.metric}), 0) AS BIGINT) FROM reservations WHERE {' AND '.join(where)}",  # noqa: S608
+        parameters,
+    )
+    return integer(rows[0][0])
+
+
+def _check(quota: Quota) -> None:
+    if not _ID.fullmatch(quota.id):
+        raise InvalidRequest("a quota id is [a-z][a-z0-9-]{0,126}", field="quota.id", rule="quota.id")
+    if quota.metric not in METRICS:
+        raise InvalidRequest("unknown metric", field="quota.metric", rule="quota.metric")
+    if quota.window not in WINDOWS:
+        raise InvalidRequest("a window is lifetime, day or month", field="quota.window", rule="quota.window")
+    if not 0 <= quota.limit <= MAX_LIMIT:
+        raise InvalidRequest("a limit is 0 to 2**62", field="quota.limit", rule="quota.limit")
+    if "" in (quota.requester, quota.contract, quota.dataset, quota.lineage):
+        raise InvalidRequest("a scope field is a name or absent", field="quota", rule="quota.scope")
+    require_zone(quota.zone)
+
+
+def _shape(quota: Quota) -> tuple[object, ...]:
+    scope = (quota.requester, quota.contract, quota.dataset, quota.lineage)
+    return (quota.metric, *scope, quota.window, quota.zone)
+
+
+def _to_row(quota: Quota) -> tuple[str | int, ...]:
+    scope = (quota.requester or "", quota.contract or "", quota.dataset or "", quota.lineage or "")
+    return (quota.id, quota.metric, *scope, quota.window, quota.zone, quota.limit)
+
+
+def _from_row(row: Row) -> Quota:
+    quota_id, metric, requester, contract, dataset, lineage, period, zone, maximum = row
+    return Quota(
+        id=text(quota_id),
+        metric=METRICS[METRICS.index(metric)],
+        limit=integer(maximum),
+        requester=text(requester) or None,
+        contract=text(contract) or None,
+        dataset=text(dataset) or None,
+        lineage=text(lineage) or None,
+        window=WINDOWS[WINDOWS.index(period)],
+        zone=text(zone),
+    )

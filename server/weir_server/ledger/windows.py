@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ledger time and calendar windows. Time comes from the server and only moves forward."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from weir.errors import InvalidRequest
+from weir_server.ledger.values import Window
+from weir_server.store import Transaction, integer
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970; exact. `moment` carries a zone."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC time of such a number."""
+    return _EPOCH + micros * _MICROSECOND
+
+
+def advance(tx: Transaction, now: datetime) -> datetime:
+    """Ledger time: `now`, or the highest time seen where the clock went back, so that no window opens twice."""
+    micros = to_micros(now)
+    rows = tx.execute("UPDATE ledger_clock SET mark = ? WHERE id = 1 AND mark < ? RETURNING mark", (micros, micros))
+    return now.astimezone(UTC) if rows else ledger_time(tx, now)
+
+
+def ledger_time(tx: Transaction, now: datetime) -> datetime:
+    """As `advance`, without moving the mark: for reading."""
+    rows = tx.execute("SELECT mark FROM ledger_clock WHERE id = 1")
+    return max(now.astimezone(UTC), from_micros(integer(rows[0][0])))
+
+
+def window_start(window: Window, zone: str, moment: datetime) -> str:
+    """Name of the window that holds `moment`: its local date or month; empty for lifetime."""
+    if window == "lifetime":
+        return ""
+    local = moment.astimezone(_zone(zone))
+    return local.strftime("%Y-%m-%d" if window == "day" else "%Y-%m")
+
+
+def window_opened(window: Window, zone: str, moment: datetime) -> datetime:
+    """First instant of the window that holds `moment`."""
+    if window == "lifetime":
+        return _EPOCH
+    local = moment.astimezone(_zone(zone))
+    return _midnight(local.year, local.month, local.day if window == "day" else 1, zone)
+
+
+def window_resets(window: Window, zone: str, moment: datetime) -> datetime | None:
+    """First instant after the window that holds `moment`; None for lifetime."""
+    if window == "lifetime":
+        return None
+    local = moment.astimezone(_zone(zone))
+    if window == "day":
+        following = local.date() + timedelta(days=1)
+        return _midnight(following.year, following.month, following.day, zone)
+    return _midnight(local.year + local.month // 12, local.month % 12 + 1, 1, zone)
+
+
+def require_zone(zone: str) -> None:
+    """Refuses what is not an IANA zone.
+
+    Raises:
+        InvalidRequest: unknown zone.
+    """
+    _zone(zone)
+
+
+def _midnight(year: int, month: int, day: int, zone: str) -> datetime:
+    return datetime(year, month, day, tzinfo=_zone(zone)).astimezone(UTC)
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidRequest("unknown time zone", field="quota.zone", rule="quota.zone") from error

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log: everything that happens is a leaf, in order, without gaps, under signed checkpoints (DESIGN §9).
+
+A leaf is a CloudEvents 1.0 event in RFC 8785 JSON. Its `id` is its index and its `source` the log's origin, so a leaf
+names its own place. Whatever could be guessed stands in it only as a salted commitment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from weir.canonical import SALT_BYTES, canonical_json, commit
+from weir.errors import InternalError, InvalidRequest, UnknownName
+from weir.merkle import leaf_hash
+from weir.receipts import MAX_LEAF_BYTES
+from weir.v1 import receipt_pb2
+from weir_server.log.seal import Head, first_head, read_head, seal, sealer
+from weir_server.log.tree import consistency_path, inclusion_path
+from weir_server.store import Transaction, blob, integer, text
+
+__all__ = [
+    "Appended",
+    "Head",
+    "append",
+    "consistency",
+    "entries",
+    "erase",
+    "inclusion",
+    "initialise",
+    "latest_checkpoint",
+    "read_head",
+    "receipt",
+    "receipts_of",
+    "rfc3339",
+    "seal",
+    "sealer",
+]
+_PAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """A leaf that was appended; it counts once its group is durable."""
+
+    index: int
+    """Index in the log."""
+    leaf: bytes
+    """Canonical event."""
+    salt: bytes
+    """Opens its commitments."""
+
+
+def initialise(tx: Transaction, *, origin: str) -> None:
+    """Names the log. Must be the first write to a store; again with the same origin: nothing.
+
+    Raises:
+        InternalError: the store holds the log of another origin.
+    """
+    head = read_head(tx)
+    if head is not None and head.origin != origin:
+        raise InternalError("the data directory holds another log", rule="log.origin")
+    if head is None:
+        first_head(tx, origin)
+
+
+def append(
+    tx: Transaction,
+    type: str,
+    data: Mapping[str, object],
+    *,
+    now: datetime,
+    entropy: Callable[[int], bytes],
+    subject: str = "",
+    requester: str = "",
+    commitments: Mapping[str, bytes] | None = None,
+) -> Appended:
+    """Appends one event and gives its place.
+
+    `type`: such as `weir.query.released`. `data`: JSON without floats, large integers as text. `subject`: what it is
+    about. `requester`: whose receipt it is, if anybody's. `commitments`: per label the bytes to commit to; they are
+    not stored here.
+
+    Raises:
+        InvalidRequest: the event is longer than 65,535 bytes.
+        NotCanonical: `data` has no canonical form.
+    """
+    head = read_head(tx)
+    if head is None:
+        raise InternalError("the log has no origin yet", rule="log.origin")
+    index = _next_index(tx)
+    salt = entropy(SALT_BYTES)
+    body = dict(data)
+    if commitments:
+        body["commitments"] = {label: commit(salt, label, value) for label, value in commitments.items()}
+    leaf = canonical_json({
+        "specversion": "1.0",
+        "id": str(index),
+        "source": head.origin,
+        "type": type,
+        "time": rfc3339(now),
+        "subject": subject or head.origin,
+        "datacontenttype": "application/json",
+        "data": body,
+    })  # fmt: skip
+    if len(leaf) > MAX_LEAF_BYTES:
+        raise InvalidRequest("the log entry would be longer than 65535 bytes", rule="log.leaf_size")
+    tx.execute(
+        "INSERT INTO log_leaves (idx, type, requester, leaf, hash) VALUES (?, ?, ?, ?, ?)",
+        (index, type, requester, leaf, leaf_hash(leaf)),
+    )
+    tx.execute("INSERT INTO log_salts (idx, salt) VALUES (?, ?)", (index, salt))
+    return Appended(index, leaf, salt)
+
+
+def receipt(tx: Transaction, index: int) -> receipt_pb2.Receipt:
+    """The receipt of one leaf: the same bytes whenever it is asked for, since it leads to the FIRST checkpoint above.
+
+    Raises:
+        UnknownName: no such leaf, or none that a checkpoint covers yet; or its salt was erased.
+    """
+    rows = tx.execute(
+        "SELECT leaf, salt FROM log_leaves JOIN log_salts ON log_salts.idx = log_leaves.idx WHERE log_leaves.idx = ?",
+        (index,),
+    )
+    notes = tx.execute("SELECT size, note FROM log_checkpoints WHERE size > ? ORDER BY size LIMIT 1", (index,))
+    if not rows or not notes:
+        raise UnknownName("no receipt for this index", field="index", rule="log.index")
+    leaf, salt = rows[0]
+    size, note = notes[0]
+    return receipt_pb2.Receipt(
+        leaf_index=index,
+        leaf=blob(leaf),
+        salt=blob(salt),
+        inclusion_path=inclusion_path(tx, index=index, size=integer(size)),
+        checkpoint=text(note),
+    )
+
+
+def receipts_of(
+    tx: Transaction, requester: str, *, before: int | None = None, limit: int = 50
+) -> list[receipt_pb2.Receipt]:
+    """Receipts of one requester's answers and refusals, newest first, with an index below `before`."""
+    rows = tx.execute(
+        """SELECT log_leaves.idx FROM log_leaves JOIN log_salts ON log_salts.idx = log_leaves.idx
+           WHERE requester = ? AND log_leaves.idx < ? AND type IN ('weir.query.released', 'weir.query.refused')
+           ORDER BY log_leaves.idx DESC LIMIT ?""",
+        (requester, 2**62 if before is None else before, limit),
+    )
+    return [receipt(tx, integer(row[0])) for row in rows]
+
+
+def inclusion(tx: Transaction, index: int, size: int) -> list[bytes]:
+    """Inclusion path of a leaf in the tree of the first `size` leaves, which must be sealed.
+
+    Raises:
+        InvalidRequest: index or size lies outside the sealed log.
+    """
+    _require_sealed(tx, size, field="tree_size")
+    return inclusion_path(tx, index=index, size=size)
+
+
+def consistency(tx: Transaction, old: int, new: int) -> receipt_pb2.ConsistencyProof:
+    """Proof that the first `old` leaves are a prefix of the first `new`.
+
+    Raises:
+        InvalidRequest: a size lies outside the sealed log, or they are in the wrong order.
+    """
+    _require_sealed(tx, new, field="new_size")
+    path = consistency_path(tx, old_size=old, new_size=new)
+    return receipt_pb2.ConsistencyProof(old_size=old, new_size=new, path=path)
+
+
+def latest_checkpoint(tx: Transaction) -> tuple[int, str] | None:
+    """Size and signed note of the newest checkpoint; None while the log is empty."""
+    rows = tx.execute("SELECT size, note FROM log_checkpoints ORDER BY size DESC LIMIT 1")
+    if not rows:
+        return None
+    size, note = rows[0]
+    return integer(size), text(note)
+
+
+def entries(tx: Transaction, *, start: int = 0, end: int | None = None, type: str = "") -> Iterator[tuple[int, bytes]]:
+    """Sealed leaves with start <= index < end, in order, optionally of one type; read in pages."""
+    head = read_head(tx)
+    stop = min(head.size if head else 0, 2**62 if end is None else end)
+    where, extra = ("AND type = ?", (type,)) if type else ("", ())
+    while True:
+        rows = tx.execute(
+            f"SELECT idx, leaf FROM log_leaves WHERE idx >= ? AND idx < ? {where} ORDER BY idx LIMIT {_PAGE}",  # noqa: S608
+            (start, stop, *extra),
+        )
+        for index, leaf in rows:
+            yield integer(index), blob(leaf)
+            start = integer(index) + 1
+        if len(rows) < _PAGE:
+            return
+
+
+def erase(tx: Transaction, index: int) -> None:
+    """Erases a leaf's salt, so that its commitments say nothing any more. The leaf and the tree stay as they are."""
+    tx.execute("DELETE FROM log_salts WHERE idx = ?", (index,))
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with microseconds and Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _next_index(tx: Transaction) -> int:
+    rows = tx.execute("SELECT idx FROM log_leaves ORDER BY idx DESC LIMIT 1")
+    return integer(rows[0][0]) + 1 if rows else 0
+
+
+def _require_sealed(tx: Transaction, size: int, *, field: str) -> None:
+    head = read_head(tx)
+    if not 0 <= size <= (head.size if head else 0):
+        raise InvalidRequest("the log is not that long", field=field, rule="log.size")

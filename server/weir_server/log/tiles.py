@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log as files any tlog-tiles reader understands, derived from the database after commit.
+
+Layout: `checkpoint`, `tile/<level>/<index>[.p/<width>]`, `tile/entries/<index>[.p/<width>]`. The database stays the
+truth: files may lag behind or be deleted, and are caught up from where the written checkpoint stands.
+
+Source: c2sp.org/tlog-tiles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from weir.checkpoint import parse
+from weir.errors import InternalError, VerificationError
+from weir_server.log import latest_checkpoint
+from weir_server.store import Store, Transaction, blob
+
+TILE_HEIGHT = 8
+TILE_WIDTH = 1 << TILE_HEIGHT
+_TOP_LEVEL = 7
+"""Tiles of level 7 cover 2**64 leaves."""
+
+
+def export_tiles(store: Store, directory: Path) -> int:
+    """Brings the files of `directory` to the newest checkpoint and gives its size; again: nothing happens.
+
+    The checkpoint is written last, so a reader never sees one whose tiles are missing. One caller at a time.
+    """
+    exported = exported_size(directory)
+
+    def collect(tx: Transaction) -> tuple[int, str]:
+        newest = latest_checkpoint(tx)
+        if newest is None:
+            return 0, ""
+        size, note = newest
+        if size > exported:
+            for path, content in _files(tx, exported, size):
+                _write(directory / path, content)
+        return size, note
+
+    size, note = store.read(collect)
+    if size > exported:
+        _write(directory / "checkpoint", note.encode())
+    return size
+
+
+def exported_size(directory: Path) -> int:
+    """Size of the checkpoint that the files stand at; 0 where there is none."""
+    try:
+        checkpoint, _ = parse((directory / "checkpoint").read_text("utf-8"))
+    except (FileNotFoundError, VerificationError, UnicodeDecodeError):
+        return 0  # Derived data: whatever is missing or damaged is written again from the start.
+    return checkpoint.size
+
+
+def tile_path(index: int, width: int) -> str:
+    """`x001/x234/067`, with `.p/<width>` behind a partial tile."""
+    groups = [f"{index % 1000:03d}"]
+    while index >= 1000:
+        index //= 1000
+        groups.append(f"x{index % 1000:03d}")
+    return "/".join(reversed(groups)) + (f".p/{width}" if width < TILE_WIDTH else "")
+
+
+def _files(tx: Transaction, old: int, new: int) -> Iterator[tuple[str, bytes]]:
+    """Every file that differs between the trees of `old` and `new` leaves."""
+    for level in range(_TOP_LEVEL + 1):
+        shift = TILE_HEIGHT * level
+        for index, width in _changed(old >> shift, new >> shift):
+            hashes = _hashes(tx, shift, index * TILE_WIDTH, width)
+            yield f"tile/{level}/{tile_path(index, width)}", b"".join(hashes)
+    for index, width in _changed(old, new):
+        yield f"tile/entries/{tile_path(index, width)}", _bundle(tx, index * TILE_WIDTH, width)
+
+
+def _changed(old: int, new: int) -> Iterator[tuple[int, int]]:
+    """Index and width of each tile that grew from `old` to `new` hashes of one level."""
+    if new == old:
+        return
+    for index in range(old // TILE_WIDTH, (new - 1) // TILE_WIDTH + 1):
+        yield index, min(TILE_WIDTH, new - index * TILE_WIDTH)
+
+
+def _hashes(tx: Transaction, level: int, start: int, width: int) -> list[bytes]:
+    rows = tx.execute(
+        "SELECT hash FROM log_nodes WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx",
+        (level, start, start + width),
+    )
+    if len(rows) != width:
+        raise InternalError("the log's tree has a hole: run fsck", rule="log.node")
+    return [blob(row[0]) for row in rows]
+
+
+def _bundle(tx: Transaction, start: int, width: int) -> bytes:
+    rows = tx.execute("SELECT leaf FROM log_leaves WHERE idx >= ? AND idx < ? ORDER BY idx", (start, start + width))
+    if len(rows) != width:
+        raise InternalError("the log's leaves have a gap: run fsck", rule="log.gap")
+    return b"".join(len(leaf).to_bytes(2, "big") + leaf for leaf in (blob(row[0]) for row in rows))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replaces a file in one step; readers see the old or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grouping writer: one thread that turns operations arriving together into one durable transaction.
+
+Both embedded and served stores use it; what differs is the connection behind `Engine`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from weir.errors import Unavailable
+from weir_server.store import Transaction
+
+T = TypeVar("T")
+GROUP_LIMIT = 256
+"""Most operations in one transaction: beyond it a commit's cost is shared enough, and waiting grows."""
+
+
+class Engine(Protocol):
+    """A connection that only the writer thread uses."""
+
+    transaction: Transaction
+
+    def begin(self) -> None:
+        """Opens the group's transaction."""
+
+    def savepoint(self) -> None:
+        """Opens one operation's savepoint."""
+
+    def release(self) -> None:
+        """Keeps what the operation did."""
+
+    def undo(self) -> None:
+        """Takes back what the operation did."""
+
+    def commit(self) -> None:
+        """Makes the group durable; returns only when it is."""
+
+    def is_fatal(self, error: BaseException) -> bool:
+        """Whether an error means that the engine itself, not the operation, is at fault."""
+
+    def close(self) -> None:
+        """Frees the connection."""
+
+
+@dataclass(slots=True)
+class _Job:
+    operation: Callable[[Transaction], Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
+class GroupWriter:
+    """Owns the writer thread. States: running → stopped, once and for good."""
+
+    def __init__(
+        self,
+        open_engine: Callable[[], Engine],
+        *,
+        seal: Callable[[Transaction], None],
+        on_failure: Callable[[BaseException], None],
+        group_limit: int = GROUP_LIMIT,
+    ) -> None:
+        self._engine = open_engine()
+        self._seal = seal
+        self._on_failure = on_failure
+        self._limit = group_limit
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._accepting = True
+        self.stopped = False
+        self._thread = threading.Thread(target=self._run, name="weir-ledger-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Callable[[Transaction], T]) -> Future[T]:
+        """Queues an operation; the future resolves after its group is durable."""
+        job = _Job(operation)
+        with self._gate:  # Together with close and fail: no job may slip in behind the last group.
+            if not self._accepting:
+                raise _stopped()
+            self._jobs.put(job)
+        return job.future
+
+    def close(self) -> None:
+        """Finishes what was accepted, then frees the connection."""
+        with self._gate:
+            if self._accepting:
+                self._accepting = False
+                self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                first = self._jobs.get()
+                if first is None:
+                    break
+                if not self._commit_group(self._gather(first)):
+                    break
+        finally:
+            self.stopped = True
+            self._engine.close()
+
+    def _gather(self, first: _Job) -> list[_Job]:
+        """The first job and whatever waits behind it. Nothing is waited for: while one group syncs, the next fills."""
+        group = [first]
+        while len(group) < self._limit:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            group.append(job)
+        return group
+
+    def _commit_group(self, group: list[_Job]) -> bool:
+        """Runs, seals and commits one group. COMMIT POINT: after `commit` returns, every result below is true for ever.
+
+        Until then nobody has heard of anything, so a crash before it loses nothing that was promised; a crash after it
+        is found again by idempotency key.
+        """
+        outcomes: list[tuple[_Job, Any, BaseException | None]] = []
+        live = [job for job in group if job.future.set_running_or_notify_cancel()]
+        try:
+            self._engine.begin()
+            outcomes = [(job, *self._attempt(job)) for job in live]
+            if any(error is None for _, _, error in outcomes):
+                self._seal(self._engine.transaction)
+            self._engine.commit()
+        except BaseException as error:  # Not swallowed: the writer ends, and every caller is told.
+            self._fail(live, error)
+            return False
+        for job, result, problem in outcomes:
+            if problem is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(problem)
+        return True
+
+    def _attempt(self, job: _Job) -> tuple[Any, BaseException | None]:
+        self._engine.savepoint()
+        try:
+            result = job.operation(self._engine.transaction)
+        except Exception as error:
+            if self._engine.is_fatal(error):
+                raise
+            self._engine.undo()
+            return None, error
+        self._engine.release()
+        return result, None
+
+    def _fail(self, group: list[_Job], error: BaseException) -> None:
+        """Fail-stop: after a failed sync the kernel may have dropped the pages, so trying again would lie."""
+        with self._gate:
+            self._accepting = False
+        waiting = list(group)
+        while not self._jobs.empty():
+            job = self._jobs.get_nowait()
+            if job is not None and job.future.set_running_or_notify_cancel():
+                waiting.append(job)
+        self.stopped = True
+        for job in waiting:
+            job.future.set_exception(_stopped())
+        self._on_failure(error)
+
+
+def _stopped() -> Unavailable:
+    return Unavailable(
+        "the ledger has stopped; send the same request with the same idempotency key once it runs again",
+        rule="ledger.stopped",
+    )

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real ledger in a temporary directory, a clock that tests move, and an oracle that re-reads everything."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from weir.checkpoint import MLDSA44, Signer, new_signer
+from weir_server.ledger import (
+    Posted,
+    Quota,
+    Replay,
+    Reservation,
+    ReservationRequest,
+    Subject,
+    post,
+    reserve,
+    set_quota,
+    start,
+)
+from weir_server.log import sealer
+from weir_server.store import Store, Transaction
+from weir_server.store.sqlite import SqliteStore
+
+ORIGIN = "log.weir.test/ledger"
+SIGNER = new_signer(ORIGIN, seed=bytes(range(32)))
+PQ_SIGNER = new_signer(ORIGIN, seed=bytes(range(32, 64)), kind=MLDSA44)
+VKEY = SIGNER.verifier.vkey
+ALICE = Subject("alice", "c-1", "census", "people")
+BOB = Subject("bob", "c-2", "census", "people")
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time that tests move."""
+
+    moment: datetime = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def forward(self, **step: float) -> None:
+        self.moment += timedelta(**step)
+
+
+@dataclass(slots=True)
+class Books:
+    """An open ledger with its clock."""
+
+    store: Store
+    clock: Clock
+    directory: Path
+    keys: int = field(default=0)
+
+    def new_key(self) -> str:
+        self.keys += 1
+        return f"key-{self.keys:012d}"
+
+    def quota(self, quota_id: str, metric: str, limit: int, **scope: str) -> None:
+        quota = Quota(id=quota_id, metric=metric, limit=limit, **scope)  # type: ignore[arg-type]
+        self.store.write_sync(
+            lambda tx: set_quota(tx, quota, reason="test", actor="operator", now=self.clock(), entropy=os.urandom)
+        )
+
+    def reserve(
+        self, charge: Mapping[str, int], *, subject: Subject = ALICE, key: str | None = None
+    ) -> Reservation | Replay:
+        return self.store.write_sync(reserving(request(charge, subject=subject, key=key or self.new_key()), self.clock))
+
+    def answer(
+        self, charge: Mapping[str, int], *, subject: Subject = ALICE, key: str | None = None, answer: bytes = b"42"
+    ) -> Posted:
+        """Reserves and posts; the charge must fit."""
+        reservation = self.reserve(charge, subject=subject, key=key)
+        assert isinstance(reservation, Reservation)
+        posted = self.store.write_sync(posting(reservation, self.clock, answer=answer))
+        assert isinstance(posted, Posted)
+        return posted
+
+
+def open_books(
+    directory: Path,
+    *,
+    clock: Clock | None = None,
+    connect: Callable[[Path], sqlite3.Connection] | None = None,
+    on_failure: Callable[[BaseException], None] = lambda error: None,
+    signers: tuple[Signer, ...] = (SIGNER,),
+    group_limit: int = 256,
+) -> Books:
+    clock = clock or Clock()
+    store = SqliteStore(
+        directory,
+        seal=sealer(signers, now=clock),
+        connect=connect,
+        on_failure=on_failure,
+        group_limit=group_limit,
+    )
+    start(store, origin=ORIGIN, now=clock, entropy=os.urandom)
+    return Books(store, clock, directory)
+
+
+def request(
+    charge: Mapping[str, int], *, key: str, subject: Subject = ALICE, digest: str = "d" * 64
+) -> ReservationRequest:
+    return ReservationRequest(
+        subject=subject,
+        idempotency_key=key,
+        request_digest=digest,
+        charge=charge,
+        plan_digest="a" * 64,
+        policy_digest="b" * 64,
+        event={"mode": "dp", "snapshot": 1},
+        commitments={"query": b"SELECT COUNT(*) FROM census"},
+    )
+
+
+def reserving(
+    asked: ReservationRequest, clock: Clock, *, hold_seconds: int = 60
+) -> Callable[[Transaction], Reservation | Replay]:
+    return lambda tx: reserve(tx, asked, now=clock(), hold_seconds=hold_seconds, entropy=os.urandom)
+
+
+def posting(
+    reservation: Reservation,
+    clock: Clock,
+    *,
+    answer: bytes = b"42",
+    release_key: str | None = None,
+    release: bytes | None = None,
+) -> Callable[[Transaction], object]:
+    return lambda tx: post(
+        tx,
+        reservation,
+        answer=answer,
+        release_key=release_key,
+        release=release,
+        event={"mode": "dp", "snapshot": 1, "outcome": "released"},
+        now=clock(),
+        entropy=os.urandom,
+    )
