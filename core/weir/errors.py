@@ -65,6 +65,8 @@ class WeirError(Exception):
         self.field = field
         self.rule = rule
         self.metadata: dict[str, str] = dict(metadata or {})
+        self.receipt: object | None = None
+        """The weir.v1.Receipt of the refusal's log leaf, where the server metered and sent one."""
 
 
 class RequestError(WeirError):
@@ -140,11 +142,9 @@ class PermissionDenied(AccessError):
 
 
 class RefusalError(WeirError):
-    """A decided, logged refusal. `receipt` holds the weir.v1.Receipt message when the server sent one."""
+    """A decided, logged refusal."""
 
     reason = "POLICY_DENIED"
-
-    receipt: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,7 @@ def _quota_changes(old: Mapping[str, Quota], new: Mapping[str, Quota]) -> Iterat
         if old[name] != new[name]:
             fields = (f"limit: {old[name].limit} → {new[name].limit}",)
             reshaped = _shape(old[name]) != _shape(new[name])
-            yield Change(
-                f"quota/{name}", "changed", fields, loosens=reshaped or new[name].limit > old[name].limit
-            )
+            yield Change(f"quota/{name}", "changed", fields, loosens=reshaped or new[name].limit > old[name].limit)
 
 
 def _shape(quota: Quota) -> tuple[object, ...]:

@@ -53,6 +53,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE meter (
             contract TEXT NOT NULL, requester TEXT NOT NULL, dataset TEXT NOT NULL, metric TEXT NOT NULL,
             used {int} NOT NULL, PRIMARY KEY (contract, requester, dataset, metric)) {clustered}""",
+        # Ciphertexts that belong to a stored answer (encrypted queries); the answer holds their digest.
+        "CREATE TABLE attachments (leaf_index {int} PRIMARY KEY, content {bytes} NOT NULL)",
+        # The operators' book.
+        "CREATE TABLE policy_documents (position {int} PRIMARY KEY, document TEXT NOT NULL)",
+        "CREATE TABLE policy_quotas (quota TEXT PRIMARY KEY)",
+        """CREATE TABLE suspensions (
+            scope TEXT NOT NULL, name TEXT NOT NULL, since {int} NOT NULL, PRIMARY KEY (scope, name)) {clustered}""",
+        """CREATE TABLE snapshots (
+            dataset TEXT NOT NULL, version {int} NOT NULL, manifest_digest TEXT NOT NULL,
+            PRIMARY KEY (dataset, version)) {clustered}""",
+        """CREATE TABLE approvals (
+            id TEXT PRIMARY KEY, state TEXT NOT NULL, requester TEXT NOT NULL, contract TEXT NOT NULL,
+            query TEXT NOT NULL, plan_digest TEXT NOT NULL, contract_digest TEXT NOT NULL, epsilon_nano {int} NOT NULL,
+            price_micro {int} NOT NULL, requested {int} NOT NULL, expires {int} NOT NULL, decided_by TEXT NOT NULL)""",
+        "CREATE INDEX approvals_by_plan ON approvals (plan_digest, requested)",
+        "CREATE INDEX approvals_by_time ON approvals (requested, id)",
+        """CREATE TABLE public_keys (
+            key_id TEXT NOT NULL, owner TEXT NOT NULL, modulus {bytes} NOT NULL, registered {int} NOT NULL,
+            PRIMARY KEY (key_id, owner)) {clustered}""",
+        """CREATE TABLE operations (
+            principal TEXT NOT NULL, idempotency_key TEXT NOT NULL, request_digest TEXT NOT NULL,
+            reply {bytes} NOT NULL, PRIMARY KEY (principal, idempotency_key)) {clustered}""",
     ),
 )
 

@@ -1,0 +1,480 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One query, one direction. This module alone knows the order of the stages (DESIGN §6).
+
+     0 decode    (services)  Submission
+     1 bind                  BoundQuery
+     2 analyse               Plan
+     3 decide                Allow | NeedsApproval | Deny          ← estimates stop here
+     4 reserve               Reservation                           one durable transaction
+     ───────── data is touched only below this line ─────────
+     5 execute               Raw
+     6 release               Answer
+     7 commit                Posted                                COMMIT POINT
+     8 encode    (services)
+
+From stage 4 on a query runs to its end even if the caller goes away: its loss is spent, so its answer is stored, and
+the same idempotency key fetches it. Every refusal leaves a leaf before it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from weir.canonical import canonical_json
+from weir.errors import (
+    ApprovalRequired,
+    InternalError,
+    PolicyDenied,
+    RefusalError,
+    RequestError,
+    UnknownName,
+    WeirError,
+)
+from weir.query import query_json
+from weir.v1 import answer_pb2, query_service_pb2, receipt_pb2
+from weir_server import ledger, log
+from weir_server.catalog.card import Mode
+from weir_server.ledger import Posted, Replay, Reservation, ReservationRequest, StoredRelease, Subject, Superseded
+from weir_server.plan.analyse import analyse, without_loss
+from weir_server.plan.bind import bind
+from weir_server.plan.values import Plan, Raw, Submission, Technique
+from weir_server.policy import approvals
+from weir_server.policy.contract import Contract
+from weir_server.policy.decide import Allow, Decision, Deny, NeedsApproval, decide, purpose_of, red_lines
+from weir_server.state import State
+from weir_server.store import Store, Transaction
+
+T = TypeVar("T")
+HOLD_SECONDS = 900
+"""A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What leaves: the bytes the receipt commits to, and the receipt."""
+
+    answer: bytes
+    receipt: receipt_pb2.Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A plan with the contract it was judged under and the outcome."""
+
+    plan: Plan
+    contract: Contract
+    decision: Decision
+
+
+class Pipeline:
+    """Runs submissions through the stages. Owns nothing but the tasks in flight."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        store: Store,
+        techniques: Mapping[Mode, Technique],
+        clock: Callable[[], datetime],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._state, self._store, self._techniques = state, store, techniques
+        self._clock, self._entropy = clock, entropy
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._release_locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    # ── stages 1 to 3: pure ────────────────────────────────────────────────────────────────────────────────────
+
+    def judge(self, submission: Submission) -> Judged:
+        """Bind, analyse and decide.
+
+        Raises:
+            UnknownName, InvalidQuery: the query does not fit the catalogue.
+            PolicyDenied: a red line.
+            Suspended: an operator stopped requester, contract or dataset.
+        """
+        world = self._state.world
+        bound = bind(submission, world.catalogue)
+        contract = world.policy.contracts.get(submission.contract)
+        # One answer for contracts of others and contracts that do not exist: their names are nobody else's business.
+        if contract is None or contract.requester != submission.principal.name:
+            raise UnknownName("you have no contract of this id", field="contract", rule="name.contract")
+        self._check_running(submission)
+        if reasons := red_lines(bound):
+            raise PolicyDenied(reasons[0].sentence, reasons=reasons, rule=reasons[0].code)
+        plan = analyse(bound, self._techniques[bound.mode], contract)
+        return Judged(plan, contract, decide(plan, contract, policy_digest=world.policy.digest, now=self._clock()))
+
+    def _check_running(self, submission: Submission) -> None:
+        self._state.world.check_running(
+            requester=submission.principal.name, contract=submission.contract, dataset=submission.query.dataset
+        )
+
+    async def estimate(self, submission: Submission) -> query_service_pb2.EstimateQueryResponse:
+        """What `run` would decide and charge now. Touches no data, reserves nothing, leaves no meter record."""
+        judged = self.judge(submission)
+        plan, sticky = judged.plan, self.find_release(judged.plan) is not None
+        charge = without_loss(plan, judged.contract.rates) if sticky else plan.charge
+        return query_service_pb2.EstimateQueryResponse(
+            decision=_decision_to_proto(judged.decision),
+            epsilon_nano=charge["epsilon_nano"],
+            cells=plan.bound.cells,
+            price_micro=charge["price_micro"],
+            sticky=sticky,
+            noise=[column.noise for column in plan.analysis.columns if column.HasField("noise")],
+            snapshot=plan.bound.snapshot.version,
+            policy_digest=judged.decision.policy_digest,
+            plan_digest=plan.digest,
+        )
+
+    # ── the whole way ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, submission: Submission) -> Answered:
+        """Decide, charge, answer and log one plain query.
+
+        Raises:
+            RequestError, RefusalError: refused, metered, nothing charged.
+            ServiceError: the service failed; money was given back, privacy loss was not.
+        """
+        async with self.metered_refusals(submission):
+            stored = self.stored_answer(submission)
+            if stored is not None:
+                return self.answered(stored)
+            judged = self.judge(submission)
+            approval = await self.require_allowed(judged)
+        return await self.to_the_end(self._charge_and_answer(submission, judged, approval))
+
+    async def _charge_and_answer(self, submission: Submission, judged: Judged, approval: str | None) -> Answered:
+        async with self.metered_refusals(submission), self.one_release_at_a_time(judged.plan.release_key):
+            release = self.find_release(judged.plan)
+            if release is not None:
+                return await self._answer_again(judged, approval, release)
+            reserved = await self.reserve(judged, approval)
+            if isinstance(reserved, Replay):
+                return self.answered(reserved)
+            async with self.voided_on_failure(reserved):
+                answer = await self.execute_and_release(judged.plan)
+                self._check_running(submission)
+                return await self._post(judged, reserved, answer)
+
+    async def _answer_again(self, judged: Judged, approval: str | None, release: StoredRelease) -> Answered:
+        """A sticky release: nothing is touched, so charge and answer are one transaction."""
+        request = self.reservation_request(judged, sticky=True)
+        answer = sticky_answer(release.release)
+
+        def operation(tx: Transaction) -> Posted | Replay:
+            posted = ledger.charge_and_post(
+                tx,
+                request,
+                answer=answer,
+                release_key=judged.plan.release_key,
+                release=release.release,
+                event=request.event,
+                now=self._clock(),
+                entropy=self._entropy,
+            )
+            if approval is not None and isinstance(posted, Posted):
+                approvals.use(tx, approval, now=self._clock())
+            if isinstance(posted, Superseded):
+                raise InternalError("a sticky release changed", rule="release.sticky")
+            return posted
+
+        posted = await self._store.write(operation)
+        if isinstance(posted, Replay):
+            return self.answered(posted)
+        return Answered(answer, self.receipt(posted.leaf_index))
+
+    async def _post(self, judged: Judged, reservation: Reservation, answer: answer_pb2.Answer) -> Answered:
+        """Stage 7. If another server released first under this key, answer from that release: noise is drawn once."""
+        release = answer.SerializeToString(deterministic=True)
+        reply = release
+        while True:
+            posted = await self.post(judged, reservation, answer=reply, release=release)
+            if isinstance(posted, Posted):
+                return Answered(reply, self.receipt(posted.leaf_index))
+            release, reply = posted.release, sticky_answer(posted.release)
+
+    # ── stages, shared with encrypted queries ──────────────────────────────────────────────────────────────────
+
+    def stored_answer(self, submission: Submission) -> Replay | None:
+        """The answer already given under this idempotency key.
+
+        Raises:
+            IdempotencyConflict: the key was used with another request.
+        """
+        return self._store.read(
+            lambda tx: ledger.find_answer(
+                tx,
+                submission.principal.name,
+                submission.idempotency_key,
+                request_digest=submission.request_digest,
+            )
+        )
+
+    def find_release(self, plan: Plan) -> StoredRelease | None:
+        """The sticky release of the plan, if it was ever released."""
+        return self._store.read(lambda tx: ledger.find_release(tx, plan.release_key))
+
+    async def require_allowed(self, judged: Judged) -> str | None:
+        """Pass what is allowed; the id of the approval to use, where one was needed and given.
+
+        Raises:
+            PolicyDenied: with every reason.
+            ApprovalRequired: a person must approve first; the request now waits for one.
+        """
+        match judged.decision:
+            case Allow():
+                return None
+            case Deny(_, reasons):
+                sentences = "; ".join(reason.sentence for reason in reasons)
+                raise PolicyDenied(sentences, reasons=reasons, rule=reasons[0].code)
+            case NeedsApproval():
+                return await self._find_approval(judged)
+
+    async def _find_approval(self, judged: Judged) -> str:
+        plan, contract, now = judged.plan, judged.contract, self._clock()
+
+        def operation(tx: Transaction) -> approvals.Approval:
+            known = approvals.find(tx, plan, contract, now=now)
+            if known is not None:
+                return known
+            asked = approvals.request(tx, plan, contract, now=now, entropy=self._entropy)
+            data = {"requester": asked.requester, "contract": asked.contract, "plan_digest": asked.plan_digest}
+            ledger.record(
+                tx, "weir.approval.requested", data, subject=f"approval/{asked.id}", now=now, entropy=self._entropy
+            )
+            return asked
+
+        approval = await self._store.write(operation)
+        if approval.state == "approved":
+            return approval.id
+        if approval.state == "rejected":
+            raise PolicyDenied("a person rejected this query", rule="approval.rejected")
+        raise ApprovalRequired(
+            f"a person must approve this query; send it again once {approval.id} is approved",
+            rule="contract.approval",
+            metadata={"approval": approval.id},
+        )
+
+    def reservation_request(self, judged: Judged, *, sticky: bool) -> ReservationRequest:
+        """What the ledger is asked to charge, and the meter record that its leaves carry."""
+        plan, submission = judged.plan, judged.plan.bound.submission
+        return ReservationRequest(
+            subject=subject_of(plan),
+            idempotency_key=submission.idempotency_key,
+            request_digest=submission.request_digest,
+            charge=without_loss(plan, judged.contract.rates) if sticky else plan.charge,
+            plan_digest=plan.digest,
+            policy_digest=judged.decision.policy_digest,
+            event=meter_record(judged, sticky=sticky),
+            commitments={"query": canonical_json(query_json(plan.bound.query))},
+        )
+
+    async def reserve(
+        self, judged: Judged, approval: str | None, *, request: ReservationRequest | None = None
+    ) -> Reservation | Replay:
+        """Stage 4: durable before data is touched; uses the approval in the same transaction."""
+        wanted = request or self.reservation_request(judged, sticky=False)
+
+        def operation(tx: Transaction) -> Reservation | Replay:
+            reserved = ledger.reserve(tx, wanted, now=self._clock(), hold_seconds=HOLD_SECONDS, entropy=self._entropy)
+            if approval is not None and isinstance(reserved, Reservation):
+                approvals.use(tx, approval, now=self._clock())
+            return reserved
+
+        return await self._store.write(operation)
+
+    async def execute_and_release(self, plan: Plan) -> answer_pb2.Answer:
+        """Stages 5 and 6 under an existing reservation."""
+        technique, bound = self._techniques[plan.bound.mode], plan.bound
+        self._check_running(bound.submission)
+        # The second check of DESIGN §6: what is about to run must lose no more than what was reserved.
+        again = technique.analyse(bound)
+        if again.loss != plan.analysis.loss or dict(again.mechanism) != dict(plan.analysis.mechanism):
+            raise InternalError("the plan changed between charge and touch", rule="plan.recheck")
+        raw: Raw = await asyncio.to_thread(technique.execute, bound, plan.analysis)
+        answer = await asyncio.to_thread(technique.release, bound, plan.analysis, raw)
+        answer.dataset, answer.snapshot = bound.query.dataset, bound.snapshot.version
+        answer.mode = answer_pb2.MODE_DP if bound.mode is Mode.DP else answer_pb2.MODE_EXACT
+        answer.epsilon_nano = plan.analysis.loss.epsilon_nano
+        return answer
+
+    async def post(
+        self,
+        judged: Judged,
+        reservation: Reservation,
+        *,
+        answer: bytes,
+        release: bytes,
+        attachment: bytes | None = None,
+    ) -> Posted | Superseded:
+        """Stage 7, the commit point: spend, meter, stored answer, release, attachment and leaf in one transaction."""
+
+        def operation(tx: Transaction) -> Posted | Superseded:
+            posted = ledger.post(
+                tx,
+                reservation,
+                answer=answer,
+                release_key=judged.plan.release_key,
+                release=release,
+                event=reservation.request.event,
+                now=self._clock(),
+                entropy=self._entropy,
+            )
+            if attachment is not None and isinstance(posted, Posted):
+                tx.execute(
+                    "INSERT INTO attachments (leaf_index, content) VALUES (?, ?)", (posted.leaf_index, attachment)
+                )
+            return posted
+
+        return await self._store.write(operation)
+
+    def answered(self, replay: Replay) -> Answered:
+        """A stored answer, byte for byte with its receipt."""
+        return Answered(replay.answer, self.receipt(replay.leaf_index))
+
+    def receipt(self, leaf_index: int) -> receipt_pb2.Receipt:
+        """Receipt of a durable leaf."""
+        return self._store.read(lambda tx: log.receipt(tx, leaf_index))
+
+    # ── failure order ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def refuse(self, submission: Submission, error: WeirError) -> None:
+        """Meter a refusal and attach its receipt to the error. A second call for one error does nothing."""
+        if error.receipt is not None:
+            return
+        principal, query = submission.principal, submission.query
+        snapshots = self._state.world.catalogue.datasets.get(query.dataset, ())
+        known = self._state.world.policy.contracts.get(submission.contract)
+        subject = Subject(
+            requester=principal.name,
+            contract=submission.contract if known is not None and known.requester == principal.name else "",
+            dataset=query.dataset if snapshots else "",
+            lineage=snapshots[0].card.lineage if snapshots else "",
+        )
+        event = {"decision": "refused", "reason": error.reason, "rule": error.rule or "", "role": principal.role}
+        await self._refused(subject, event, error, {"query": canonical_json(query_json(query))})
+
+    async def refuse_call(self, principal_name: str, role: str, call: str, error: WeirError) -> None:
+        """Meter the refusal of a call that never became a submission."""
+        event = {
+            "decision": "refused",
+            "reason": error.reason,
+            "rule": error.rule or "",
+            "role": role,
+            "call": call,
+        }
+        await self._refused(Subject(principal_name, "", "", ""), event, error, {})
+
+    async def _refused(
+        self, subject: Subject, event: Mapping[str, object], error: WeirError, commitments: Mapping[str, bytes]
+    ) -> None:
+        posted = await self._store.write(
+            lambda tx: ledger.refuse(
+                tx, subject, event=event, now=self._clock(), entropy=self._entropy, commitments=commitments
+            )
+        )
+        error.receipt = self.receipt(posted.leaf_index)
+
+    @asynccontextmanager
+    async def metered_refusals(self, submission: Submission) -> AsyncIterator[None]:
+        """Every refusal inside leaves a leaf before the caller hears of it."""
+        try:
+            yield
+        except (RequestError, RefusalError) as error:
+            await self.refuse(submission, error)
+            raise
+
+    @asynccontextmanager
+    async def voided_on_failure(self, reservation: Reservation) -> AsyncIterator[None]:
+        """Give money back where no answer was stored; privacy loss stays spent, since data may have been touched."""
+        try:
+            yield
+        except BaseException as error:
+            code = error.reason if isinstance(error, WeirError) else "INTERNAL"
+            await self._store.write(
+                lambda tx: ledger.void(tx, reservation, reason_code=code, now=self._clock(), entropy=self._entropy)
+            )
+            raise
+
+    @asynccontextmanager
+    async def one_release_at_a_time(self, release_key: str) -> AsyncIterator[None]:
+        """Equal queries wait for the first one's release instead of paying for a second draw of noise."""
+        lock, waiting = self._release_locks.get(release_key, (asyncio.Lock(), 0))
+        self._release_locks[release_key] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._release_locks.pop(release_key)
+            if waiting > 1:
+                self._release_locks[release_key] = (lock, waiting - 1)
+
+    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run what must not stop half-way; a caller that goes away leaves it running."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Read, so that an abandoned refusal is not reported as never retrieved.
+
+    async def drain(self, *, seconds: float) -> None:
+        """Wait for running queries, at most so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+
+def subject_of(plan: Plan) -> Subject:
+    """Whom and what a plan's charge belongs to."""
+    submission = plan.bound.submission
+    return Subject(
+        requester=submission.principal.name,
+        contract=submission.contract,
+        dataset=plan.bound.query.dataset,
+        lineage=plan.bound.card.lineage,
+    )
+
+
+def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
+    """The meter record of a query; what could be guessed travels as commitments beside it."""
+    bound, submission, decision = judged.plan.bound, judged.plan.bound.submission, judged.decision
+    return {
+        "decision": "allowed" if isinstance(decision, Allow) else "approved",
+        "purpose": purpose_of(submission.purpose, judged.contract),
+        "snapshot": bound.snapshot.version,
+        "manifest_digest": bound.snapshot.manifest_digest,
+        "mode": bound.mode.value if submission.encrypted is None else Mode.ENCRYPTED.value,
+        "release_mode": bound.mode.value,
+        "contract_digest": judged.contract.digest,
+        "work": judged.plan.analysis.work,
+        "sticky": sticky,
+    }
+
+
+def sticky_answer(release: bytes) -> bytes:
+    """The stored release as a further answer: the same numbers, marked as returned again."""
+    answer = answer_pb2.Answer.FromString(release)
+    answer.sticky = True
+    return answer.SerializeToString(deterministic=True)
+
+
+def _decision_to_proto(decision: Decision) -> query_service_pb2.Decision:
+    verdicts = {
+        Allow: query_service_pb2.VERDICT_ALLOW,
+        NeedsApproval: query_service_pb2.VERDICT_NEEDS_APPROVAL,
+        Deny: query_service_pb2.VERDICT_DENY,
+    }
+    reasons = () if isinstance(decision, Allow) else decision.reasons
+    return query_service_pb2.Decision(
+        verdict=verdicts[type(decision)],
+        reasons=[query_service_pb2.DecisionReason(code=r.code, sentence=r.sentence) for r in reasons],
+    )

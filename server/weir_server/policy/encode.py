@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wire forms of contracts, quotas, balances and changes."""
+
+from __future__ import annotations
+
+from weir.errors import InvalidRequest
+from weir.v1 import policy_service_pb2, query_pb2, quota_service_pb2
+from weir_server.ledger.values import METRICS, WINDOWS, Balance, Quota
+from weir_server.policy.contract import Contract
+from weir_server.policy.difference import Change
+
+
+def contract_to_proto(contract: Contract) -> policy_service_pb2.Contract:
+    """A contract as its parties see it."""
+    rates = contract.rates
+    message = policy_service_pb2.Contract(
+        id=contract.id,
+        title=contract.title,
+        provider=contract.provider,
+        requester=contract.requester,
+        dataset=contract.dataset,
+        purposes=contract.purposes,
+        modes=sorted(mode.value for mode in contract.modes),
+        dimensions=sorted(contract.dimensions),
+        measures=sorted(contract.measures),
+        aggregates=sorted(
+            query_pb2.AggregateFunction.Value(f"AGGREGATE_FUNCTION_{function.name}") for function in contract.aggregates
+        ),
+        epsilon_nano=contract.epsilon_nano,
+        epsilon_per_query_nano=contract.epsilon_per_query_nano,
+        approval=contract.approval,
+        rates=policy_service_pb2.RateCard(
+            currency=rates.currency,
+            per_query_micro=rates.per_query_micro,
+            per_cell_micro=rates.per_cell_micro,
+            per_epsilon_micro=rates.per_epsilon_micro,
+            per_encrypted_operation_micro=rates.per_encrypted_operation_micro,
+        ),
+        digest=contract.digest,
+    )
+    message.valid_from.FromDatetime(contract.valid_from)
+    message.valid_until.FromDatetime(contract.valid_until)
+    return message
+
+
+def change_to_proto(change: Change) -> policy_service_pb2.PolicyChange:
+    """One difference."""
+    return policy_service_pb2.PolicyChange(
+        subject=change.subject, kind=change.kind, fields=change.fields, loosens=change.loosens
+    )
+
+
+def quota_to_proto(quota: Quota) -> quota_service_pb2.Quota:
+    """A limit."""
+    return quota_service_pb2.Quota(
+        id=quota.id,
+        metric=quota.metric,
+        requester=quota.requester or "",
+        contract=quota.contract or "",
+        dataset=quota.dataset or "",
+        lineage=quota.lineage or "",
+        window=quota.window,
+        zone=quota.zone,
+        limit=quota.limit,
+    )
+
+
+def quota_from_proto(message: quota_service_pb2.Quota) -> Quota:
+    """A limit as an operator sends it; scope, id and range are checked by the ledger.
+
+    Raises:
+        InvalidRequest: unknown metric or window.
+    """
+    metric = next((known for known in METRICS if known == message.metric), None)
+    window = next((known for known in WINDOWS if known == (message.window or "lifetime")), None)
+    if metric is None or window is None:
+        raise InvalidRequest(
+            f"metric is one of {', '.join(METRICS)}; window one of {', '.join(WINDOWS)}",
+            field="quota",
+            rule="quota.metric",
+        )
+    return Quota(
+        id=message.id,
+        metric=metric,
+        limit=message.limit,
+        requester=message.requester or None,
+        contract=message.contract or None,
+        dataset=message.dataset or None,
+        lineage=message.lineage or None,
+        window=window,
+        zone=message.zone or "UTC",
+    )
+
+
+def balance_to_proto(balance: Balance) -> quota_service_pb2.Balance:
+    """A limit with what is used of it."""
+    message = quota_service_pb2.Balance(quota=quota_to_proto(balance.quota), used=balance.used, held=balance.held)
+    if balance.resets is not None:
+        message.resets.FromDatetime(balance.resets)
+    return message
