@@ -21,7 +21,7 @@ from weir_server.ledger.operations import (
     reserve,
     void,
 )
-from weir_server.ledger.quotas import balances, find_quota, list_quotas, remove_quota, set_quota
+from weir_server.ledger.quotas import balances, check_charge, find_quota, list_quotas, remove_quota, set_quota
 from weir_server.ledger.values import (
     METRICS,
     PRIVACY_METRICS,
@@ -58,6 +58,7 @@ __all__ = [
     "Window",
     "balances",
     "charge_and_post",
+    "check_charge",
     "expire_holds",
     "find_answer",
     "find_quota",

@@ -14,9 +14,11 @@ from weir_server.ledger.values import (
     PRIVACY_METRICS,
     WINDOWS,
     Balance,
+    Charge,
     Metric,
     Quota,
     Subject,
+    checked_charge,
 )
 from weir_server.ledger.windows import (
     advance,
@@ -139,6 +141,15 @@ def check_limits(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metr
     if any(hit.metric in PRIVACY_METRICS for hit in hits):
         raise BudgetExhausted(f"privacy budget exhausted: {names}", limits=hits, rule="quota.privacy")
     raise QuotaExceeded(f"limit reached: {names}", limits=hits, rule="quota.limit")
+
+
+def check_charge(tx: Transaction, subject: Subject, charge: Charge, *, now: datetime) -> None:
+    """Refuses what `reserve` would refuse at this moment, and holds nothing: only a reservation decides.
+
+    Raises:
+        BudgetExhausted, QuotaExceeded: as `reserve`.
+    """
+    check_limits(tx, binding(tx, subject), checked_charge(charge), ledger_time(tx, now))
 
 
 def take(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> None:

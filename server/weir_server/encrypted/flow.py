@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encrypted queries through the same stages as plain ones: the cells are a release, the rest is arithmetic on it.
+
+Secret weights: header → stages 1–3 and every check that needs no ciphertext → (upload) → reserve → the release
+underneath, new or sticky → Σ wᵢ·cᵢ per value column in worker processes → masking product → commit. Hidden weights can
+reach the whole table, so its privacy loss is charged whole; each reply is metered as one number per value column, and
+the mask leaves it one number (weir.paillier.masking). Sealed release: the same, with encryption to a third key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from weir.errors import InvalidKey, InvalidRequest
+from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pack, reply_bits
+from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
+from weir_server import ledger
+from weir_server.encrypted.pool import KernelPool
+from weir_server.ledger import Posted, Replay, Reservation
+from weir_server.pipeline import Judged, Pipeline
+from weir_server.plan.values import EncryptedTerms, Plan, Principal, Submission
+from weir_server.policy import book
+from weir_server.store import Store, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedAnswered:
+    """What leaves: reply ciphertexts in wire form, the answer the receipt commits to, and the receipt."""
+
+    results: bytes
+    answer: bytes
+    """Serialised `EncryptedAnswer`, which holds the digest of `results`."""
+    receipt: receipt_pb2.Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A header that passed every check: what is still missing are the weights."""
+
+    submission: Submission
+    judged: Judged
+    approval: str | None
+    key: PublicKey
+    bits: tuple[int, ...]
+    """Reply bits per value column; all equal, so that one number describes the reply."""
+
+    @property
+    def cells(self) -> int:
+        """Ciphertexts expected."""
+        return self.judged.plan.bound.cells
+
+    @property
+    def upload_bytes(self) -> int:
+        """Length of the weights in wire form."""
+        return self.cells * self.key.ciphertext_bytes
+
+
+class EncryptedQueries:
+    """Runs encrypted submissions over the pipeline's stages."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        store: Store,
+        kernels: KernelPool,
+        clock: Callable[[], datetime],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._pipeline, self._store, self._kernels = pipeline, store, kernels
+        self._clock, self._entropy = clock, entropy
+
+    async def register_key(self, principal: Principal, modulus: bytes, proof: bytes) -> str:
+        """Register a public key for the caller; its id. Again the same key: the same id, and nothing more.
+
+        Raises:
+            InvalidKey: malformed, or the proof (bound to the caller's name) fails.
+        """
+        key = PublicKey.from_bytes(modulus)
+        check_modulus(key.n)
+        await self._kernels.verify_key(modulus, proof, context=key_context(principal))
+
+        def operation(tx: Transaction) -> None:
+            now = self._clock()
+            if book.add_public_key(tx, key_id=key.key_id, owner=principal.name, modulus=modulus, now=now):
+                data = {"key_id": key.key_id, "owner": principal.name, "bits": key.bits}
+                ledger.record(
+                    tx, "weir.key.registered", data, subject=f"key/{key.key_id}", now=now, entropy=self._entropy
+                )
+
+        await self._store.write(operation)
+        return key.key_id
+
+    # ── secret weights ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def open(self, submission: Submission) -> Opened:
+        """Everything that can be refused before an upload: key, shape, policy, headroom, and what is left of limits.
+
+        Raises:
+            RequestError, RefusalError: refused and metered.
+        """
+        async with self._pipeline.metered_refusals(submission):
+            terms = _terms(submission)
+            key = self._key(terms.key_id, owner=submission.principal.name)
+            judged = self._pipeline.judge(submission)
+            plan = judged.plan
+            if terms.weights != plan.bound.cells:
+                raise InvalidRequest(
+                    f"the table has {plan.bound.cells} cells; send one weight for each",
+                    field="header.weights",
+                    rule="encrypted.weights",
+                )
+            bits = max(
+                reply_bits(terms.weight_bits, (-bound, bound), plan.bound.cells) for bound in plan.analysis.magnitudes
+            )
+            check_headroom(key, bits)
+            self._check_affordable(judged)
+            approval = await self._pipeline.require_allowed(judged)
+            return Opened(submission, judged, approval, key, (bits,) * len(plan.analysis.columns))
+
+    def _check_affordable(self, judged: Judged) -> None:
+        """Refuse before the upload what the reservation would refuse after it. Holds nothing."""
+        sticky = self._pipeline.find_release(judged.plan) is not None
+        request = self._pipeline.reservation_request(judged, sticky=sticky)
+        self._store.read(lambda tx: ledger.check_charge(tx, request.subject, request.charge, now=self._clock()))
+
+    async def finish(self, opened: Opened, weights: bytes) -> EncryptedAnswered:
+        """Check the ciphertexts, charge, combine, mask, commit.
+
+        Raises:
+            InvalidCiphertext: any of them; one text for every cause.
+            RequestError, RefusalError: refused and metered.
+        """
+        submission = _with_upload(opened.submission, weights)
+        async with self._pipeline.metered_refusals(submission):
+            if len(weights) != opened.upload_bytes:
+                raise InvalidRequest(
+                    f"{opened.upload_bytes} bytes of ciphertexts were announced, {len(weights)} came",
+                    field="weights",
+                    rule="encrypted.upload_length",
+                )
+            stored = self._pipeline.stored_answer(submission)
+            if stored is not None:
+                return self._again(stored)
+            await self._kernels.check(opened.key, weights)
+        judged = _for_submission(opened.judged, submission)
+        return await self._pipeline.to_the_end(
+            self._charge_and_answer(
+                submission,
+                judged,
+                opened.approval,
+                lambda release: self._combine(opened, release, weights),
+            )
+        )
+
+    async def _combine(self, opened: Opened, release: answer_pb2.Answer, weights: bytes) -> _Reply:
+        columns = [_integers(column) for column in release.values]
+        sums = await self._kernels.matrix_dot(opened.key, weights, columns)
+        results = await self._kernels.mask(opened.key, sums, opened.bits)
+        return _Reply(
+            results,
+            encrypted_service_pb2.EncryptedAnswer(
+                table=_without_values(release),
+                key_id=opened.key.key_id,
+                reply_bits=opened.bits[0],
+                results_digest=hashlib.sha256(results).digest(),
+                slots=1,
+            ),
+        )
+
+    # ── sealed release ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run_sealed(self, submission: Submission) -> EncryptedAnswered:
+        """The approved release, encrypted under the named key.
+
+        Raises:
+            RequestError, RefusalError: refused and metered.
+        """
+        async with self._pipeline.metered_refusals(submission):
+            stored = self._pipeline.stored_answer(submission)
+            if stored is not None:
+                return self._again(stored)
+            terms = _terms(submission)
+            key = self._key(terms.key_id, owner=None)
+            judged = self._pipeline.judge(submission)
+            layout = sealed_layout(key, judged.plan, terms.max_addends)
+            approval = await self._pipeline.require_allowed(judged)
+        return await self._pipeline.to_the_end(
+            self._charge_and_answer(
+                submission, judged, approval, lambda release: self._seal(key, layout, terms.max_addends, release)
+            )
+        )
+
+    async def _seal(self, key: PublicKey, layout: Packing, addends: int, release: answer_pb2.Answer) -> _Reply:
+        values = [number for column in release.values for number in _integers(column)]
+        results = await self._kernels.encrypt(key, pack(layout, values))
+        return _Reply(
+            results,
+            encrypted_service_pb2.EncryptedAnswer(
+                table=_without_values(release),
+                key_id=key.key_id,
+                results_digest=hashlib.sha256(results).digest(),
+                slots=layout.slots,
+                slot_bits=layout.slot_bits,
+                max_addends=addends,
+            ),
+        )
+
+    # ── common ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _charge_and_answer(
+        self,
+        submission: Submission,
+        judged: Judged,
+        approval: str | None,
+        reply_to: Callable[[answer_pb2.Answer], Coroutine[Any, Any, _Reply]],
+    ) -> EncryptedAnswered:
+        """Reserve, take or make the release underneath, encrypt, commit."""
+        pipeline, plan = self._pipeline, judged.plan
+        async with pipeline.metered_refusals(submission), pipeline.one_release_at_a_time(plan.release_key):
+            known = pipeline.find_release(plan)
+            request = pipeline.reservation_request(judged, sticky=known is not None)
+            reserved = await pipeline.reserve(judged, approval, request=request)
+            if isinstance(reserved, Replay):
+                return self._again(reserved)
+            async with pipeline.voided_on_failure(reserved):
+                release = (
+                    answer_pb2.Answer.FromString(known.release)
+                    if known is not None
+                    else await pipeline.execute_and_release(plan)
+                )
+                return await self._post(judged, reserved, release, reply_to)
+
+    async def _post(
+        self,
+        judged: Judged,
+        reserved: Reservation,
+        release: answer_pb2.Answer,
+        reply_to: Callable[[answer_pb2.Answer], Coroutine[Any, Any, _Reply]],
+    ) -> EncryptedAnswered:
+        while True:
+            reply = await reply_to(release)
+            answer = reply.answer.SerializeToString(deterministic=True)
+            posted = await self._pipeline.post(
+                judged,
+                reserved,
+                answer=answer,
+                release=release.SerializeToString(deterministic=True),
+                attachment=reply.results,
+            )
+            if isinstance(posted, Posted):
+                return EncryptedAnswered(reply.results, answer, self._pipeline.receipt(posted.leaf_index))
+            # Another server released first: combine that release instead; ours is never told.
+            release = answer_pb2.Answer.FromString(posted.release)
+
+    def _again(self, stored: Replay) -> EncryptedAnswered:
+        """A stored reply, byte for byte: fresh randomness on every repeat would be a second reply."""
+        rows = self._store.read(
+            lambda tx: tx.execute("SELECT content FROM attachments WHERE leaf_index = ?", (stored.leaf_index,))
+        )
+        results = rows[0][0] if rows else None
+        if not isinstance(results, bytes):
+            raise InvalidRequest(
+                "this idempotency key was used for a plain query", field="idempotency_key", rule="idempotency.once"
+            )
+        answered = self._pipeline.answered(stored)
+        return EncryptedAnswered(results, answered.answer, answered.receipt)
+
+    def _key(self, key_id: str, *, owner: str | None) -> PublicKey:
+        modulus = self._store.read(lambda tx: book.public_key(tx, key_id, owner=owner))
+        if modulus is None:
+            raise InvalidKey("register the public key first", field="key_id", rule="key.registered")
+        return PublicKey.from_bytes(modulus)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    results: bytes
+    answer: encrypted_service_pb2.EncryptedAnswer
+
+
+def key_context(principal: Principal) -> bytes:
+    """What a key proof is bound to, so that nobody registers another's key as their own."""
+    return f"weir/{principal.domain}/{principal.name}".encode()
+
+
+def sealed_layout(key: PublicKey, plan: Plan, addends: int) -> Packing:
+    """How a sealed release of the plan is packed; from public bounds alone."""
+    return Packing.for_key(key, value_bits=max(plan.analysis.magnitudes).bit_length(), parties=addends)
+
+
+def _terms(submission: Submission) -> EncryptedTerms:
+    if submission.encrypted is None:
+        raise InvalidRequest("an encrypted query names a key", field="key_id", rule="encrypted.terms")
+    return submission.encrypted
+
+
+def _with_upload(submission: Submission, weights: bytes) -> Submission:
+    """The submission whose digest covers the weights too: a key stands for header and upload together."""
+    whole = hashlib.sha256(submission.request_digest.encode() + hashlib.sha256(weights).digest()).hexdigest()
+    return replace(submission, request_digest=whole)
+
+
+def _for_submission(judged: Judged, submission: Submission) -> Judged:
+    return replace(judged, plan=replace(judged.plan, bound=replace(judged.plan.bound, submission=submission)))
+
+
+def _integers(column: answer_pb2.ValueColumn) -> list[int]:
+    """Cells of a plain integer column; a cell without a value counts as zero in a sum."""
+    return [int(text) if text else 0 for text in column.numerators]
+
+
+def _without_values(release: answer_pb2.Answer) -> bytes:
+    """Keys and descriptions of the table: what the requester needs to read the reply, and no number."""
+    table = answer_pb2.Answer()
+    table.CopyFrom(release)
+    table.ClearField("coverage")
+    for column in table.values:
+        column.ClearField("numerators")
+    return table.SerializeToString(deterministic=True)
