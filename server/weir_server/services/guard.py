@@ -45,7 +45,7 @@ from weir.wire import error_to_status
 from weir_server.config import Limits
 from weir_server.identity import principal_of
 from weir_server.observe import Metrics, event, exception_fields
-from weir_server.plan.values import Principal, Submission
+from weir_server.plan.values import Principal
 from weir_server.services.access import ACCESS, Access
 from weir_server.services.admission import Admission
 
@@ -56,9 +56,9 @@ _CLOSED = Access(roles=frozenset(), listeners=frozenset())
 
 
 class Refuse(Protocol):
-    """Meters a refusal: one leaf; its receipt is attached to the error."""
+    """Meters the refusal of a call that never became a submission: one leaf; its receipt is attached to the error."""
 
-    async def __call__(self, principal: Principal, error: WeirError, submission: Submission | None, rpc: str) -> None:
+    async def __call__(self, principal_name: str, role: str, call: str, error: WeirError) -> None:
         """Returns once the leaf is durable."""
         ...
 
@@ -235,10 +235,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def _meter(self, progress: _Progress, error: WeirError) -> WeirError:
         """Leaves the leaf. Where that fails the caller hears so: no refusal goes out that the log does not know."""
-        if progress.principal is None or getattr(error, "receipt", None) is not None:
+        if progress.principal is None or error.receipt is not None:
             return error
         try:
-            await self._refuse(progress.principal, error, None, progress.rpc)
+            await self._refuse(progress.principal.name, progress.principal.role, progress.rpc, error)
         except Exception as failure:
             return _public_error(failure, progress.rpc)
         return error

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ContractService: contracts and approvals, as each role may see them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
+from weir_server.identity import REQUESTER
+from weir_server.policy import approvals
+from weir_server.policy.encode import contract_to_proto
+from weir_server.services.guard import Call
+from weir_server.services.paging import bad_token, page_after, page_size
+from weir_server.state import State
+from weir_server.store import Store
+
+_APPROVAL_TOKEN = re.compile(r"[0-9]{1,18}:ap-[0-9a-f]{1,64}")
+
+
+class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
+    """Requesters see their own, operators and auditors all."""
+
+    def __init__(self, state: State, store: Store) -> None:
+        self._state, self._store = state, store
+
+    async def ListContracts(
+        self, request: policy_service_pb2.ListContractsRequest, call: Call
+    ) -> policy_service_pb2.ListContractsResponse:
+        """Contracts by id."""
+        size = page_size(request.page_size, default=100)
+        visible = sorted(
+            (item for item in self._state.world.policy.contracts.values() if _sees(call, item.requester)),
+            key=lambda item: item.id,
+        )
+        page, token = page_after(visible, key=lambda item: item.id, token=request.page_token, size=size)
+        return policy_service_pb2.ListContractsResponse(
+            contracts=[contract_to_proto(contract) for contract in page], next_page_token=token
+        )
+
+    async def ListApprovals(
+        self, request: policy_service_pb2.ListApprovalsRequest, call: Call
+    ) -> policy_service_pb2.ListApprovalsResponse:
+        """Approvals, newest first."""
+        size = page_size(request.page_size, default=100)
+        if request.page_token and not _APPROVAL_TOKEN.fullmatch(request.page_token):
+            raise bad_token()
+        own = call.principal.name if call.principal.role == REQUESTER else None
+        found = await asyncio.to_thread(
+            self._store.read,
+            lambda tx: approvals.page(tx, requester=own, before=request.page_token, limit=size + 1),
+        )
+        return policy_service_pb2.ListApprovalsResponse(
+            approvals=[approvals.approval_to_proto(approval, now=call.now) for approval in found[:size]],
+            next_page_token=approvals.page_token(found[size - 1]) if len(found) > size else "",
+        )
+
+
+def _sees(call: Call, requester: str) -> bool:
+    return call.principal.role != REQUESTER or call.principal.name == requester
