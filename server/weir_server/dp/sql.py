@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
+"""SQL over the bounded store. Pure; made of the layout's column names and of integers, never of a requester's text.
+
+No expression here can fail on a value: there is no cast that narrows, no division and no arithmetic beyond sums that
+fit 128 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from weir.query import Operator
+from weir_server.catalog.card import DatasetCard, Dimension, Measure
+from weir_server.dp.layout import (
+    CUBE,
+    ROWS,
+    UNITS,
+    bucket_column,
+    bucket_table,
+    cell_column,
+    centre,
+    group_rank_column,
+    value_column,
+)
+from weir_server.dp.plan import counts_units_by_rank, uses_cube
+from weir_server.dp.tally import Kind, Tally, base_name, group_bound, is_row_level, shift
+from weir_server.plan.values import BoundQuery, CellTest, Condition, Every, NullTest, Some, ValueTest
+
+_COMPARISONS = {
+    Operator.EQUAL: "=",
+    Operator.NOT_EQUAL: "<>",
+    Operator.LESS: "<",
+    Operator.LESS_OR_EQUAL: "<=",
+    Operator.GREATER: ">",
+    Operator.GREATER_OR_EQUAL: ">=",
+}
+
+
+def grouped_bases(bound: BoundQuery) -> tuple[str, ...]:
+    """Base dimensions that the groups need, in order of first use: the key columns of every statement."""
+    return tuple(dict.fromkeys(base_name(item) for item in bound.groups))
+
+
+def sums_statement(bound: BoundQuery, tallies: Sequence[Tally], *, cube: bool) -> str:
+    """Rows (base cells…, one integer per tally) of tallies other than units and buckets."""
+    expressions = [_cube_sum(tally) if cube else _row_sum(tally) for tally in tallies]
+    return _grouped(bound, expressions, table=CUBE if cube else ROWS)
+
+
+def buckets_statement(bound: BoundQuery, measure: Measure, *, cube: bool) -> str:
+    """Rows (base cells…, bucket, count) of one measure."""
+    bucket = bucket_column(measure.name)
+    count, table = ("sum(n)", bucket_table(measure.name)) if cube else ("count(*)", ROWS)
+    return _grouped(bound, [count], table=table, also=bucket)
+
+
+def units_statement(bound: BoundQuery) -> str:
+    """Rows (base cells…, units) where each unit has one value per group and test, or (cell of the answer, units)."""
+    if counts_units_by_rank(bound):
+        cube = uses_cube(bound, Tally(Kind.UNITS))
+        if cube:
+            return _grouped(bound, ["sum(n)"], table=UNITS)
+        return _grouped(bound, ["count(*)"], table=ROWS, limits=["r = 0"])
+    return (
+        f"SELECT {_answer_cell(bound)} AS cell, count(DISTINCT u) FROM {ROWS} "
+        f"WHERE {_where(bound, _group_limits(bound))} GROUP BY cell"
+    )
+
+
+def _grouped(
+    bound: BoundQuery, sums: Sequence[str], *, table: str, also: str | None = None, limits: Sequence[str] = ()
+) -> str:
+    keys = [cell_column(name) for name in grouped_bases(bound)]
+    checks = list(limits)
+    if also is not None:
+        keys.append(also)
+        checks.append(f"{also} IS NOT NULL")
+    if table == ROWS:
+        checks.append(_row_limit(bound.card))
+    grouping = f" GROUP BY {', '.join(keys)}" if keys else ""
+    return f"SELECT {', '.join([*keys, *sums])} FROM {table} WHERE {_where(bound, checks)}{grouping}"
+
+
+def _row_limit(card: DatasetCard) -> str:
+    # The store holds no other rows; stated again, since the sensitivity rests on it. The engine's statistics drop it.
+    return f"r < {card.bounds.rows_per_unit}"
+
+
+def _group_limits(bound: BoundQuery) -> list[str]:
+    card, limits = bound.card, [_row_limit(bound.card)]
+    for base in grouped_bases(bound):
+        dimension, most = card.dimension(base), group_bound(card, base)
+        if dimension is not None and is_row_level(card, dimension) and most is not None:
+            limits.append(f"{group_rank_column(base)} < {most}")
+    return limits
+
+
+def _row_sum(tally: Tally) -> str:
+    if tally.kind is Kind.ROWS:
+        return "count(*)"
+    measure = _measure(tally)
+    value = value_column(measure.name)
+    if tally.kind is Kind.VALUES:
+        return f"count({value})"
+    if tally.kind is Kind.SQUARES:
+        away = f"(CAST({value} AS BIGINT) - {centre(measure)})"
+        return f"sum({away} * {away})"
+    # sum(v) - shift * count(v): a sum of stored small integers is faster than one of differences.
+    return f"sum({value}) - CAST({shift(tally)} AS HUGEINT) * count({value})"
+
+
+def _cube_sum(tally: Tally) -> str:
+    if tally.kind is Kind.ROWS:
+        return "sum(n)"
+    measure = _measure(tally)
+    name = measure.name
+    if tally.kind is Kind.VALUES:
+        return f"sum(c_{name})"
+    if tally.kind is Kind.SQUARES:
+        return f"sum(q_{name})"
+    return f"sum(s_{name}) + CAST({centre(measure) - shift(tally)} AS HUGEINT) * sum(c_{name})"
+
+
+def _measure(tally: Tally) -> Measure:
+    if tally.measure is None:
+        raise ValueError(f"a tally of {tally.kind.value} has a measure")
+    return tally.measure
+
+
+def _where(bound: BoundQuery, limits: Sequence[str]) -> str:
+    return " AND ".join([_condition(bound.condition), *limits])
+
+
+def _condition(node: Condition) -> str:
+    """Two-valued: a comparison with NULL is not true, and without NOT above it stays so."""
+    match node:
+        case Every(operands):
+            return f"({' AND '.join(map(_condition, operands))})" if operands else "TRUE"
+        case Some(operands):
+            return f"({' OR '.join(map(_condition, operands))})" if operands else "FALSE"
+        case CellTest(dimension, cells):
+            listed = ", ".join(str(int(cell)) for cell in sorted(cells))
+            return f"{cell_column(dimension)} IN ({listed})" if listed else "FALSE"
+        case ValueTest(measure, operator, literal):
+            return f"{value_column(measure)} {_COMPARISONS[operator]} {int(literal)}"
+        case NullTest(measure, negated):
+            return f"{value_column(measure)} IS {'NOT ' if negated else ''}NULL"
+
+
+def strides(groups: Sequence[Dimension]) -> list[int]:
+    """Weight of each group's cell index in the index of the answer's cell; the last group varies fastest."""
+    weights, step = [], 1
+    for dimension in reversed(groups):
+        weights.append(step)
+        step *= len(dimension.cells)
+    return weights[::-1]
+
+
+def _answer_cell(bound: BoundQuery) -> str:
+    """Index of the answer's cell, coarsenings applied: units must be told apart after coarsening, not before."""
+    terms = ["0"]
+    for dimension, stride in zip(bound.groups, strides(bound.groups), strict=True):
+        column = f"CAST({cell_column(base_name(dimension))} AS INTEGER)"
+        if dimension.coarsens is not None:
+            mapped = ", ".join(str(int(cell)) for cell in dimension.mapping)
+            column = f"list_extract([{mapped}], {column} + 1)"
+        terms.append(f"{column} * {stride}")
+    return " + ".join(terms)
