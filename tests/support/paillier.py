@@ -7,7 +7,7 @@ import hashlib
 from functools import cache
 
 from weir.paillier import Entropy, PublicKey
-from weir.paillier._gmp import gcd, mpz, next_prime
+from weir.paillier._gmp import is_prime, mpz, next_prime
 from weir_client._keys import KeyPair, generate_keypair
 
 
@@ -47,18 +47,30 @@ def real_keypair(bits: int = 2048, seed: str = "real") -> KeyPair:
     return generate_keypair(bits, entropy=fixed_entropy(f"{seed}/{bits}"))
 
 
-def key_with_common_factor(bits: int = 2048) -> tuple[int, int]:
-    """Primes p, q with p dividing q - 1: n = p·q has gcd(n, φ(n)) = p."""
-    for p_bits in range(bits // 2 - 40, bits // 2 - 20):
-        p = prime(p_bits // 8 * 8, "common")
-        k = (mpz(1) << (bits - 2 * p.bit_length())) | 2
-        k += k % 2
-        while True:
-            q = int(k * p + 1)
-            if next_prime(mpz(q - 1)) == q and (p * q).bit_length() == bits:
-                assert gcd(p * q, (p - 1) * (q - 1)) == p
-                return p, q
-            if (p * q).bit_length() > bits:
-                break
-            k += 2
-    raise AssertionError("no such key found")
+@cache
+def key_with_common_factor() -> tuple[int, int]:
+    """Primes p, q with p dividing q - 1, so that n = p·q (2048 bits) has gcd(n, φ(n)) = p."""
+    p = prime(1000, "common")
+    k = (mpz(3) << 1046) // p + 1
+    k += k % 2
+    while not is_prime(k * p + 1):
+        k += 2
+    return p, int(k * p + 1)
+
+
+@cache
+def smooth_keypair(bits: int = 512, factor_bits: int = 14) -> tuple[KeyPair, tuple[int, ...]]:
+    """A key whose p - 1 has only small prime factors (given beside it, each once), as a hostile requester makes it:
+    logarithms modulo p are then easy, and what a reply's randomness carries can be read."""
+    factors, product = [2], 2
+    candidate = next_prime(mpz(1) << (factor_bits - 1))
+    while product.bit_length() < bits // 2 - factor_bits:
+        factors.append(int(candidate))
+        product *= int(candidate)
+        candidate = next_prime(candidate)
+    last = candidate
+    while not is_prime(mpz(product) * last + 1):
+        last = next_prime(last)
+    p = int(product * last + 1)
+    q = prime(bits // 2, "smooth/q")
+    return KeyPair(PublicKey.unchecked(p * q), p, q), (*factors, int(last))
