@@ -99,7 +99,8 @@ def error_from_status(status: status_pb2.Status) -> WeirError:
     info = _detail(status, error_details_pb2.ErrorInfo())
     if info is None or info.domain != DOMAIN:
         kind, text = _FOREIGN.get(status.code, (errors.InternalError, "the service failed"))
-        return kind(text, rule="transport")
+        late = status.code == code_pb2.DEADLINE_EXCEEDED
+        return kind(text, rule="deadline" if late else "transport")
     metadata = dict(info.metadata)
     common: dict[str, Any] = {
         "rule": metadata.pop("rule", None),

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service says about datasets, contracts, approvals, limits and prices, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from weir.amounts import MICRO, NANO
+from weir.errors import DenialReason
+from weir.v1 import (
+    answer_pb2,
+    catalogue_service_pb2,
+    policy_service_pb2,
+    query_pb2,
+    query_service_pb2,
+    quota_service_pb2,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+CellValue = bool | int | Decimal | str | None
+"""Value of a dimension; None for the null cell."""
+
+_MODES = {answer_pb2.MODE_EXACT: "exact", answer_pb2.MODE_DP: "dp", answer_pb2.MODE_ENCRYPTED: "encrypted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A public attribute to filter and group by."""
+
+    name: str
+    title: str
+    type: str
+    """`integer`, `text` or `boolean`: type of its constants."""
+    cells: tuple[CellValue, ...]
+    """Declared values in order; for bins their lower ends."""
+    labels: tuple[str, ...]
+    """Labels of the cells for people; empty text where there is none."""
+    row_level: bool
+    """Whether one unit may have several values (dp only)."""
+    coarsens: str
+    """Finer dimension that this one coarsens; empty for a base dimension."""
+    grade: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number with declared bounds."""
+
+    name: str
+    title: str
+    unit: str
+    lower: Decimal
+    upper: Decimal
+    scale: int
+    """Decimal digits of its grid."""
+    mode: str
+    """Mode in which it is released."""
+    buckets: tuple[tuple[Decimal, Decimal], ...]
+    grade: str
+    aggregates: tuple[str, ...]
+    """What it can be asked for: `sum`, `avg`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One immutable version of a dataset."""
+
+    version: int
+    published: datetime | None
+    manifest_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Card of a dataset; it holds no data."""
+
+    name: str
+    title: str
+    description: str
+    grade: str
+    """`general`, `important` or `core`."""
+    grading_scheme: str
+    personal_information: bool
+    legal_basis: str
+    responsible: str
+    provenance: str
+    unit: str
+    """What the privacy unit is called."""
+    dimensions: tuple[Dimension, ...]
+    measures: tuple[Measure, ...]
+    modes: tuple[str, ...]
+    snapshots: tuple[Snapshot, ...]
+    """Newest first."""
+    lineage: str
+    keywords: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Noise in one column."""
+
+    column: str
+    distribution: str
+    """`discrete laplace`, `discrete gaussian`, `noisy max (exponential)` or `composite`."""
+    scale: str
+    """Scale in grid steps, exact decimal text."""
+    sensitivity: str
+    """Most that one unit can change, in grid steps."""
+    epsilon_nano: int
+    rho_micro: int
+    interval95: Decimal | None
+    """With probability at least 95 % a cell's noise is at most this, in the aggregate's unit; None for composites."""
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a query would do now; nothing is reserved by it."""
+
+    verdict: str
+    """`allow`, `needs_approval` or `deny`."""
+    reasons: tuple[DenialReason, ...]
+    epsilon_nano: int
+    cells: int
+    price_micro: int
+    sticky: bool
+    """Whether an earlier release would be returned again."""
+    noise: tuple[Noise, ...]
+    """Per value column in canonical order; `column` is its position. Intervals are in grid steps."""
+    snapshot: int
+    policy_digest: str
+    plan_digest: str
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the query would be answered."""
+        return self.verdict == "allow"
+
+    @property
+    def epsilon(self) -> Decimal:
+        """Privacy loss."""
+        return Decimal(self.epsilon_nano) / NANO
+
+    @property
+    def price(self) -> Decimal:
+        """Price in the contract's currency."""
+        return Decimal(self.price_micro) / MICRO
+
+
+@dataclass(frozen=True, slots=True)
+class RateCard:
+    """Prices in micro-units of `currency`."""
+
+    currency: str
+    per_query_micro: int
+    per_cell_micro: int
+    per_epsilon_micro: int
+    per_encrypted_operation_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Who may ask what of which dataset, for which purpose, how, how often, until when."""
+
+    id: str
+    title: str
+    provider: str
+    requester: str
+    dataset: str
+    purposes: tuple[str, ...]
+    modes: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    measures: tuple[str, ...]
+    aggregates: tuple[str, ...]
+    epsilon_nano: int
+    epsilon_per_query_nano: int
+    valid_from: datetime | None
+    valid_until: datetime | None
+    approval: str
+    """`none` or `per_query`."""
+    rates: RateCard
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A query that waits, or waited, for a person."""
+
+    id: str
+    state: str
+    """`waiting`, `approved`, `rejected`, `used` or `expired`."""
+    requester: str
+    contract: str
+    query: str
+    """Canonical query in JSON."""
+    plan_digest: str
+    epsilon_nano: int
+    price_micro: int
+    requested: datetime | None
+    expires: datetime | None
+    decided_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most `limit` of `metric` over all queries that fit the scope, in each window."""
+
+    id: str
+    metric: str
+    """`queries`, `cells`, `epsilon_nano`, `rho_micro`, `encrypted_operations`, `bytes` or `price_micro`."""
+    limit: int
+    requester: str = ""
+    """Only this requester; empty for any. The same for the other scopes."""
+    contract: str = ""
+    dataset: str = ""
+    lineage: str = ""
+    window: str = "lifetime"
+    """`lifetime`, `day` or `month`."""
+    zone: str = "UTC"
+    """IANA zone of calendar windows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A quota with what is used of it."""
+
+    quota: Quota
+    used: int
+    """In the current window, holds included."""
+    held: int
+    """Of these, held by queries that run now."""
+    resets: datetime | None
+    """When the window ends; None for lifetime."""
+
+    @property
+    def remaining(self) -> int:
+        """What still fits; 0 where more is used than the limit now allows."""
+        return max(0, self.quota.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """One difference between policies."""
+
+    subject: str
+    """`contract/c-1`, `quota/q-1`, `dataset/name`."""
+    kind: str
+    """`added`, `changed` or `removed`."""
+    fields: tuple[str, ...]
+    loosens: bool
+    """Whether more becomes possible than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDifference:
+    """What applying files changed, or would change."""
+
+    changes: tuple[PolicyChange, ...]
+    old_digest: str
+    new_digest: str
+
+    @property
+    def loosens(self) -> bool:
+        """Whether any change makes more possible."""
+        return any(change.loosens for change in self.changes)
+
+
+def mode_name(number: int) -> str:
+    """`exact`, `dp`, `encrypted`, or empty."""
+    return _MODES.get(number, "")  # type: ignore[call-overload, no-any-return]
+
+
+def literal_value(message: query_pb2.Literal) -> CellValue:
+    """The value of a cell; None for the null cell."""
+    kind = message.WhichOneof("value")
+    if kind is None:
+        return None
+    value = getattr(message, kind)
+    return Decimal(value) if kind == "decimal" else value
+
+
+def dataset_of(message: catalogue_service_pb2.Dataset) -> Dataset:
+    """A card."""
+    return Dataset(
+        **_texts(
+            message,
+            "name title description grading_scheme legal_basis responsible provenance unit lineage",
+        ),
+        grade=_grade(message.grade),
+        personal_information=message.personal_information,
+        dimensions=tuple(_dimension(item) for item in message.dimensions),
+        measures=tuple(_measure(item) for item in message.measures),
+        modes=tuple(mode_name(mode) for mode in message.modes),
+        snapshots=tuple(
+            Snapshot(item.version, _time(item, "published"), item.manifest_digest) for item in message.snapshots
+        ),
+        keywords=tuple(message.keywords),
+    )
+
+
+def noise_of(message: answer_pb2.Noise, *, column: str, unit: str, scale: int) -> Noise:
+    """Noise with its interval brought from grid steps of 10^-scale into the aggregate's unit."""
+    interval = message.interval95
+    return Noise(
+        column=column,
+        **_texts(message, "distribution scale sensitivity"),
+        epsilon_nano=message.epsilon_nano,
+        rho_micro=message.rho_micro,
+        interval95=Decimal(interval).scaleb(-scale) if interval else None,
+        unit=unit,
+    )
+
+
+def estimate_of(message: query_service_pb2.EstimateQueryResponse) -> Estimate:
+    """An estimate."""
+    verdict = query_service_pb2.Verdict.Name(message.decision.verdict).removeprefix("VERDICT_").lower()
+    return Estimate(
+        verdict=verdict,
+        reasons=tuple(DenialReason(item.code, item.sentence) for item in message.decision.reasons),
+        noise=tuple(noise_of(item, column=str(index), unit="", scale=0) for index, item in enumerate(message.noise)),
+        **_texts(message, "epsilon_nano cells price_micro sticky snapshot policy_digest plan_digest"),
+    )
+
+
+def contract_of(message: policy_service_pb2.Contract) -> Contract:
+    """A contract."""
+    return Contract(
+        **_texts(message, "id title provider requester dataset approval digest epsilon_nano epsilon_per_query_nano"),
+        purposes=tuple(message.purposes),
+        modes=tuple(message.modes),
+        dimensions=tuple(message.dimensions),
+        measures=tuple(message.measures),
+        aggregates=tuple(_function(number) for number in message.aggregates),
+        valid_from=_time(message, "valid_from"),
+        valid_until=_time(message, "valid_until"),
+        rates=RateCard(
+            **_texts(
+                message.rates,
+                "currency per_query_micro per_cell_micro per_epsilon_micro per_encrypted_operation_micro",
+            )
+        ),
+    )
+
+
+def approval_of(message: policy_service_pb2.Approval) -> Approval:
+    """An approval."""
+    state = policy_service_pb2.ApprovalState.Name(message.state).removeprefix("APPROVAL_STATE_").lower()
+    return Approval(
+        state=state,
+        **_texts(message, "id requester contract query plan_digest epsilon_nano price_micro decided_by"),
+        requested=_time(message, "requested"),
+        expires=_time(message, "expires"),
+    )
+
+
+def balance_of(message: quota_service_pb2.Balance) -> Balance:
+    """A balance."""
+    quota = Quota(**_texts(message.quota, _QUOTA))
+    return Balance(quota, message.used, message.held, _time(message, "resets"))
+
+
+def quota_to_proto(quota: Quota) -> quota_service_pb2.Quota:
+    """Wire form of a quota."""
+    return quota_service_pb2.Quota(**{name: getattr(quota, name) for name in _QUOTA.split()})
+
+
+def difference_of(message: policy_service_pb2.ApplyPolicyResponse) -> PolicyDifference:
+    """What changed."""
+    changes = tuple(PolicyChange(item.subject, item.kind, tuple(item.fields), item.loosens) for item in message.changes)
+    return PolicyDifference(changes, message.old_digest, message.new_digest)
+
+
+_QUOTA = "id metric limit requester contract dataset lineage window zone"
+
+
+def _texts(message: Any, names: str) -> dict[str, Any]:
+    """Members that keep their name and value."""
+    return {name: getattr(message, name) for name in names.split()}
+
+
+def _time(message: Any, name: str) -> datetime | None:
+    if not message.HasField(name):
+        return None
+    stamp: Timestamp = getattr(message, name)
+    return datetime.fromisoformat(stamp.ToJsonString())
+
+
+def _grade(number: int) -> str:
+    return catalogue_service_pb2.Grade.Name(number).removeprefix("GRADE_").lower()
+
+
+def _function(number: int) -> str:
+    name = query_pb2.AggregateFunction.Name(number)
+    return name.removeprefix("AGGREGATE_FUNCTION_").lower()
+
+
+def _dimension(message: catalogue_service_pb2.Dimension) -> Dimension:
+    return Dimension(
+        **_texts(message, "name title type row_level coarsens"),
+        cells=tuple(literal_value(cell.value) for cell in message.cells),
+        labels=tuple(cell.label for cell in message.cells),
+        grade=_grade(message.grade),
+    )
+
+
+def _measure(message: catalogue_service_pb2.Measure) -> Measure:
+    return Measure(
+        **_texts(message, "name title unit scale"),
+        lower=Decimal(message.lower or "0"),
+        upper=Decimal(message.upper or "0"),
+        mode=mode_name(message.mode),
+        buckets=tuple((Decimal(item.lower), Decimal(item.upper)) for item in message.buckets),
+        grade=_grade(message.grade),
+        aggregates=tuple(_function(number) for number in message.aggregates),
+    )

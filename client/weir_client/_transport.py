@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gRPC transports, blocking and async, over mutual TLS. Foreign errors end here: what leaves is a WeirError."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2, status_pb2
+
+from weir.errors import InvalidRequest, Unavailable, WeirError
+from weir.wire import error_from_status
+from weir_client._calls import Call, Exchange, Method, Stream
+from weir_client._identity import Identity
+
+_DETAILS = "grpc-status-details-bin"
+_MAX_RECEIVE = 64 * 1024 * 1024
+
+
+def grpc_transport(address: str, identity: Identity) -> GrpcTransport:
+    """A blocking transport to `host:port`. Connects at the first call."""
+    return GrpcTransport(grpc.secure_channel(address, _credentials(identity), options=_options(identity)))
+
+
+def grpc_aio_transport(address: str, identity: Identity) -> GrpcAioTransport:
+    """An async transport to `host:port`, for the event loop that runs now."""
+    return GrpcAioTransport(grpc.aio.secure_channel(address, _credentials(identity), options=_options(identity)))
+
+
+class GrpcTransport:
+    """Blocking transport over a gRPC channel, which it owns. May be used from several threads."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def call(self, effect: Call) -> Message:
+        """One request, one response."""
+        try:
+            stub = self._channel.unary_unary(effect.method.path, **_codecs(effect.method))
+            return cast(Message, stub(effect.request, timeout=effect.timeout))
+        except grpc.RpcError as error:
+            raise _weir_error(error) from None
+        except ValueError:
+            raise _closed() from None
+
+    def stream(self, effect: Stream) -> Sequence[Message]:
+        """One request, all its responses."""
+        try:
+            stub = self._channel.unary_stream(effect.method.path, **_codecs(effect.method))
+            return list(stub(effect.request, timeout=effect.timeout))
+        except grpc.RpcError as error:
+            raise _weir_error(error) from None
+        except ValueError:
+            raise _closed() from None
+
+    def exchange(self, effect: Exchange) -> Sequence[Message]:
+        """Header, acceptance, upload, all responses."""
+        accepted: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        failure: list[WeirError] = []
+        try:
+            stub = self._channel.stream_stream(effect.method.path, **_codecs(effect.method))
+            responses = stub(_requests(effect, accepted, failure), timeout=effect.timeout)
+            first = next(responses)
+            accepted.put(first)
+            return [first, *responses]
+        except StopIteration:
+            raise Unavailable("the service ended the stream before accepting it", rule="stream.ended") from None
+        except grpc.RpcError as error:
+            raise failure[0] if failure else _weir_error(error) from None
+        except ValueError:
+            raise _closed() from None
+        finally:
+            accepted.put(None)  # lets the request thread end when the header was refused
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+
+def _requests(
+    effect: Exchange, accepted: queue.SimpleQueue[Message | None], failure: list[WeirError]
+) -> Iterator[Message]:
+    """Messages of the upload; gRPC iterates them in a thread of its own, one at a time as they are sent."""
+    yield effect.header
+    acceptance = accepted.get()
+    if acceptance is None:
+        return
+    try:
+        yield from effect.upload(acceptance)
+    except WeirError as error:
+        failure.append(error)
+        raise
+
+
+class GrpcAioTransport:
+    """Async transport over a gRPC channel, which it owns. Bound to one event loop."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    async def call(self, effect: Call) -> Message:
+        """One request, one response."""
+        stub = self._channel.unary_unary(effect.method.path, **_codecs(effect.method))
+        try:
+            return cast(Message, await stub(effect.request, timeout=effect.timeout))
+        except grpc.RpcError as error:
+            raise _weir_error(error) from None
+        except grpc.aio.UsageError:
+            raise _closed() from None
+
+    async def stream(self, effect: Stream) -> Sequence[Message]:
+        """One request, all its responses."""
+        stub = self._channel.unary_stream(effect.method.path, **_codecs(effect.method))
+        try:
+            return [message async for message in stub(effect.request, timeout=effect.timeout)]
+        except grpc.RpcError as error:
+            raise _weir_error(error) from None
+        except grpc.aio.UsageError:
+            raise _closed() from None
+
+    async def exchange(self, effect: Exchange) -> Sequence[Message]:
+        """Header, acceptance, upload, all responses."""
+        stub = self._channel.stream_stream(effect.method.path, **_codecs(effect.method))
+        try:
+            call = stub(timeout=effect.timeout)
+            await call.write(effect.header)
+            first = await call.read()
+            if first is grpc.aio.EOF:
+                raise Unavailable("the service ended the stream before accepting it", rule="stream.ended")
+            await _upload(call, effect, first)
+            responses = [first]
+            while (message := await call.read()) is not grpc.aio.EOF:
+                responses.append(message)
+            return responses
+        except grpc.RpcError as error:
+            raise _weir_error(error) from None
+        except asyncio.InvalidStateError:
+            # A write found the call already ended; the status says why.
+            raise await _ended(call) from None
+        except grpc.aio.UsageError:
+            raise _closed() from None
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+
+async def _upload(call: Any, effect: Exchange, first: Message) -> None:
+    messages = effect.upload(first)
+    end = object()
+    try:
+        while (message := await asyncio.to_thread(next, messages, end)) is not end:
+            await call.write(message)
+    except WeirError:
+        call.cancel()
+        raise
+    await call.done_writing()
+
+
+async def _ended(call: Any) -> WeirError:
+    return _from_parts(await call.code(), await call.details(), await call.trailing_metadata())
+
+
+def _credentials(identity: Identity) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=identity.ca.encode(),
+        private_key=identity.private_key.encode(),
+        certificate_chain=identity.certificate.encode(),
+    )
+
+
+def _options(identity: Identity) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.ssl_target_name_override", identity.server_name),
+        ("grpc.max_receive_message_length", _MAX_RECEIVE),
+        # Two clients of one process are two identities: they must never share a connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        # The operation retries by itself, with the same idempotency key and within the caller's deadline.
+        ("grpc.enable_retries", 0),
+    ]
+
+
+def _codecs(method: Method) -> dict[str, Any]:
+    return {
+        "request_serializer": method.request.SerializeToString,
+        "response_deserializer": method.response.FromString,
+    }
+
+
+def _weir_error(error: Any) -> WeirError:
+    return _from_parts(error.code(), error.details(), error.trailing_metadata())
+
+
+def _from_parts(code: grpc.StatusCode, details: str | None, trailers: Any) -> WeirError:
+    for key, value in trailers or ():
+        if key == _DETAILS:
+            try:
+                return error_from_status(status_pb2.Status.FromString(value))
+            except DecodeError:
+                break
+    found = error_from_status(status_pb2.Status(code=code.value[0]))
+    if code.value[0] == code_pb2.UNAVAILABLE and details:
+        # Written by our own end of the connection: why it cannot connect.
+        found.message = f"{found.message}: {details[:300]}"
+        found.args = (found.message,)
+    return found
+
+
+def _closed() -> WeirError:
+    return InvalidRequest("the client is closed", rule="client.closed")
