@@ -5,7 +5,7 @@
     DATA/secrets/                      0700; every file below 0600
         ca.key ca.crt                  authority: signs the server's and every client's certificate
         server.key server.crt          what the listeners show
-        log.key                        signs checkpoints; whoever holds it can fork the log
+        log.key                        signs checkpoints, a key a line; whoever holds it can fork the log
         publication.salt               32 bytes; ranks and atoms' ties are drawn with it, per dataset
 
 There is no revocation list: certificates are short-lived, and `weir suspend` stops a requester at once.
@@ -50,7 +50,8 @@ class Domain:
     ca_certificate: bytes
     server_certificate: bytes
     server_key: bytes
-    log_signer: Signer
+    log_signers: tuple[Signer, ...]
+    """Keys that sign checkpoints, all of one name: the log's origin."""
     salt: bytes
     """32 bytes."""
 
@@ -103,7 +104,7 @@ def load_domain(data_dir: Path) -> Domain:
             ca_certificate=(secrets / "ca.crt").read_bytes(),
             server_certificate=(secrets / "server.crt").read_bytes(),
             server_key=(secrets / "server.key").read_bytes(),
-            log_signer=parse_skey((secrets / "log.key").read_text(encoding="ascii")),
+            log_signers=tuple(parse_skey(line) for line in (secrets / "log.key").read_text("ascii").split()),
             salt=(secrets / "publication.salt").read_bytes(),
         )
     except (OSError, ValueError) as error:

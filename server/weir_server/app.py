@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Composition root: one process, one data directory, two gRPC listeners, one metrics port.
+
+Everything a server is made of is built here and handed down; nothing below looks anything up. Starting goes from the
+books outwards, so that a listener opens only when everything behind it stands; stopping goes the other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from weir.errors import InvalidRequest, Unavailable
+from weir.v1 import (
+    audit_service_pb2_grpc,
+    catalogue_service_pb2_grpc,
+    encrypted_service_pb2_grpc,
+    policy_service_pb2_grpc,
+    query_service_pb2_grpc,
+    quota_service_pb2_grpc,
+)
+from weir_server import clock
+from weir_server.books import expire_holds, give_back_holds, open_books
+from weir_server.catalog.card import Mode
+from weir_server.config import Config
+from weir_server.dp.technique import DpTechnique
+from weir_server.encrypted.flow import EncryptedQueries
+from weir_server.encrypted.pool import KernelPool
+from weir_server.exact.technique import ExactTechnique
+from weir_server.observe import Metrics, event, exception_fields
+from weir_server.pipeline import Pipeline
+from weir_server.pki import Domain, load_domain
+from weir_server.services.access import ACCESS, ADMIN, PUBLIC
+from weir_server.services.admission import Admission
+from weir_server.services.audit import AuditService
+from weir_server.services.catalogue import CatalogueService
+from weir_server.services.contracts import ContractService
+from weir_server.services.encrypted import EncryptedQueryService
+from weir_server.services.guard import Guard
+from weir_server.services.health import HealthService
+from weir_server.services.policy import PolicyService
+from weir_server.services.query import QueryService
+from weir_server.services.quota import QuotaAdminService, QuotaService
+from weir_server.state import State
+from weir_server.store import Store
+
+_SWEEP_SECONDS = 30.0
+_HEADROOM = 2
+"""The transport's hard limit on a message, as a multiple of ours: in between, the refusal is typed and metered."""
+_FUSE = 16
+"""The transport's hard limit on calls, as a multiple of ours: in between, the refusal is typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a server is reached, with the ports it really got."""
+
+    public: str
+    admin: str
+    metrics: str
+    """Empty where metrics are off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What services are made of."""
+
+    domain: Domain
+    config: Config
+    store: Store
+    state: State
+    pipeline: Pipeline
+    encrypted: EncryptedQueries | None
+    metrics: Metrics
+    admission: Admission
+    healthy: Callable[[], bool]
+
+
+async def serve(
+    data_dir: Path, *, config: Config, stop: asyncio.Event, ready: Callable[[Addresses], None]
+) -> bool:
+    """Runs a server until `stop` is set or the books fail; True where it ended as asked.
+
+    Raises:
+        LedgerLocked: another process owns the data directory.
+        Unavailable: no whole domain, an open secret, or an address that cannot be taken.
+    """
+    loop, failed = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_failure(error: BaseException) -> None:
+        event("ledger_stopped", level=logging.CRITICAL, **exception_fields(error))
+        loop.call_soon_threadsafe(failed.set)
+
+    async with AsyncExitStack() as stack:
+        domain = load_domain(data_dir)
+        store = open_books(data_dir, domain, on_failure=on_failure)
+        stack.callback(store.close)
+        parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
+        public, admin, addresses = await _listen(parts, stack)
+        sweeper = asyncio.create_task(_sweep(store, parts.metrics))
+        ready(addresses)
+        event("serving", address=addresses.public, size=os.getpid())
+        await _first(stop, failed)
+        event("stopping")
+        stop.set()  # also where the books failed: health must say so
+        await _end(sweeper)
+        await _drain(public, admin, parts)
+    event("stopped")
+    return not failed.is_set()
+
+
+def write_ready_file(path: Path, addresses: Addresses) -> None:
+    """Tells whoever waits for the file where the server is; whole or not there at all."""
+    draft = path.with_name(path.name + ".part")
+    content = {"weir_server": 1, "pid": os.getpid(), **asdict(addresses)}
+    draft.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+async def _build(
+    data_dir: Path, config: Config, domain: Domain, store: Store, *, stopping: asyncio.Event, stack: AsyncExitStack
+) -> Parts:
+    state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
+    dp = DpTechnique()
+    stack.callback(dp.close)
+    pipeline = Pipeline(
+        state=state,
+        store=store,
+        techniques={Mode.EXACT: ExactTechnique(), Mode.DP: dp},
+        clock=clock.now,
+        entropy=os.urandom,
+    )
+    encrypted = None
+    if config.encrypted.workers:
+        kernels = await stack.enter_async_context(KernelPool(config.encrypted.workers))
+        encrypted = EncryptedQueries(
+            pipeline=pipeline, store=store, kernels=kernels, clock=clock.now, entropy=os.urandom
+        )
+    return Parts(
+        domain=domain,
+        config=config,
+        store=store,
+        state=state,
+        pipeline=pipeline,
+        encrypted=encrypted,
+        metrics=Metrics(),
+        admission=Admission(config.limits, clock=time.monotonic),
+        healthy=lambda: not store.stopped and not stopping.is_set(),
+    )
+
+
+async def _listen(parts: Parts, stack: AsyncExitStack) -> tuple[Any, Any, Addresses]:
+    listen = parts.config.listen
+    metrics = _serve_metrics(listen.metrics, parts.metrics, stack)
+    public, admin = _listener(parts, PUBLIC), _listener(parts, ADMIN)
+    _add_common(public, parts, PUBLIC)
+    _add_public(public, parts)
+    _add_common(admin, parts, ADMIN)
+    _add_admin(admin, parts)
+    addresses = Addresses(
+        public=_bind(public, listen.public, parts.domain, key="listen.public"),
+        admin=_bind(admin, listen.admin, parts.domain, key="listen.admin"),
+        metrics=metrics,
+    )
+    await public.start()
+    await admin.start()
+    return public, admin, addresses
+
+
+def _listener(parts: Parts, name: str) -> Any:
+    limits = parts.config.limits
+    largest = limits.max_policy_bytes if name == ADMIN else limits.max_request_bytes
+    guard = Guard(
+        listener=name,
+        domain=parts.domain.name,
+        limits=limits,
+        admission=parts.admission,
+        metrics=parts.metrics,
+        now=clock.now,
+        refuse=parts.pipeline.refuse_call,
+    )
+    return grpc.aio.server(
+        interceptors=(guard,),
+        maximum_concurrent_rpcs=limits.max_in_flight * _FUSE,
+        options=(
+            # Two servers on one port would be two ledgers behind one name.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", largest * _HEADROOM),
+            ("grpc.max_concurrent_streams", limits.max_streams_per_connection),
+            ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.http2.max_ping_strikes", 3),
+        ),
+    )
+
+
+def _add_common(server: Any, parts: Parts, listener: str) -> None:
+    catalogue_service_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueService(parts.state), server)
+    policy_service_pb2_grpc.add_ContractServiceServicer_to_server(ContractService(parts.state, parts.store), server)
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(parts.store), server)
+    health = HealthService(healthy=parts.healthy, services=service_names(listener))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+
+
+def _add_public(server: Any, parts: Parts) -> None:
+    plain = QueryService(parts.pipeline, parts.store, parts.metrics)
+    query_service_pb2_grpc.add_QueryServiceServicer_to_server(plain, server)
+    quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(QuotaService(parts.state, parts.store), server)
+    if parts.encrypted is not None:
+        encrypted = EncryptedQueryService(parts.encrypted, parts.pipeline, parts.metrics)
+        encrypted_service_pb2_grpc.add_EncryptedQueryServiceServicer_to_server(encrypted, server)
+
+
+def _add_admin(server: Any, parts: Parts) -> None:
+    policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(PolicyService(parts.state), server)
+    quotas = QuotaAdminService(parts.state, parts.store)
+    quota_service_pb2_grpc.add_QuotaAdminServiceServicer_to_server(quotas, server)
+    reflection.enable_server_reflection((*service_names(ADMIN), reflection.SERVICE_NAME), server)
+
+
+def service_names(listener: str) -> list[str]:
+    """Full names of Weir's services on a listener, and of the health service."""
+    names = {rpc.split("/")[1] for rpc, access in ACCESS.items() if listener in access.listeners}
+    health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+    return sorted(name for name in names if name.startswith("weir.") or name == health)
+
+
+def _bind(server: Any, address: str, domain: Domain, *, key: str) -> str:
+    credentials = grpc.ssl_server_credentials(
+        [(domain.server_key, domain.server_certificate)],
+        root_certificates=domain.ca_certificate,
+        require_client_auth=True,
+    )
+    host, _ = split_address(address, key=key)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise Unavailable(f"the address {address} cannot be taken", field=key, rule="listen.address") from error
+    return f"{host}:{port}"
+
+
+def _serve_metrics(address: str, metrics: Metrics, stack: AsyncExitStack) -> str:
+    if not address:
+        return ""
+    host, port = split_address(address, key="listen.metrics")
+    try:
+        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    except OSError as error:
+        raise Unavailable(
+            f"the address {address} cannot be taken", field="listen.metrics", rule="listen.address"
+        ) from error
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    stack.callback(close)
+    return f"{host}:{server.server_port}"
+
+
+def split_address(address: str, *, key: str) -> tuple[str, int]:
+    """Host and port of `host:port`.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise InvalidRequest("an address is host:port", field=key, rule="listen.form")
+    return host, int(port)
+
+
+async def _sweep(store: Store, metrics: Metrics) -> None:
+    """Expires holds, and says whether the books still take writes. A store that stopped ends the server elsewhere."""
+    while not store.stopped:
+        metrics.healthy.set(1)
+        await asyncio.sleep(_SWEEP_SECONDS)
+        with suppress(Unavailable):
+            await store.write(expire_holds)
+    metrics.healthy.set(0)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(item.wait()) for item in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        await _end(task)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _drain(public: Any, admin: Any, parts: Parts) -> None:
+    """Takes no new call, lets running ones finish, then gives back what is still held."""
+    seconds = parts.config.shutdown.drain_seconds
+    started = time.monotonic()
+    await asyncio.gather(public.stop(seconds), admin.stop(seconds))
+    await parts.pipeline.drain(seconds=max(0.1, seconds - (time.monotonic() - started)))
+    if not parts.store.stopped:
+        # What is still running now can no longer post: its hold is resolved, and each resolves once.
+        await parts.store.write(give_back_holds)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's commands; they join `weir` through the entry point `weir.commands`.
+
+A WeirError leaves a command as it is: `weir` prints its text and maps it to a documented exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from weir.errors import InvalidRequest
+from weir_server import clock, doctor, observe, pki, publication
+from weir_server.app import Addresses, serve, write_ready_file
+from weir_server.config import Config, load_config
+from weir_server.identity import ROLES
+
+_DATA = click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="WEIR_DATA",
+    required=True,
+    help="Data directory of the domain (or WEIR_DATA).",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def register(group: click.Group) -> None:
+    """Adds the server's commands to `weir`."""
+    for command in (init, identity, serve_command, publish, doctor_command):
+        group.add_command(command)
+
+
+@click.command()
+@click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--domain", default="weir.local", show_default=True, help="Name of the domain, in every identity.")
+@click.option("--host", "hosts", multiple=True, help="Further DNS name or IP address of the server; repeatable.")
+@_JSON
+def init(data_dir: Path, domain: str, hosts: tuple[str, ...], as_json: bool) -> None:
+    """Make a domain: authority, server certificate, log key and publication salt."""
+    os.umask(0o077)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    pki.init_domain(data_dir, domain=domain, hosts=hosts, now=clock.now())
+    result = {"data": str(data_dir), "domain": domain, "log_key": pki.log_key(data_dir)}
+    _show(
+        result,
+        as_json,
+        f"Domain {domain} in {data_dir}\n"
+        f"Log key  {result['log_key']}\n"
+        "Keep secrets/ to yourself: ca.key makes identities, log.key signs the log.",
+    )
+
+
+@click.command()
+@_DATA
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What the holder may do.")
+@click.option("--name", required=True, help="Name of the holder.")
+@click.option("--days", default=pki.DEFAULT_DAYS, show_default=True, help="Validity.")
+@click.option("--address", default="", help="Address of the server to keep in the file, host:port.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write (NAME.weir).")
+@_JSON
+def identity(
+    data_dir: Path, role: str, name: str, days: int, address: str, output: Path | None, as_json: bool
+) -> None:
+    """Issue an identity: a key pair and a certificate in one file, readable by its owner only."""
+    issued = pki.issue_identity(data_dir, role=role, name=name, now=clock.now(), days=days, address=address)
+    path = Path(f"{name}.weir") if output is None else output
+    _write_private(path, json.dumps(issued, indent=2) + "\n")
+    result = {"file": str(path), "name": name, "role": role, "domain": issued["domain"], "days": days}
+    _show(result, as_json, f"{path}: {role} {name} of {issued['domain']}, valid {days} days. It holds a private key.")
+
+
+@click.command("serve")
+@_DATA
+@click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False), help="TOML settings.")
+@click.option("--listen", help="Address for requesters, auditors and operators, host:port.")
+@click.option("--admin", help="Address for operators' changes, host:port.")
+@click.option("--metrics", help="Address of metrics, host:port; empty for none.")
+@click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="File written once it serves.")
+@_JSON
+def serve_command(
+    data_dir: Path,
+    config_file: Path | None,
+    listen: str | None,
+    admin: str | None,
+    metrics: str | None,
+    ready_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Serve the domain until SIGTERM or Ctrl-C; running calls may finish first."""
+    os.umask(0o077)
+    observe.configure(sys.stderr)
+    settings = _with_addresses(load_config(config_file, data_dir=data_dir), listen, admin, metrics)
+
+    def ready(addresses: Addresses) -> None:
+        if ready_file is not None:
+            write_ready_file(ready_file, addresses)
+        _show(
+            asdict(addresses),
+            as_json,
+            f"Serving {addresses.public}\nAdmin   {addresses.admin}\nMetrics {addresses.metrics or 'off'}",
+        )
+
+    if not asyncio.run(_until_signal(data_dir, settings, ready)):
+        raise SystemExit(70)  # EX_SOFTWARE: the books stopped taking writes.
+
+
+async def _until_signal(data_dir: Path, config: Config, ready: Any) -> bool:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return await serve(data_dir, config=config, stop=stop, ready=ready)
+
+
+def _with_addresses(config: Config, listen: str | None, admin: str | None, metrics: str | None) -> Config:
+    given = {"public": listen, "admin": admin, "metrics": metrics}
+    return replace(
+        config, listen=replace(config.listen, **{key: value for key, value in given.items() if value is not None})
+    )
+
+
+@click.command()
+@click.argument("card", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_DATA
+@click.option("--source", type=click.Path(path_type=Path, exists=True), help="Read this file, not the card's source.")
+@click.option("--server", help="Admin address of the running server, host:port. Without: activate locally.")
+@click.option(
+    "--identity",
+    "identity_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Operator's identity file; needed with --server.",
+)
+@_JSON
+def publish(
+    card: Path, data_dir: Path, source: Path | None, server: str | None, identity_file: Path | None, as_json: bool
+) -> None:
+    """Publish a dataset: build its snapshot inside the domain, then make it answerable."""
+    os.umask(0o077)
+    if server is not None and identity_file is None:
+        raise InvalidRequest("--server needs the identity of an operator", field="identity", rule="publish.identity")
+    said = _progress(as_json)
+    if server is not None and identity_file is not None:
+        published, leaf = publication.publish_to_server(
+            card, data_dir=data_dir, source=source, server=server, identity_file=identity_file, progress=said
+        )
+    else:
+        published, leaf = asyncio.run(
+            publication.publish_locally(card, data_dir=data_dir, source=source, progress=said)
+        )
+    result = {
+        "dataset": published.directory.parent.name,
+        "snapshot": published.version,
+        "manifest_digest": published.manifest_digest,
+        "leaf_index": leaf,
+        "report": asdict(published.report),
+    }
+    _show(result, as_json, _report_text(result))
+
+
+def _report_text(result: dict[str, Any]) -> str:
+    """The report for people. These are counts of the source: they are for the provider alone, and are not logged."""
+    lines = [f"{key.replace('_', ' '):<18}{value}" for key, value in result["report"].items() if value]
+    return "\n".join([
+        *lines,
+        f"{result['dataset']} version {result['snapshot']} is answerable; log entry {result['leaf_index']}.",
+    ])  # fmt: skip
+
+
+@click.command("doctor")
+@_DATA
+@_JSON
+def doctor_command(data_dir: Path, as_json: bool) -> None:
+    """Check what a server needs: Python, extras, permissions, clock, lock, ports; exit 1 where anything fails."""
+    checks = doctor.diagnose(data_dir)
+    lines = [f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in checks]
+    _show({"checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))
+    if not all(check.passed for check in checks):
+        raise SystemExit(1)
+
+
+def _progress(as_json: bool) -> Any:
+    """Progress goes to standard error, so that standard output stays what was asked for."""
+    return (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
+
+
+def _show(result: dict[str, Any], as_json: bool, text: str) -> None:
+    click.echo(json.dumps(result) if as_json else text)
+    sys.stdout.flush()
+
+
+def _write_private(path: Path, content: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`weir doctor`: what a server needs of its machine, checked one by one; each finding says what to do."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from weir.errors import WeirError
+from weir_server import clock, pki
+from weir_server.app import split_address
+from weir_server.books import DIRECTORY
+from weir_server.config import load_config
+from weir_server.store.sqlite import LOCK_NAME
+
+_EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "opendp", "prometheus_client", "yaml")
+_PYTHON = (3, 11)
+_BUILT = datetime(2026, 1, 1, tzinfo=UTC)
+"""No honest clock shows an earlier time than this program was written."""
+_WARN_DAYS = 30
+_FREE_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    passed: bool
+    detail: str
+    """What was found; where it failed, what to do."""
+
+
+def diagnose(data_dir: Path) -> list[Check]:
+    """Every check, in order; none changes anything."""
+    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("python", _python),
+        ("extras", _extras),
+        ("permissions", lambda: _permissions(data_dir)),
+        ("certificates", lambda: _certificates(data_dir)),
+        ("clock", _clock),
+        ("disk", lambda: _disk(data_dir)),
+        ("lock", lambda: _lock(data_dir)),
+        ("configuration", lambda: _configuration(data_dir)),
+        ("ports", lambda: _ports(data_dir)),
+    )
+    return [_run(name, check) for name, check in checks]
+
+
+def _run(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, passed=True, detail=check())
+    except WeirError as error:
+        return Check(name, passed=False, detail=error.message)
+    except _Failed as error:
+        return Check(name, passed=False, detail=str(error))
+
+
+class _Failed(Exception):
+    """A check that failed; its text is for the operator."""
+
+
+def _python() -> str:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] < _PYTHON:
+        raise _Failed(f"Python {version}; 3.11 or newer is needed")
+    return version
+
+
+def _extras() -> str:
+    missing = [name for name in _EXTRAS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise _Failed(f"missing {', '.join(missing)}: pip install 'dataweir[server]'")
+    return "server extra is complete"
+
+
+def _permissions(data_dir: Path) -> str:
+    pki.check_permissions(data_dir)
+    return "secrets are closed to other users"
+
+
+def _certificates(data_dir: Path) -> str:
+    domain = pki.load_domain(data_dir)
+    ends = x509.load_pem_x509_certificate(domain.server_certificate).not_valid_after_utc
+    days = (ends - clock.now()).days
+    if days < _WARN_DAYS:
+        raise _Failed(f"the server's certificate ends in {days} days: issue a new one")
+    return f"domain {domain.name}; server certificate valid {days} more days"
+
+
+def _clock() -> str:
+    now = clock.now()
+    if now < _BUILT:
+        raise _Failed(f"the clock shows {now.isoformat()}: set it")
+    return now.isoformat(timespec="seconds")
+
+
+def _disk(data_dir: Path) -> str:
+    if not data_dir.is_dir():
+        raise _Failed("there is no such directory")
+    status = os.statvfs(data_dir)
+    free = status.f_bavail * status.f_frsize
+    if free < _FREE_BYTES:
+        raise _Failed(f"{free // 2**20} MiB are free: the ledger stops when the disk is full")
+    return f"{free // 2**20} MiB free"
+
+
+def _lock(data_dir: Path) -> str:
+    path = data_dir / DIRECTORY / LOCK_NAME
+    if not path.exists():
+        return "no ledger yet; the first start makes it"
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return "a process owns the ledger"
+    return "no process owns the ledger"
+
+
+def _configuration(data_dir: Path) -> str:
+    load_config(None, data_dir=data_dir)
+    return "complete"
+
+
+def _ports(data_dir: Path) -> str:
+    listen = load_config(None, data_dir=data_dir).listen
+    taken = [
+        address
+        for key, address in (("public", listen.public), ("admin", listen.admin), ("metrics", listen.metrics))
+        if address and _taken(address, key)
+    ]
+    # Taken by our own server is as it should be; the lock above tells which case it is.
+    return f"in use: {', '.join(taken)}" if taken else "free"
+
+
+def _taken(address: str, key: str) -> bool:
+    host, port = split_address(address, key=f"listen.{key}")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host.strip("[]"), port)) == 0

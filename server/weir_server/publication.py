@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `weir publish` does around the publisher: which version comes next, and making it answerable.
+
+The snapshot is always built here, inside the domain, with the caller's own access to the source. A server that runs is
+asked over its admin listener, by an operator's certificate; without one the books are opened and locked directly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import status_pb2
+
+from weir.errors import InvalidRequest, Unavailable, UnknownName
+from weir.v1 import (
+    catalogue_service_pb2,
+    catalogue_service_pb2_grpc,
+    policy_service_pb2,
+    policy_service_pb2_grpc,
+)
+from weir.wire import error_from_status
+from weir_server import clock
+from weir_server.books import open_books
+from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.card_file import load_card
+from weir_server.catalog.snapshot import Snapshot, open_snapshot
+from weir_server.identity import OPERATOR
+from weir_server.pki import Domain, load_domain
+from weir_server.plan.values import Principal
+from weir_server.publish.files import snapshot_directory
+from weir_server.publish.publisher import Published, publish
+from weir_server.services.guard import STATUS_TRAILER
+from weir_server.state import State
+
+Progress = Callable[[str], None]
+_TIMEOUT = 120.0
+
+
+async def publish_locally(
+    card_path: Path, *, data_dir: Path, source: Path | None, progress: Progress
+) -> tuple[Published, int]:
+    """Builds and activates without a server; the snapshot and the log index of its publication.
+
+    Raises:
+        LedgerLocked: a server runs on the data directory: publish through it.
+        PublicationError: card, data or succession is refused.
+    """
+    card, domain = load_card(card_path), load_domain(data_dir)
+    store = open_books(data_dir, domain)
+    try:
+        state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
+        snapshots = state.world.catalogue.datasets.get(card.name, ())
+        previous = snapshots[0] if snapshots else None
+        published = _build(card, card_path, domain, previous, data_dir=data_dir, source=source, progress=progress)
+        principal = Principal(name="local-operator", role=OPERATOR, domain=domain.name)
+        response = await state.activate_snapshot(principal, _activation(card, published))
+        return published, response.leaf_index
+    finally:
+        store.close()
+
+
+def publish_to_server(
+    card_path: Path, *, data_dir: Path, source: Path | None, server: str, identity_file: Path, progress: Progress
+) -> tuple[Published, int]:
+    """Builds here and asks the running server to activate; the snapshot and the log index of its publication.
+
+    Raises:
+        PublicationError: card, data or succession is refused.
+        AccessError: the identity is not an operator's.
+        Unavailable: the server does not answer.
+    """
+    card, domain = load_card(card_path), load_domain(data_dir)
+    with _channel(server, identity_file) as channel:
+        previous = _newest(channel, card.name, data_dir)
+        published = _build(card, card_path, domain, previous, data_dir=data_dir, source=source, progress=progress)
+        stub = policy_service_pb2_grpc.PolicyServiceStub(channel)
+        response = _called(stub.ActivateSnapshot, _activation(card, published))
+        return published, response.leaf_index
+
+
+def _build(
+    card: DatasetCard,
+    card_path: Path,
+    domain: Domain,
+    previous: Snapshot | None,
+    *,
+    data_dir: Path,
+    source: Path | None,
+    progress: Progress,
+) -> Published:
+    version = 1 if previous is None else previous.version + 1
+    leftover = snapshot_directory(data_dir, card.name, version)
+    if leftover.exists():
+        # Sealed by a publication whose activation failed: no query path has ever opened it.
+        progress(f"removing version {version}, which was built before and never activated")
+        shutil.rmtree(leftover)
+    return publish(
+        card,
+        card_directory=card_path.parent,
+        data_dir=data_dir,
+        version=version,
+        previous=previous,
+        now=clock.now(),
+        salt=domain.salt,
+        source_override=source,
+        progress=progress,
+    )
+
+
+def _activation(card: DatasetCard, published: Published) -> policy_service_pb2.ActivateSnapshotRequest:
+    return policy_service_pb2.ActivateSnapshotRequest(
+        dataset=card.name,
+        snapshot=published.version,
+        manifest_digest=published.manifest_digest,
+        idempotency_key=secrets.token_hex(16),
+    )
+
+
+def _newest(channel: grpc.Channel, dataset: str, data_dir: Path) -> Snapshot | None:
+    stub = catalogue_service_pb2_grpc.CatalogueServiceStub(channel)
+    try:
+        response = _called(stub.GetDataset, catalogue_service_pb2.GetDatasetRequest(dataset=dataset))
+    except UnknownName:
+        return None
+    newest = response.dataset.snapshots[0]
+    directory = snapshot_directory(data_dir, dataset, newest.version)
+    return open_snapshot(directory, expected_digest=newest.manifest_digest)
+
+
+@contextmanager
+def _channel(server: str, identity_file: Path) -> Iterator[grpc.Channel]:
+    identity = _identity(identity_file)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=identity["ca"].encode(),
+        private_key=identity["private_key"].encode(),
+        certificate_chain=identity["certificate"].encode(),
+    )
+    options = (("grpc.ssl_target_name_override", identity["server_name"]),)
+    with grpc.secure_channel(server, credentials, options=options) as channel:
+        yield channel
+
+
+def _identity(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRequest("not an identity file", field="identity", rule="identity.form") from error
+    wanted = ("ca", "private_key", "certificate", "server_name")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in wanted):
+        raise InvalidRequest("not an identity file", field="identity", rule="identity.form")
+    return {key: content[key] for key in wanted}
+
+
+def _called(method: Callable[..., Any], request: Any) -> Any:
+    try:
+        return method(request, timeout=_TIMEOUT)
+    except grpc.RpcError as error:
+        trailers = dict(error.trailing_metadata() or ())
+        if STATUS_TRAILER in trailers:
+            raise error_from_status(status_pb2.Status.FromString(trailers[STATUS_TRAILER])) from None
+        raise Unavailable("the server does not answer on its admin address", rule="transport") from None
