@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 5 of dp: exact integers per declared cell, from cube or rows. Everything here is still raw.
 
-Sums come from the engine by base cell, as far as base cells occur; here they are folded into the cells of the answer,
-all of which exist from the start, so that an empty group answers like any other.
+Sums come by base cell, as far as base cells occur; here they are folded into the cells of the answer, all of which
+exist from the start, so that an empty group answers like any other. Cube and rows give equal integers.
 """
 
 from __future__ import annotations
@@ -11,39 +11,60 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from weir_server.catalog.card import Dimension
+from weir_server.dp.cube import add_cells
+from weir_server.dp.layout import CUBE, UNITS, bucket_column, bucket_table, centre
 from weir_server.dp.plan import DpPlan, counts_units_by_rank, uses_cube
-from weir_server.dp.sql import buckets_statement, grouped_bases, strides, sums_statement, units_statement
-from weir_server.dp.tally import Kind, Tally, base_name
-from weir_server.engine.duckdb import Engine
+from weir_server.dp.sql import buckets_statement, grouped_bases, sums_statement, units_statement
+from weir_server.dp.store import BoundedStore
+from weir_server.dp.tally import Kind, Tally, base_name, shift, strides
 from weir_server.plan.values import BoundQuery
 
 Totals = dict[Tally, list[int]]
 """Integers of each tally: cell by cell, and bucket by bucket within a cell."""
+_CUBE_COLUMN = {Kind.VALUES: "c", Kind.SUM: "s", Kind.CENTRED: "s", Kind.SQUARES: "q"}
 
 
-def totals(bound: BoundQuery, plan: DpPlan, engine: Engine, *, cube: bool | None = None, seconds: float) -> Totals:
+def totals(bound: BoundQuery, plan: DpPlan, store: BoundedStore, *, rows_only: bool = False, seconds: float) -> Totals:
     """Every tally of the plan.
 
-    `cube`: True and False force the store (True only where there is one); None lets public facts choose.
-    `seconds`: most for each statement.
+    `rows_only`: leave the cube aside, for those who compare. `seconds`: most for each statement.
 
     Raises:
         InternalError: the engine failed.
         Unavailable: it took too long.
     """
     wanted = list(dict.fromkeys(part.tally for output in plan.outputs for part in output.parts))
+    from_cube = [] if rows_only else [tally for tally in wanted if uses_cube(bound, tally)]
+    found = {tally: _from_cube(bound, tally, store) for tally in from_cube}
+    return found | _from_rows(bound, [tally for tally in wanted if tally not in found], store, seconds)
+
+
+def _from_cube(bound: BoundQuery, tally: Tally, store: BoundedStore) -> list[int]:
+    measure = tally.measure
+    if measure is None:
+        table = UNITS if tally.kind is Kind.UNITS else CUBE
+        return add_cells(store.cube(table), bound, ["n"])[0]
+    if tally.kind is Kind.BUCKETS:
+        bucket = (bucket_column(measure.name), tally.width())
+        return add_cells(store.cube(bucket_table(measure.name)), bound, ["n"], bucket=bucket)[0]
+    column = f"{_CUBE_COLUMN[tally.kind]}_{measure.name}"
+    away = centre(measure) - shift(tally)  # the cube's sums are around the centre
+    if tally.kind is not Kind.SUM or away == 0:
+        return add_cells(store.cube(CUBE), bound, [column])[0]
+    sums, counts = add_cells(store.cube(CUBE), bound, [column, f"c_{measure.name}"])
+    return [value + away * number for value, number in zip(sums, counts, strict=True)]
+
+
+def _from_rows(bound: BoundQuery, wanted: Sequence[Tally], store: BoundedStore, seconds: float) -> Totals:
     found: Totals = {}
     sums = [tally for tally in wanted if tally.kind not in (Kind.UNITS, Kind.BUCKETS)]
     if sums:
-        source = uses_cube(bound, sums[0]) if cube is None else cube
-        rows = engine.query(sums_statement(bound, sums, cube=source), seconds=seconds)
-        found.update(_fold_sums(bound, sums, rows))
+        found |= _fold_sums(bound, sums, store.query(sums_statement(bound, sums), seconds=seconds))
     for tally in wanted:
         if tally.kind is Kind.UNITS:
-            found[tally] = _fold_units(bound, engine.query(units_statement(bound), seconds=seconds))
+            found[tally] = _fold_units(bound, store.query(units_statement(bound), seconds=seconds))
         if tally.kind is Kind.BUCKETS and tally.measure is not None:
-            source = uses_cube(bound, tally) if cube is None else cube
-            rows = engine.query(buckets_statement(bound, tally.measure, cube=source), seconds=seconds)
+            rows = store.query(buckets_statement(bound, tally.measure), seconds=seconds)
             found[tally] = _fold_buckets(bound, tally, rows)
     return found
 
@@ -68,13 +89,10 @@ def _fold_buckets(bound: BoundQuery, tally: Tally, rows: Iterable[tuple[Any, ...
 
 def _fold_units(bound: BoundQuery, rows: Iterable[tuple[Any, ...]]) -> list[int]:
     folded = [0] * bound.cells
-    if not counts_units_by_rank(bound):  # the engine has told units apart by cell of the answer already
-        for cell, units in rows:
-            folded[int(cell)] += int(units)
-        return folded
-    cell_of = _CellIndex(bound.groups, grouped_bases(bound))
+    # Elsewhere the engine has told units apart by cell of the answer already.
+    cell_of = _CellIndex(bound.groups, grouped_bases(bound)) if counts_units_by_rank(bound) else None
     for row in rows:
-        folded[cell_of(row)] += int(row[-1] or 0)
+        folded[int(row[0]) if cell_of is None else cell_of(row)] += int(row[-1])
     return folded
 
 

@@ -70,6 +70,7 @@ def exact_decimal(value: Fraction) -> str:
     return f"{whole}.{rest}" if rest else whole
 
 
+@lru_cache(maxsize=4096)
 def laplace_loss(sensitivity: int, scale: Fraction) -> Fraction:
     """Privacy loss that OpenDP's compiled measurement states for this sensitivity."""
     return Fraction(float(_laplace(float(scale)).map(sensitivity)))

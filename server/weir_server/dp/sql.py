@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
-"""SQL over the bounded store. Pure; made of the layout's column names and of integers, never of a requester's text.
+"""SQL over the bounded rows. Pure; made of the layout's column names and of integers, never of a requester's text.
 
 No expression here can fail on a value: there is no cast that narrows, no division and no arithmetic beyond sums that
 fit 128 bits.
@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weir.query import Operator
-from weir_server.catalog.card import DatasetCard, Dimension, Measure
+from weir_server.catalog.card import DatasetCard, Measure
 from weir_server.dp.layout import (
-    CUBE,
     ROWS,
-    UNITS,
     bucket_column,
-    bucket_table,
     cell_column,
     centre,
     group_rank_column,
     value_column,
 )
-from weir_server.dp.plan import counts_units_by_rank, uses_cube
-from weir_server.dp.tally import Kind, Tally, base_name, group_bound, is_row_level, shift
+from weir_server.dp.plan import counts_units_by_rank
+from weir_server.dp.tally import Kind, Tally, base_name, group_bound, is_row_level, shift, strides
 from weir_server.plan.values import BoundQuery, CellTest, Condition, Every, NullTest, Some, ValueTest
 
 _COMPARISONS = {
@@ -42,44 +39,34 @@ def grouped_bases(bound: BoundQuery) -> tuple[str, ...]:
     return tuple(dict.fromkeys(base_name(item) for item in bound.groups))
 
 
-def sums_statement(bound: BoundQuery, tallies: Sequence[Tally], *, cube: bool) -> str:
+def sums_statement(bound: BoundQuery, tallies: Sequence[Tally]) -> str:
     """Rows (base cells…, one integer per tally) of tallies other than units and buckets."""
-    expressions = [_cube_sum(tally) if cube else _row_sum(tally) for tally in tallies]
-    return _grouped(bound, expressions, table=CUBE if cube else ROWS)
+    return _grouped(bound, [_row_sum(tally) for tally in tallies])
 
 
-def buckets_statement(bound: BoundQuery, measure: Measure, *, cube: bool) -> str:
+def buckets_statement(bound: BoundQuery, measure: Measure) -> str:
     """Rows (base cells…, bucket, count) of one measure."""
-    bucket = bucket_column(measure.name)
-    count, table = ("sum(n)", bucket_table(measure.name)) if cube else ("count(*)", ROWS)
-    return _grouped(bound, [count], table=table, also=bucket)
+    return _grouped(bound, ["count(*)"], also=bucket_column(measure.name))
 
 
 def units_statement(bound: BoundQuery) -> str:
     """Rows (base cells…, units) where each unit has one value per group and test, or (cell of the answer, units)."""
-    if counts_units_by_rank(bound):
-        cube = uses_cube(bound, Tally(Kind.UNITS))
-        if cube:
-            return _grouped(bound, ["sum(n)"], table=UNITS)
-        return _grouped(bound, ["count(*)"], table=ROWS, limits=["r = 0"])
+    if counts_units_by_rank(bound):  # a unit's row of rank 0 stands for it
+        return _grouped(bound, ["count(*)"], limits=["r = 0"])
     return (
         f"SELECT {_answer_cell(bound)} AS cell, count(DISTINCT u) FROM {ROWS} "
         f"WHERE {_where(bound, _group_limits(bound))} GROUP BY cell"
     )
 
 
-def _grouped(
-    bound: BoundQuery, sums: Sequence[str], *, table: str, also: str | None = None, limits: Sequence[str] = ()
-) -> str:
+def _grouped(bound: BoundQuery, sums: Sequence[str], *, also: str | None = None, limits: Sequence[str] = ()) -> str:
     keys = [cell_column(name) for name in grouped_bases(bound)]
-    checks = list(limits)
+    checks = [*limits, _row_limit(bound.card)]
     if also is not None:
         keys.append(also)
         checks.append(f"{also} IS NOT NULL")
-    if table == ROWS:
-        checks.append(_row_limit(bound.card))
     grouping = f" GROUP BY {', '.join(keys)}" if keys else ""
-    return f"SELECT {', '.join([*keys, *sums])} FROM {table} WHERE {_where(bound, checks)}{grouping}"
+    return f"SELECT {', '.join([*keys, *sums])} FROM {ROWS} WHERE {_where(bound, checks)}{grouping}"
 
 
 def _row_limit(card: DatasetCard) -> str:
@@ -110,18 +97,6 @@ def _row_sum(tally: Tally) -> str:
     return f"sum({value}) - CAST({shift(tally)} AS HUGEINT) * count({value})"
 
 
-def _cube_sum(tally: Tally) -> str:
-    if tally.kind is Kind.ROWS:
-        return "sum(n)"
-    measure = _measure(tally)
-    name = measure.name
-    if tally.kind is Kind.VALUES:
-        return f"sum(c_{name})"
-    if tally.kind is Kind.SQUARES:
-        return f"sum(q_{name})"
-    return f"sum(s_{name}) + CAST({centre(measure) - shift(tally)} AS HUGEINT) * sum(c_{name})"
-
-
 def _measure(tally: Tally) -> Measure:
     if tally.measure is None:
         raise ValueError(f"a tally of {tally.kind.value} has a measure")
@@ -146,15 +121,6 @@ def _condition(node: Condition) -> str:
             return f"{value_column(measure)} {_COMPARISONS[operator]} {int(literal)}"
         case NullTest(measure, negated):
             return f"{value_column(measure)} IS {'NOT ' if negated else ''}NULL"
-
-
-def strides(groups: Sequence[Dimension]) -> list[int]:
-    """Weight of each group's cell index in the index of the answer's cell; the last group varies fastest."""
-    weights, step = [], 1
-    for dimension in reversed(groups):
-        weights.append(step)
-        step *= len(dimension.cells)
-    return weights[::-1]
 
 
 def _answer_cell(bound: BoundQuery) -> str:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open bounded stores: one read-only engine per snapshot, a cursor of it per query."""
+"""Open bounded stores: one read-only engine per snapshot, its cubes in memory once they were asked for."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from weir_server.catalog.snapshot import Snapshot
+from weir_server.dp.cube import Cube, load_cube
 from weir_server.dp.layout import FILE
 from weir_server.engine.duckdb import Engine, open_engine
 
@@ -18,42 +19,70 @@ def _open_read_only(path: Path) -> Engine:
     return open_engine(path, read_only=True)
 
 
+class BoundedStore:
+    """One open store. Safe from any thread: each statement runs on a cursor of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._cubes: dict[str, Cube] = {}
+
+    def query(self, sql: str, *, seconds: float) -> list[tuple[Any, ...]]:
+        """Rows of a generated statement; interrupted after `seconds`.
+
+        Raises:
+            InternalError: the engine failed.
+            Unavailable: interrupted.
+        """
+        with self._engine.cursor() as cursor:
+            return cursor.query(sql, seconds=seconds)
+
+    def cube(self, table: str) -> Cube:
+        """A table of cells, loaded at first use.
+
+        Raises:
+            InternalError: the engine failed.
+        """
+        with self._lock:
+            if table not in self._cubes:
+                with self._engine.cursor() as cursor:
+                    self._cubes[table] = load_cube(cursor, table)
+            return self._cubes[table]
+
+    def close(self) -> None:
+        """Close it; the database closes with its last cursor, so that a running statement ends in peace."""
+        self._engine.close()
+
+
 class BoundedStores:
-    """Keeps at most `most` engines open, the least recently used closed first. Safe from any thread."""
+    """Keeps at most `most` stores open, the least recently used let go first. Safe from any thread.
+
+    One process has one of these: DuckDB does not let a process open a file twice once its configuration is locked.
+    """
 
     def __init__(self, *, opener: Callable[[Path], Engine] = _open_read_only, most: int = 16) -> None:
         self._opener = opener
         self._most = most
         self._lock = threading.Lock()
-        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._stores: OrderedDict[str, BoundedStore] = OrderedDict()
 
-    @contextmanager
-    def cursor(self, snapshot: Snapshot) -> Iterator[Engine]:
-        """A cursor on the snapshot's store, closed afterwards. A running query outlives the closing of its engine,
-        since a database closes with its last connection.
+    def open(self, snapshot: Snapshot) -> BoundedStore:
+        """The snapshot's store.
 
         Raises:
-            InternalError: the store does not open.
+            InternalError: it does not open.
         """
         with self._lock:
-            engine = self._engine(snapshot)
-            cursor = engine.cursor()
-        try:
-            yield cursor
-        finally:
-            cursor.close()
+            store = self._stores.pop(snapshot.manifest_digest, None)
+            if store is None:
+                store = BoundedStore(self._opener(snapshot.directory / FILE))
+            self._stores[snapshot.manifest_digest] = store
+            while len(self._stores) > self._most:
+                self._stores.popitem(last=False)  # closes when the last query on it lets go
+            return store
 
     def close(self) -> None:
-        """Close all engines."""
+        """Close all stores."""
         with self._lock:
-            while self._engines:
-                self._engines.popitem()[1].close()
-
-    def _engine(self, snapshot: Snapshot) -> Engine:
-        engine = self._engines.pop(snapshot.manifest_digest, None)
-        if engine is None:
-            engine = self._opener(snapshot.directory / FILE)
-        self._engines[snapshot.manifest_digest] = engine
-        while len(self._engines) > self._most:
-            self._engines.popitem(last=False)[1].close()
-        return engine
+            while self._stores:
+                self._stores.popitem()[1].close()

@@ -12,6 +12,7 @@ root, since a unit counts once in a cell.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -124,3 +125,12 @@ def shift(tally: Tally) -> int:
     """What is subtracted from each value before it is added, in grid steps."""
     centred = tally.kind in (Kind.CENTRED, Kind.SQUARES)
     return centre(tally.measure) if centred and tally.measure is not None else 0
+
+
+def strides(groups: Sequence[Dimension]) -> list[int]:
+    """Weight of each group's cell index in the index of the answer's cell; the last group varies fastest."""
+    weights, step = [], 1
+    for dimension in reversed(groups):
+        weights.append(step)
+        step *= len(dimension.cells)
+    return weights[::-1]

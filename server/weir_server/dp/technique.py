@@ -67,8 +67,7 @@ class DpTechnique:
         """
         plan = _plan(analysis)
         check_parts(plan, most=analysis.loss.epsilon_nano)
-        with self._stores.cursor(bound.snapshot) as engine:
-            return Raw(totals(bound, plan, engine, seconds=self._seconds))
+        return Raw(totals(bound, plan, self._stores.open(bound.snapshot), seconds=self._seconds))
 
     def release(self, bound: BoundQuery, analysis: Analysis, raw: Raw) -> answer_pb2.Answer:
         """Noise, drawn here and once, and what is computed from noisy integers alone."""
