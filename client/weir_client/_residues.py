@@ -28,7 +28,7 @@ class ResidueTable:
 
     prime: int
     window: int
-    """Bits of exponent in a row, 4 or 8: the table has 2**window entries of two half-length numbers a row."""
+    """Bits of exponent in a row, 1 to 8: the table has 2**window entries of two half-length numbers a row."""
     rows: tuple[tuple[tuple[int, int], ...], ...]
     """rows[j][d] = (l, t) for g**(d·2**(window·j)) = l·(1 + prime·t) mod prime²."""
 

@@ -25,7 +25,7 @@ from weir.errors import InternalError, Unavailable
 from weir.paillier import PublicKey, add_all, decode_ciphertexts, encode_ciphertexts
 from weir_server.encrypted.kernel_worker import PASSED_ON, READY, frame
 
-_SPLIT_AT = 512
+_SPLIT_AT = 256
 """Ciphertexts in a piece at least; below that, starting a second piece costs more than it saves."""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
@@ -78,7 +78,11 @@ class KernelPool:
 
     async def check(self, key: PublicKey, ciphertexts: bytes) -> None:
         """`weir.paillier.check_ciphertexts`. Raises: InvalidCiphertext, Unavailable."""
-        await self._run("check", key.to_bytes(), ciphertexts)
+        n, size = key.to_bytes(), key.ciphertext_bytes
+        cuts = _cuts(len(ciphertexts) // size, self._size)
+        # The last piece takes what is over, so that a partial ciphertext is seen.
+        edges = [a * size for a, _ in cuts] + [len(ciphertexts)]
+        await _all(self._run("check", n, ciphertexts[a:b]) for a, b in pairwise(edges))
 
     async def mask(self, key: PublicKey, ciphertexts: bytes, bits: Sequence[int]) -> bytes:
         """`weir.paillier.mask_reply` of each, with its bits.

@@ -89,6 +89,18 @@ async def test_refusals_keep_their_class_rule_and_field(pool: KernelPool) -> Non
     await pool.check(KEY, one)
 
 
+@pytest.mark.parametrize("place", [0, 299, 300, 599])
+async def test_a_bad_ciphertext_is_found_in_whichever_piece_it_is(pool: KernelPool, place: int) -> None:
+    size = KEY.ciphertext_bytes
+    data = bytearray(wire([4]) * 600)
+    await pool.check(KEY, bytes(data))
+    data[place * size : (place + 1) * size] = bytes(size - 1) + b"\x01"
+    with pytest.raises(InvalidCiphertext):
+        await pool.check(KEY, bytes(data))
+    with pytest.raises(InvalidCiphertext):
+        await pool.check(KEY, wire([4]) * 600 + b"\x01")
+
+
 async def test_an_unforeseen_failure_tells_nothing(pool: KernelPool) -> None:
     with pytest.raises(InternalError) as failure:
         await pool.mask(KEY, wire([1, 2]), [20])
