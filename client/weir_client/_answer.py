@@ -20,7 +20,7 @@ from weir.errors import InvalidReceipt
 from weir.v1 import answer_pb2
 from weir_client import _tables
 from weir_client._receipts import Receipt
-from weir_client._records import CellValue, Noise, literal_value, mode_name, noise_of
+from weir_client._records import CellValue, Noise, exact_decimal, literal_value, mode_name, noise_of
 from weir_client._sql import Order, Output, Presentation
 
 if TYPE_CHECKING:
@@ -290,10 +290,7 @@ def _rendered(value: Fraction | None, message: answer_pb2.ValueColumn) -> Value:
         return math.sqrt(value) if value >= 0 else math.nan
     if message.denominators:
         return float(value)
-    if message.scale == 0:
-        return int(value)
-    steps = value * 10**message.scale
-    return Decimal(int(steps)).scaleb(-message.scale)
+    return exact_decimal(int(value * 10**message.scale), message.scale)
 
 
 def _series(column: Column, *, exact: bool) -> list[Any]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from weir.amounts import parse_epsilon, parse_price
-from weir.errors import InvalidQuery, InvalidRequest, WeirError
+from weir.errors import InvalidQuery, InvalidReceipt, InvalidRequest, WeirError
 from weir.query import Query
 from weir.v1 import (
     answer_pb2,
@@ -25,6 +25,7 @@ from weir.v1 import (
 )
 from weir.wire import query_to_proto
 from weir_client._calls import Call, Effect, Exchange, Operation, Sleep, Stream, method
+from weir_client._receipts import KeptCheckpoints
 from weir_client._records import (
     Approval,
     Balance,
@@ -95,6 +96,10 @@ class Context:
     """What one client's operations share."""
 
     settings: Settings
+    log_key: str
+    """vkey of the domain's log."""
+    kept: KeptCheckpoints
+    """Where the newest checkpoint is kept."""
     units: dict[str, str] = field(default_factory=dict)
     """Unit names by dataset: they never change."""
     registered: set[str] = field(default_factory=set)
@@ -222,6 +227,18 @@ def run_query(
     request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=idempotency_key)
     reply = yield from invoke(context, "QueryService", "RunQuery", request)
     return parsed, cast(query_service_pb2.RunQueryResponse, reply)
+
+
+def parsed_answer(data: bytes) -> answer_pb2.Answer:
+    """The answer in its committed bytes.
+
+    Raises:
+        InvalidReceipt: it is none.
+    """
+    try:
+        return answer_pb2.Answer.FromString(data)
+    except DecodeError:
+        raise InvalidReceipt("the reply holds no answer", rule="answer.form") from None
 
 
 # Contracts, approvals, limits

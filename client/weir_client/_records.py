@@ -270,6 +270,14 @@ class PolicyDifference:
         return any(change.loosens for change in self.changes)
 
 
+def exact_decimal(steps: int, scale: int) -> int | Decimal:
+    """`steps` grid steps of 10^-scale: an int for scale 0, else a Decimal of all its digits.
+
+    Built from text, since Decimal's arithmetic rounds at the context's precision.
+    """
+    return steps if scale == 0 else Decimal(f"{steps}e-{scale}")
+
+
 def mode_name(number: int) -> str:
     """`exact`, `dp`, `encrypted`, or empty."""
     return _MODES.get(number, "")  # type: ignore[call-overload, no-any-return]
@@ -311,7 +319,7 @@ def noise_of(message: answer_pb2.Noise, *, column: str, unit: str, scale: int) -
         **_texts(message, "distribution scale sensitivity"),
         epsilon_nano=message.epsilon_nano,
         rho_micro=message.rho_micro,
-        interval95=Decimal(interval).scaleb(-scale) if interval else None,
+        interval95=Decimal(f"{interval}e-{scale}") if interval else None,
         unit=unit,
     )
 

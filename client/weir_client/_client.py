@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocking client. `weir_client.aio` has the same methods for event loops; what they do stands in `_operations`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from weir.checkpoint import parse
+from weir.errors import InvalidRequest
+from weir.receipts import VerifiedReceipt
+from weir_client import _audit, _encrypted, _operations
+from weir_client._answer import Answer, present
+from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
+from weir_client._calls import Operation, Transport, drive
+from weir_client._ciphertexts import EncryptedAnswer, SealedTable
+from weir_client._identity import Identity, load_identity, state_directory
+from weir_client._keys import KeyPair
+from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
+from weir_client._receipts import KeptCheckpoints, Receipt
+from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
+from weir_client._sql import parse as parse_sql
+from weir_client._transport import grpc_transport
+from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+DEFAULT_TIMEOUT = 60.0
+DEFAULT_RETRIES = 4
+_PAGE = 1_000
+
+
+def connect(
+    address: str | None = None,
+    *,
+    identity: str | os.PathLike[str] | Identity,
+    timeout: float = DEFAULT_TIMEOUT,
+    retries: int = DEFAULT_RETRIES,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> Client:
+    """A client of one domain, over mutual TLS. Nothing is sent before the first call.
+
+    `address`: `host:port`; None for the identity's own. `identity`: an identity file, the short name of one in
+    `~/.config/weir`, or an Identity. `timeout`: seconds for one operation, retries included, at most 600. `retries`:
+    most repetitions while the service cannot be reached, always with the same idempotency key. `state_dir`: where the
+    newest checkpoint of each log is kept; by default `~/.local/state/weir`.
+
+    Raises:
+        InvalidRequest: the identity file is missing, readable by others or malformed, or no address is known.
+    """
+    known = identity if isinstance(identity, Identity) else load_identity(identity)
+    transport = grpc_transport(chosen_address(address, known), known)
+    return Client(transport, identity=known, timeout=timeout, retries=retries, state_dir=state_dir)
+
+
+class Job(Generic[T]):
+    """A question under way: a future of its answer. It runs whether or not anybody waits for it."""
+
+    def __init__(self, future: Future[T], idempotency_key: str) -> None:
+        self._future = future
+        self.idempotency_key = idempotency_key
+        """Ask again with it after a lost connection, or once an approval is given: nothing is charged twice."""
+
+    def result(self, timeout: float | None = None) -> T:
+        """The answer; waits for it, at most `timeout` seconds.
+
+        Raises:
+            TimeoutError: it is not there yet; the job goes on.
+            WeirError: the question failed; see `weir.errors`.
+        """
+        return self._future.result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error, or None for success; waits like `result`."""
+        return self._future.exception(timeout)
+
+    def done(self) -> bool:
+        """Whether `result` would return or raise at once."""
+        return self._future.done()
+
+    def add_done_callback(self, callback: Callable[[Job[T]], object]) -> None:
+        """Call `callback(job)` when it is done, from the thread that did it."""
+        self._future.add_done_callback(lambda _: callback(self))
+
+    def __repr__(self) -> str:
+        return f"<Job {self.idempotency_key}: {'done' if self.done() else 'running'}>"
+
+
+class Client:
+    """Calls of one identity to one domain. Safe to use from several threads; close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        identity: Identity | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+        state_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.identity = identity
+        self._transport = transport
+        self._context = new_context(identity, timeout=timeout, retries=retries, state_dir=state_dir)
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="weir-job")
+
+    # Catalogue
+
+    def datasets(self, search: str | None = None) -> list[Dataset]:
+        """Cards of all datasets, or of those whose name, title or keywords contain `search`."""
+        return self._run(_operations.datasets(self._context, search))
+
+    def dataset(self, name: str) -> Dataset:
+        """The card of one dataset. Raises: UnknownName."""
+        return self._run(_operations.dataset(self._context, name))
+
+    # Questions
+
+    def estimate(
+        self,
+        sql: str,
+        *,
+        contract: str,
+        purpose: str | None = None,
+        mode: str | None = None,
+        epsilon: Amount | None = None,
+        within: Amount | None = None,
+        snapshot: int | None = None,
+    ) -> Estimate:
+        """What a query would do now: verdict, privacy loss, price, noise. Nothing is reserved or charged."""
+        terms = Terms(contract, purpose, mode, epsilon, within, None, snapshot)
+        return self._run(_operations.estimate(self._context, sql, terms))
+
+    def query(
+        self,
+        sql: str,
+        *,
+        contract: str,
+        mode: str | None = None,
+        epsilon: Amount | None = None,
+        within: Amount | None = None,
+        purpose: str | None = None,
+        max_price: Amount | None = None,
+        idempotency_key: str | None = None,
+        snapshot: int | None = None,
+    ) -> Job[Answer]:
+        """Asks a question; the job's result is its Answer. Language: `weir_client._sql`'s docstring and the README.
+
+        `epsilon`, `within`: privacy loss to spend, or wished accuracy instead (dp only). `max_price`: refuse rather
+        than pay more. `snapshot`: version to ask; also `FROM "census@3"`. `idempotency_key`: of an earlier job, to get
+        its answer again; drawn at random by default.
+
+        Raises:
+            InvalidQuery: at once, where the statement is outside the language.
+            InvalidRequest: at once, where an amount is malformed.
+        """
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key), sql, terms)
+
+    def encrypted_query(
+        self,
+        sql: str,
+        *,
+        weights: Weights,
+        keypair: KeyPair,
+        contract: str,
+        mode: str | None = None,
+        epsilon: Amount | None = None,
+        within: Amount | None = None,
+        purpose: str | None = None,
+        max_price: Amount | None = None,
+        idempotency_key: str | None = None,
+        snapshot: int | None = None,
+        weight_bits: int = DEFAULT_WEIGHT_BITS,
+        progress: Progress | None = None,
+    ) -> Job[EncryptedAnswer]:
+        """Asks for Σ weight · cell per value column, with weights that the service never sees.
+
+        `weights`: integers by group key (tuple in the order of the SELECT list; a missing key is 0), or one per cell.
+        `weight_bits`: public bound on every |weight| < 2^weight_bits, 1 to 64; it does not depend on the weights unless
+        you make it so. The key is registered on first use. An idempotency key may be repeated only with the same
+        ciphertexts, which only this job holds. `progress(done, total)` is called as weights are sent.
+        """
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+
+        def ask(key: str) -> EncryptedAnswer:
+            operation = _encrypted.encrypted_query(
+                self._context,
+                sql,
+                terms,
+                key,
+                weights=weights,
+                keypair=keypair,
+                subject=self._subject(),
+                weight_bits=weight_bits,
+                progress=progress,
+            )
+            answer = self._run(operation)
+            return replace(answer, _verify=lambda: self.verify(answer))
+
+        return self._job(idempotency_key, ask, sql, terms)
+
+    def sealed_query(
+        self,
+        sql: str,
+        *,
+        to: str,
+        contract: str,
+        max_addends: int = 1,
+        mode: str | None = None,
+        epsilon: Amount | None = None,
+        within: Amount | None = None,
+        purpose: str | None = None,
+        max_price: Amount | None = None,
+        idempotency_key: str | None = None,
+        snapshot: int | None = None,
+    ) -> Job[SealedTable]:
+        """Asks for a release encrypted under the registered key `to` (a key id, `sha256:…`), anybody's.
+
+        `max_addends`: how many such tables may later be added up with `add_sealed`, 1 to 65536.
+        """
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+
+        def ask(key: str) -> SealedTable:
+            return self._run(
+                _encrypted.sealed_query(self._context, sql, terms, key, key_id=to, max_addends=max_addends)
+            )
+
+        return self._job(idempotency_key, ask, sql, terms)
+
+    def register_key(self, keypair: KeyPair) -> str:
+        """Registers the public key with a proof that it is well formed; gives its id."""
+        return self._run(_encrypted.register_key(self._context, keypair, self._subject()))
+
+    # The caller's own books
+
+    def balance(self, contract: str | None = None) -> list[Balance]:
+        """Limits that bind the caller, with what is used; under one contract, or under all of them."""
+        return self._run(_operations.balance(self._context, contract))
+
+    def receipts(self) -> list[Receipt]:
+        """Receipts of the caller's own queries, newest first."""
+        return [Receipt(message) for message in self._run(_operations.receipts(self._context))]
+
+    def contracts(self) -> list[Contract]:
+        """Contracts of the caller; all of them for operators and auditors."""
+        return self._run(_operations.contracts(self._context))
+
+    def approvals(self) -> list[Approval]:
+        """Approval requests of the caller, newest first; all of them for operators."""
+        return self._run(_operations.approvals(self._context))
+
+    # Checking
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint, proved to extend the one this client has kept.
+
+        Raises:
+            LogInconsistent: the log was rolled back or forked; both signed checkpoints are in the error and on disk.
+        """
+        return self._run(_audit.checkpoint(self._context))
+
+    def verify(self, answer: Answer | EncryptedAnswer | Receipt) -> VerifiedReceipt:
+        """Checks a receipt offline, then that the log still holds it and all that this client has seen of it.
+
+        Raises:
+            InvalidReceipt: it does not verify, or is for another answer.
+            LogInconsistent: the log was rolled back or forked.
+        """
+        receipt = answer if isinstance(answer, Receipt) else answer.receipt
+        return self._run(_audit.verify_online(self._context, receipt))
+
+    # Auditors
+
+    def entries(self, start: int = 0, end: int | None = None, type: str | None = None) -> Iterator[Entry]:
+        """Leaves [start, end) in order; `end` None means the size of the newest checkpoint. Read in pages."""
+        last = self._log_size() if end is None else end
+        for at in range(start, last, _PAGE):
+            yield from self._run(_audit.entries(self._context, at, min(at + _PAGE, last), type or ""))
+
+    def inclusion_proof(self, index: int, tree_size: int | None = None) -> InclusionProof:
+        """Proof that a leaf is in the tree of that size; None for the newest checkpoint's."""
+        return self._run(_audit.inclusion_proof(self._context, index, tree_size or 0))
+
+    def meter(self, contract: str | None = None) -> Meter:
+        """What the ledger says was used."""
+        return self._run(_audit.meter(self._context, contract or ""))
+
+    def audit(self, progress: Progress | None = None) -> AuditReport:
+        """Verifies the whole log: signed head, progress since last time, every leaf, and the meter against the leaves.
+
+        Raises:
+            InvalidReceipt: something does not fit; the text names the first bad index.
+            LogInconsistent: the log was rolled back or forked.
+        """
+        return self._run(_audit.audit_log(self._context, progress))
+
+    # Operators: these calls are served on the admin listener only
+
+    def apply_policy(
+        self,
+        documents: Sequence[str],
+        *,
+        dry_run: bool = False,
+        expected_digest: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PolicyDifference:
+        """Sets the whole policy from YAML documents, or with `dry_run` only says what would change.
+
+        `expected_digest`: the `old_digest` of the difference that was looked at; refused if the policy moved since.
+        """
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_operations.apply_policy(self._context, documents, dry_run, expected_digest, key))
+
+    def list_quotas(self) -> list[Balance]:
+        """Every quota with its balance."""
+        return self._run(_operations.list_quotas(self._context))
+
+    def set_quota(self, quota: Quota, *, reason: str, idempotency_key: str | None = None) -> Balance:
+        """Sets one quota; what is used is kept. `reason` is logged."""
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_operations.set_quota(self._context, quota, reason, key))
+
+    def decide_approval(
+        self, approval: str, *, approve: bool, reason: str, idempotency_key: str | None = None
+    ) -> Approval:
+        """Approves or rejects a waiting query, never one's own. `reason` is logged."""
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_operations.decide_approval(self._context, approval, approve, reason, key))
+
+    def set_suspension(
+        self, scope: str, name: str = "", *, suspended: bool = True, reason: str, idempotency_key: str | None = None
+    ) -> None:
+        """Stops or resumes a `requester`, `contract` or `dataset` by name, or `all`. `reason` is logged."""
+        key = idempotency_key or new_idempotency_key()
+        self._run(_operations.set_suspension(self._context, scope, name, suspended, reason, key))
+
+    def activate_snapshot(
+        self, dataset: str, snapshot: int, manifest_digest: str, *, idempotency_key: str | None = None
+    ) -> int:
+        """Makes a published snapshot answerable; gives the log index of the publication."""
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_operations.activate_snapshot(self._context, dataset, snapshot, manifest_digest, key))
+
+    # Life
+
+    def close(self) -> None:
+        """Waits for running jobs, then closes the connection. Safe to repeat."""
+        self._threads.shutdown(wait=True)
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        who = self.identity.uri if self.identity is not None else "no identity"
+        return f"<Client of {who}>"
+
+    def _run(self, operation: Operation[T]) -> T:
+        return drive(operation, self._transport)
+
+    def _job(self, key: str | None, work: Callable[[str], T], sql: str, terms: Terms) -> Job[T]:
+        """Starts work in a thread, after what is wrong with the question itself was raised here."""
+        check_question(sql, terms)
+        chosen = key or new_idempotency_key()
+        return Job(self._threads.submit(work, chosen), chosen)
+
+    def _answer(self, sql: str, terms: Terms, key: str) -> Answer:
+        parsed, reply = self._run(_operations.run_query(self._context, sql, terms, key))
+        receipt = Receipt(reply.receipt, {"answer": reply.answer})
+        message = _operations.parsed_answer(reply.answer)
+        return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
+
+    def _log_size(self) -> int:
+        return checkpoint_size(self.checkpoint())
+
+    def _subject(self) -> str:
+        return self.identity.uri if self.identity is not None else ""
+
+
+def new_context(
+    identity: Identity | None, *, timeout: float, retries: int, state_dir: str | os.PathLike[str] | None
+) -> Context:
+    """What the operations of one client share."""
+    directory = state_directory() if state_dir is None else Path(state_dir)
+    log_key = identity.log_key if identity is not None else ""
+    return Context(Settings(timeout=timeout, retries=retries), log_key, KeptCheckpoints(directory))
+
+
+def chosen_address(address: str | None, identity: Identity) -> str:
+    """The address given, else the identity's own."""
+    chosen = address or identity.address
+    if not chosen:
+        raise InvalidRequest("no address: give host:port, or put one into the identity", rule="address.missing")
+    return chosen
+
+
+def check_question(sql: str, terms: Terms) -> None:
+    """Raise at once what the client can see to be wrong."""
+    _operations.envelope(parse_sql(sql).query, terms)
+
+
+def checkpoint_size(note: str) -> int:
+    """Leaves under a checkpoint that was verified before."""
+    return parse(note)[0].size
