@@ -185,7 +185,8 @@ def _cell(fields: Fields, content: Any, path: str, *, kind: str) -> Cell | None:
     if type(item) is not _TYPES[kind]:
         fields.refuse("card.cell", path, f"expected a value of type {kind}")
         return None
-    return Cell(item, label or str(item))
+    value: Any = item
+    return Cell(value, label or str(value))
 
 
 def _bins(fields: Fields) -> tuple[tuple[Cell, ...], tuple[int, ...]]:

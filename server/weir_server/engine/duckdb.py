@@ -21,11 +21,12 @@ from typing import Any, Self, TypeVar
 
 import duckdb
 import numpy as np
+
 from weir.errors import InternalError, Unavailable, WeirError
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger("weir.engine")
-Parameter = bool | int | str | float | None
+Parameter = bool | int | str | float | list[int] | None
 """What may be bound to `?`. Text goes in as a parameter, never into the statement."""
 
 

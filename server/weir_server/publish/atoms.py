@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The partition of units into atoms, and the statistics of each.
+
+Cells are tried level by level, finest first. A cell becomes an atom when at least k units lie in it that no earlier
+atom holds, and every measure keeps its declared width; otherwise its units climb with the next step of the public
+order. What is left after the last level is dropped. The same data and card give the same atoms, whatever the order of rows.
+
+Statistics are summed in the engine as 128-bit integers. Squares of values near 2**62 would pass even that at 10**9
+units, so a value is split into x = high·2**31 + low, and the three sums of products join again here, in Python integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weir.query import Function
+from weir_server.catalog.card import DatasetCard, Measure
+from weir_server.engine.duckdb import Engine
+from weir_server.exact.lattice import Level, exact_measures, levels
+from weir_server.exact.records import Atom, Totals
+from weir_server.publish.units import UNITS, strides
+from weir_server.publish.width import Spread, wide_enough
+
+CELLS = "cells"
+TAKEN = "taken"
+_HALF = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Atoms of one publication."""
+
+    atoms: tuple[Atom, ...]
+    """Ordered by level and code."""
+    too_narrow: int
+    """Cells that had k units and failed the width."""
+
+
+def needs_squares(measure: Measure) -> bool:
+    """Whether the sum of squares is kept."""
+    return bool(measure.statistics & {Function.VARIANCE, Function.STDDEV})
+
+
+def needs_buckets(measure: Measure) -> bool:
+    """Whether units are counted by bucket."""
+    return Function.HISTOGRAM in measure.statistics
+
+
+def build_cells(card: DatasetCard, *, engine: Engine) -> None:
+    """Create `cells` (statistics of every occupied fine cell) and an empty `taken` (fine cells that atoms hold)."""
+    columns = [column for i, measure in enumerate(exact_measures(card)) for column in _cell_columns(i, measure, card)]
+    engine.run(
+        f"CREATE TABLE {CELLS} AS SELECT code, count(*) AS n"
+        + "".join(f", {column}" for column in columns)
+        + f" FROM {UNITS} GROUP BY code"
+    )
+    engine.run(f"CREATE TABLE {TAKEN} (code BIGINT, level INTEGER, coarse BIGINT)")
+
+
+def climb(card: DatasetCard, *, engine: Engine, version: int) -> Partition:
+    """Make atoms of the fine cells that `taken` does not hold yet, adding theirs to it."""
+    atoms: list[Atom] = []
+    narrow = 0
+    for number, level in enumerate(levels(card)):
+        passed = []
+        for row in _candidates(card, engine, level):
+            atom, spreads = _read(row, card, level=number, version=version)
+            if all(wide_enough(spread, measure) for spread, measure in spreads):
+                passed.append(atom)
+            else:
+                narrow += 1
+        _take(engine, card, level, number, [atom.code for atom in passed])
+        atoms += passed
+    return Partition(tuple(atoms), narrow)
+
+
+def _cell_columns(index: int, measure: Measure, card: DatasetCard) -> Iterator[str]:
+    value = f"m_{index}"
+    yield f"sum({value}) AS s_{index}"
+    if needs_squares(measure):
+        low = f"({value} & {_HALF - 1})"
+        high = f"(({value} - {low}) // {_HALF})"  # exact, so the way the engine rounds quotients is no matter
+        yield f"sum({high} * {high}) AS hh_{index}, sum({high} * {low}) AS hl_{index}, sum({low} * {low}) AS ll_{index}"
+    if needs_buckets(measure):
+        inner = zip(measure.buckets, measure.buckets[1:], strict=False)
+        for bucket, (first, last) in enumerate(inner):
+            upper = f"{value} <= {last}" if last == measure.upper else f"{value} < {last}"
+            yield f"count(*) FILTER (WHERE {value} >= {first} AND {upper}) AS b_{index}_{bucket}"
+    if measure.width:
+        yield f"max({value}, {card.coalition}) AS t_{index}, min({value}, {card.coalition}) AS u_{index}"
+
+
+def _candidate_columns(index: int, measure: Measure, card: DatasetCard) -> Iterator[str]:
+    yield f"sum(s_{index})"
+    if needs_squares(measure):
+        yield f"sum(hh_{index}), sum(hl_{index}), sum(ll_{index})"
+    if needs_buckets(measure):
+        for bucket in range(len(measure.buckets) - 1):
+            yield f"sum(b_{index}_{bucket})"
+    if measure.width:
+        yield f"list_slice(list_reverse_sort(flatten(list(t_{index}))), 1, {card.coalition})"
+        yield f"list_slice(list_sort(flatten(list(u_{index}))), 1, {card.coalition})"
+
+
+def coarse_code(card: DatasetCard, level: Level) -> str:
+    """SQL: code at `level` of the fine cell `code`."""
+    terms = []
+    for axis, fine, coarse in zip(level.axes, strides(card), level.strides, strict=True):
+        if axis.size == 1:
+            continue
+        index = f"((code // {fine}) % {len(axis.mapping)})"
+        if axis.mapping == tuple(range(axis.size)):
+            terms.append(f"{index} * {coarse}")
+        else:
+            terms.append(f"CAST({list(axis.mapping)}[{index} + 1] AS BIGINT) * {coarse}")
+    return " + ".join(terms) or "CAST(0 AS BIGINT)"
+
+
+def _candidates(card: DatasetCard, engine: Engine, level: Level) -> Iterator[tuple[Any, ...]]:
+    columns = [column for i, m in enumerate(exact_measures(card)) for column in _candidate_columns(i, m, card)]
+    for batch in engine.batches(
+        f"SELECT {coarse_code(card, level)} AS coarse, sum(n)"
+        + "".join(f", {column}" for column in columns)
+        + f" FROM {CELLS} ANTI JOIN {TAKEN} USING (code) GROUP BY coarse HAVING sum(n) >= {card.k} ORDER BY coarse"
+    ):
+        yield from batch
+
+
+def _read(
+    row: Sequence[Any], card: DatasetCard, *, level: int, version: int
+) -> tuple[Atom, list[tuple[Spread, Measure]]]:
+    cells = iter(row)
+    code, n = int(next(cells)), int(next(cells))
+    totals, spreads = [], []
+    for measure in exact_measures(card):
+        total = int(next(cells))
+        squares = buckets = None
+        if needs_squares(measure):
+            high, middle, low = int(next(cells)), int(next(cells)), int(next(cells))
+            squares = high * _HALF**2 + 2 * middle * _HALF + low
+        if needs_buckets(measure):
+            buckets = tuple(int(next(cells)) for _ in measure.buckets[1:])
+        if measure.width:
+            spreads.append((Spread(n, total, tuple(next(cells)), tuple(next(cells))), measure))
+        totals.append(Totals(total, squares, buckets))
+    return Atom(version, level, code, n, version, tuple(totals)), spreads
+
+
+def _take(engine: Engine, card: DatasetCard, level: Level, number: int, codes: list[int]) -> None:
+    coarse = coarse_code(card, level)
+    for start in range(0, len(codes), 100_000):
+        engine.run(
+            f"INSERT INTO {TAKEN} SELECT code, {number}, {coarse} FROM {CELLS} ANTI JOIN {TAKEN} USING (code) "
+            f"WHERE {coarse} IN (SELECT unnest(CAST(? AS BIGINT[])))",
+            [codes[start : start + 100_000]],
+        )

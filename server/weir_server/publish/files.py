@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a snapshot so that it is whole or absent: temporary sibling, fsync of every file, manifest last, one rename.
+
+A crash before the rename leaves a directory whose name starts with a dot, which nothing opens and the next
+publication of the dataset removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import rfc8785
+
+from weir.errors import PublicationError
+from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.codec import card_to_json
+from weir_server.catalog.snapshot import MANIFEST
+
+FORMAT = "weir.snapshot/1"
+
+
+def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
+    """Where a snapshot lives."""
+    return data_dir / "snapshots" / dataset / str(version)
+
+
+def private_directory(data_dir: Path, dataset: str) -> Path:
+    """Where the publisher keeps what only the next publication may read; no query path opens it."""
+    return data_dir / "private" / dataset
+
+
+@contextmanager
+def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
+    """A fresh directory `.name.tmp` below `parent`, readable by this user only; removed at the end, renamed or not."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = parent / f".{name}.tmp"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def seal(directory: Path, target: Path, *, card: DatasetCard, version: int, published: datetime) -> str:
+    """Make the files in `directory` durable, write their manifest, rename to `target`; gives the manifest's digest.
+
+    Raises:
+        PublicationError: the version exists already.
+    """
+    if target.exists():
+        raise PublicationError(f"version {version} of this dataset exists already", rule="snapshot.exists")
+    files = {}
+    for path in sorted(directory.iterdir()):
+        with path.open("rb") as file:
+            files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        path.chmod(0o400)
+    manifest = rfc8785.dumps(
+        {
+            "format": FORMAT,
+            "card": card_to_json(card),
+            "version": version,
+            "published": published.isoformat(),
+            "files": files,
+        }
+    )
+    with (directory / MANIFEST).open("wb") as file:
+        file.write(manifest)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(directory)
+    directory.rename(target)
+    sync_directory(target.parent)
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SQL expressions that read source columns exactly: decimals to grid steps, values to cells. No float anywhere.
+
+They run over the relation `source_rows`, which holds the source's declared columns under their own names. A number
+is read from its decimal text (for a binary float: its shortest text) into a decimal of 18 fractional digits, and from there
+to the declared grid in integers. A finite number beyond 10**20 counts as 2**63 steps: outside every bound, so clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode, Reduction
+from weir_server.engine.duckdb import Engine, identifier, quote
+
+_MACROS = (
+    # A decimal, or NULL where the text is none (or too large: see weir_saturated).
+    "CREATE TEMP MACRO weir_decimal(t) AS TRY_CAST(t AS DECIMAL(38, 18))",
+    # The same number in units of 10**-18.
+    "CREATE TEMP MACRO weir_fine(d) AS CAST(trunc(d) AS HUGEINT) * 1000000000000000000 "
+    "+ CAST(CAST(d - trunc(d) AS DECIMAL(18, 18)) * 1000000000000000000 AS HUGEINT)",
+    # Quotient rounded half to even; p > 0.
+    "CREATE TEMP MACRO weir_half_even(a, p) AS CASE WHEN 2 * (abs(a) % p) > p "
+    "OR (2 * (abs(a) % p) = p AND (abs(a) // p) % 2 = 1) THEN sign(a) * (abs(a) // p + 1) ELSE sign(a) * (abs(a) // p) END",
+    # NaN and infinities by name, and numbers too large for a decimal.
+    "CREATE TEMP MACRO weir_double(t) AS TRY_CAST(t AS DOUBLE)",
+    "CREATE TEMP MACRO weir_saturated(t) AS CASE WHEN isfinite(weir_double(t)) "
+    "THEN CAST(sign(weir_double(t)) AS HUGEINT) * 9223372036854775808 END",
+    # What orders the rows of a unit: a number, or a date or time.
+    "CREATE TEMP MACRO weir_order(t) AS coalesce(TRY_CAST(t AS DECIMAL(38, 6)), "
+    "TRY_CAST(epoch_us(TRY_CAST(t AS TIMESTAMP)) AS DECIMAL(38, 6)))",
+)
+
+
+def install_macros(engine: Engine) -> None:
+    """Make the expressions below usable on this connection."""
+    for statement in _MACROS:
+        engine.run(statement)
+
+
+def text_of(column: str) -> str:
+    """The column as text; NULL where it has no value."""
+    return f"CAST({identifier(column)} AS VARCHAR)"
+
+
+def unit_key(card: DatasetCard) -> str:
+    """The privacy unit of a row, as text."""
+    return text_of(card.unit_column)
+
+
+def order_key(column: str) -> str:
+    """What orders the rows of a unit by `column`; NULL where it is neither number nor time."""
+    return f"weir_order({text_of(column)})"
+
+
+def grid_steps(measure: Measure) -> str:
+    """The row's value in grid steps (HUGEINT), rounded as declared, not clipped. NULL where it is missing, no number or
+    not finite."""
+    text, step = text_of(measure.column), 10 ** (18 - measure.scale)
+    exact = f"weir_half_even(weir_fine(weir_decimal({text})), CAST({step} AS HUGEINT))"
+    return f"coalesce({exact}, weir_saturated({text}))"
+
+
+def clipped_steps(measure: Measure) -> str:
+    """The row's value in grid steps (BIGINT), rounded and clipped to the bounds; NULL where missing."""
+    value = grid_steps(measure)
+    return f"CAST(CASE WHEN {value} IS NOT NULL THEN least(greatest({value}, {measure.lower}), {measure.upper}) END AS BIGINT)"
+
+
+def off_grid(measure: Measure) -> str:
+    """Condition: the row's value lies between two grid steps."""
+    return f"weir_fine(weir_decimal({text_of(measure.column)})) % CAST({10 ** (18 - measure.scale)} AS HUGEINT) <> 0"
+
+
+def no_number(column: str) -> str:
+    """Condition: there is a text, and it is no number."""
+    return f"({identifier(column)} IS NOT NULL AND weir_decimal({text_of(column)}) IS NULL AND weir_double({text_of(column)}) IS NULL)"
+
+
+def not_finite(column: str) -> str:
+    """Condition: NaN or an infinity."""
+    return f"(NOT isfinite(weir_double({text_of(column)})))"
+
+
+def at_level(measure: Measure) -> str:
+    """Condition: the row counts for a measure per level; TRUE for all rows otherwise."""
+    if measure.level is None:
+        return "TRUE"
+    column, value = measure.level
+    if isinstance(value, bool):
+        return f"coalesce({_boolean(column)} = {value}, FALSE)"
+    if isinstance(value, str):
+        return f"coalesce({text_of(column)} = {quote(value)}, FALSE)"
+    return f"coalesce(weir_decimal({text_of(column)}) = {value}, FALSE)"
+
+
+def counts_rows(measure: Measure) -> bool:
+    """Whether the measure only counts rows with a value, so that the column need not be numeric."""
+    return measure.per_unit.reduction is Reduction.COUNT
+
+
+def cell_index(dimension: Dimension) -> str:
+    """Index of the row's cell in the base dimension's declared cells (INTEGER); NULL outside the domain."""
+    values = [cell.value for cell in dimension.cells if cell.value is not None]
+    inside = _bin(dimension) if dimension.edges else _listed(dimension, values)
+    if len(values) == len(dimension.cells):
+        return f"CAST({inside} AS INTEGER)"
+    return f"CAST(CASE WHEN {identifier(dimension.column)} IS NULL THEN {len(values)} ELSE {inside} END AS INTEGER)"
+
+
+def _listed(dimension: Dimension, values: Sequence[object]) -> str:
+    if dimension.type == "text":
+        listed = ", ".join(quote(str(value)) for value in values)
+        return f"(list_position([{listed}], {text_of(dimension.column)}) - 1)"
+    if dimension.type == "boolean":
+        listed = ", ".join(str(value) for value in values)
+        return f"(list_position([{listed}], {_boolean(dimension.column)}) - 1)"
+    listed = ", ".join(f"CAST({value} AS DECIMAL(38, 18))" for value in values)
+    return f"(list_position([{listed}], weir_decimal({text_of(dimension.column)})) - 1)"
+
+
+def _boolean(column: str) -> str:
+    text = f"lower({text_of(column)})"
+    return f"CASE WHEN {text} IN ('true', 't', '1') THEN TRUE WHEN {text} IN ('false', 'f', '0') THEN FALSE END"
+
+
+def _bin(dimension: Dimension) -> str:
+    fine = _number(dimension.column)
+    branches = " ".join(f"WHEN {fine} < {edge} THEN {index}" for index, edge in enumerate(dimension.edges[1:-1]))
+    last = len(dimension.edges) - 2
+    return f"(CASE WHEN {fine} IS NULL THEN NULL {branches} ELSE {last} END)"
+
+
+def _number(column: str) -> str:
+    """The column as DECIMAL(38, 18), a finite number too large for that as the largest; NULL otherwise."""
+    text = text_of(column)
+    return (
+        f"coalesce(weir_decimal({text}), CAST(sign(weir_saturated({text})) * 99999999999999999999 AS DECIMAL(38, 18)))"
+    )
+
+
+def typed_columns(card: DatasetCard) -> Iterator[tuple[str, str]]:
+    """Each column that dp needs, with the expression that gives it an exact type: numbers as DECIMAL(38, 18), rounded as
+    its measure declares; truth values as BOOLEAN; the rest as text."""
+    found: dict[str, str] = {}
+    for dimension in card.dimensions:
+        if dimension.coarsens is None:
+            found[dimension.column] = _typed(dimension)
+            if dimension.per_unit.order:
+                found.setdefault(dimension.per_unit.order, order_key(dimension.per_unit.order))
+    for measure in card.measures:
+        if measure.mode is Mode.DP:
+            exact = f"weir_decimal({text_of(measure.column)})"
+            # Through the grid, so that a half goes where the card says; division by a power of ten is exact.
+            rounded = f"CAST(CAST({grid_steps(measure)} AS DECIMAL(38, 0)) * {_unit(measure.scale)} AS DECIMAL(38, 18))"
+            large = f"abs({exact}) >= 1000000000000000000"
+            found[measure.column] = (
+                f"CASE WHEN {exact} IS NULL OR {large} THEN {_number(measure.column)} ELSE {rounded} END"
+            )
+    found[card.unit_column] = unit_key(card)
+    yield from found.items()
+
+
+def _typed(dimension: Dimension) -> str:
+    if dimension.type == "text":
+        return text_of(dimension.column)
+    return _boolean(dimension.column) if dimension.type == "boolean" else _number(dimension.column)
+
+
+def _unit(scale: int) -> str:
+    return "1" if scale == 0 else "0." + "0" * (scale - 1) + "1"
+
+
+def out_of_bins(dimension: Dimension) -> str:
+    """Condition: a finite value below the first or not below the last edge, so that it falls in the first or last bin."""
+    low, high = dimension.edges[0], dimension.edges[-1]
+    value = f"weir_decimal({text_of(dimension.column)})"
+    return f"({value} < {low} OR {value} >= {high} OR ({value} IS NULL AND isfinite(weir_double({text_of(dimension.column)}))))"

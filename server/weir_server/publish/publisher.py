@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`publish`: from a card and its source to a sealed snapshot, inside the domain, once per version (DESIGN §5).
+
+The order is fixed: card, source, facts by row, facts by unit, atoms, bounded rows, seal. Nothing that queries can open
+exists before the last step. The work database holds single units' records; it lives in a directory of mode 0700 below
+the data directory and is removed at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from weir.errors import PublicationError, Violation
+from weir_server.catalog.card import DatasetCard, Grade, Mode
+from weir_server.catalog.card_rules import check_card
+from weir_server.catalog.snapshot import Snapshot
+from weir_server.engine.duckdb import Engine, open_engine
+from weir_server.exact.lattice import exact_measures
+from weir_server.exact.records import ATOMS, write_atoms
+from weir_server.publish.atoms import build_cells, climb
+from weir_server.publish.files import seal, snapshot_directory, temporary_directory
+from weir_server.publish.grid import install_macros, typed_columns
+from weir_server.publish.source import read_source, source_path, typed_view
+from weir_server.publish.units import build_units
+from weir_server.publish.validate import count_rows
+
+MEMORY = "1GB"
+"""What the engine may hold; the rest of the process needs little, so that 10 M rows stay under 2 GiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Counts of one publication, for the provider alone: they are no releases, so no requester sees them."""
+
+    rows: int = 0
+    units: int = 0
+    atoms: int = 0
+    units_in_atoms: int = 0
+    """Units behind the atoms' records, each record as of its own version."""
+    units_dropped: int = 0
+    """Units that no atom holds."""
+    atoms_by_level: dict[int, int] = field(default_factory=dict)
+    too_narrow: int = 0
+    """Cells that had k units and climbed because a width would not hold."""
+    held_back: int = 0
+    """Atoms whose old record was carried forward, since a class of changes had 1 to k - 1 units."""
+    clipped: dict[str, int] = field(default_factory=dict)
+    """Dimension or measure to rows (dp, bins) or units (exact) outside the bounds."""
+    rounded: dict[str, int] = field(default_factory=dict)
+    """Measure to rows rounded to its grid."""
+    bounded_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A sealed snapshot."""
+
+    directory: Path
+    version: int
+    manifest_digest: str
+    report: Report
+
+
+def publish(
+    card: DatasetCard,
+    *,
+    card_directory: Path,
+    data_dir: Path,
+    version: int,
+    previous: Snapshot | None,
+    now: datetime,
+    salt: bytes,
+    source_override: Path | None = None,
+    threads: int = 2,
+    progress: Callable[[str], None] | None = None,
+) -> Published:
+    """Publish `version` of the card's dataset.
+
+    `card_directory`: a relative source location counts from here; `source_override` replaces it. `previous`: the latest
+    snapshot, whose atoms the new one continues; None for the first. `salt`: secret of the data directory, at least 16
+    random bytes. `now`: aware. `progress`: gets a line for people at each step.
+
+    Raises:
+        PublicationError: the card or the data is refused; `violations` lists everything found.
+    """
+    say = progress or (lambda line: None)
+    _refuse(check_card(card))
+    target = snapshot_directory(data_dir, card.name, version)
+    if target.exists():
+        raise PublicationError(f"version {version} of this dataset exists already", rule="snapshot.exists")
+    with (
+        temporary_directory(data_dir / "publishing", card.name) as work,
+        temporary_directory(target.parent, str(version)) as draft,
+    ):
+        report = Report()
+        if card.grade is not Grade.CORE:  # catalogued only: its source is not even opened
+            path = source_path(card.source, card_directory=card_directory, override=source_override)
+            with _work_engine(work, draft, path, threads=threads) as engine:
+                report = _build(
+                    card, engine=engine, path=path, work=work, draft=draft, version=version, salt=salt, say=say
+                )
+        say("sealing the snapshot")
+        digest = seal(draft, target, card=card, version=version, published=now)
+    return Published(target, version, digest, report)
+
+
+def _work_engine(work: Path, draft: Path, path: Path | None, *, threads: int) -> Engine:
+    directories = [work, draft] if path is None else [work, draft, path.parent]
+    engine = open_engine(
+        work / "work.duckdb",
+        read_only=False,
+        threads=threads,
+        memory_limit=MEMORY,
+        temp_directory=work / "spill",
+        directories=directories,
+    )
+    install_macros(engine)
+    return engine
+
+
+def _build(
+    card: DatasetCard,
+    *,
+    engine: Engine,
+    path: Path | None,
+    work: Path,
+    draft: Path,
+    version: int,
+    salt: bytes,
+    say: Callable[[str], None],
+) -> Report:
+    say("reading the source")
+    rows = read_source(card, engine=engine, path=path, work=work)
+    say(f"checking every declared fact in {rows:,} rows")
+    violations, noted = count_rows(card, engine=engine)
+    more, units = build_units(card, engine=engine)
+    _refuse([*violations, *more])
+    report = Report(
+        rows=rows,
+        units=units.units,
+        clipped={**_noted(noted, "clipped"), **units.clipped},
+        rounded=_noted(noted, "rounded"),
+    )
+    if exact_measures(card):
+        say(f"building atoms of {units.units:,} units")
+        report = _atoms(card, report, engine=engine, draft=draft, version=version)
+    if any(measure.mode is Mode.DP for measure in card.measures):
+        say("building bounded rows")
+        report = _bounded(card, report, engine=engine, draft=draft, salt=salt)
+    return report
+
+
+def _atoms(card: DatasetCard, report: Report, *, engine: Engine, draft: Path, version: int) -> Report:
+    build_cells(card, engine=engine)
+    partition = climb(card, engine=engine, version=version)
+    atoms = partition.atoms
+    write_atoms(draft / ATOMS, atoms, measures=[measure.name for measure in exact_measures(card)])
+    held = sum(atom.n for atom in atoms)
+    by_level: dict[int, int] = {}
+    for atom in atoms:
+        by_level[atom.level] = by_level.get(atom.level, 0) + 1
+    return replace(
+        report,
+        atoms=len(atoms),
+        units_in_atoms=held,
+        units_dropped=report.units - held,
+        atoms_by_level=by_level,
+        too_narrow=partition.too_narrow,
+    )
+
+
+def _bounded(card: DatasetCard, report: Report, *, engine: Engine, draft: Path, salt: bytes) -> Report:
+    # Imported here, so that a card without dp measures needs none of it.
+    from weir_server.publish.bounded import write_bounded
+
+    engine.run(typed_view(card, typed_columns(card)))
+    bounded = write_bounded(card, engine=engine, rows_relation="source_rows", directory=draft, salt=salt)
+    return replace(report, bounded_files=bounded.files)
+
+
+def _noted(counts: dict[str, int], rule: str) -> dict[str, int]:
+    return {key.partition(":")[2]: count for key, count in counts.items() if key.startswith(f"{rule}:")}
+
+
+def _refuse(violations: Iterable[Violation]) -> None:
+    found = tuple(violations)
+    if found:
+        listed = "; ".join(f"{item.subject}: {item.rule} ({item.count})" for item in found[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise PublicationError(
+            f"publication refused, {len(found)} declared facts do not hold: {listed}{more}",
+            violations=found,
+            rule="publication.facts",
+        )

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a source into the publisher's own database, declared columns only.
+
+CSV is read as text, so that decimals stay exact; Parquet and DuckDB keep their types. PostgreSQL is read in one
+read-only, repeatable-read transaction through a server-side cursor. What is read is the relation `source_raw`; nothing of the source
+is opened again afterwards, so a file that changes meanwhile cannot split a snapshot in two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from weir.errors import InternalError, PublicationError, Violation
+from weir_server.catalog.card import DatasetCard, Source
+from weir_server.engine.duckdb import Engine, identifier, quote
+
+RAW = "source_raw"
+
+
+def declared_columns(card: DatasetCard) -> tuple[str, ...]:
+    """Every source column the card names, once each, unit first."""
+    columns: dict[str, None] = {card.unit_column: None}
+    for dimension in card.dimensions:
+        columns |= dict.fromkeys(c for c in (dimension.column, dimension.per_unit.order) if c)
+    for measure in card.measures:
+        level = None if measure.level is None else measure.level[0]
+        columns |= dict.fromkeys(c for c in (measure.column, measure.per_unit.order, level) if c)
+    return tuple(columns)
+
+
+def source_path(source: Source, *, card_directory: Path, override: Path | None) -> Path | None:
+    """File of the source; None for postgres. A relative location counts from the card.
+
+    Raises:
+        PublicationError: no such file.
+    """
+    if source.kind == "postgres":
+        return None
+    path = override if override is not None else card_directory / source.location
+    if not path.is_file():
+        raise PublicationError("the source file does not exist", rule="source.missing", field="source.location")
+    return path.resolve()
+
+
+def read_source(card: DatasetCard, *, engine: Engine, path: Path | None, work: Path) -> int:
+    """Fill `source_raw` from the source and return its number of rows.
+
+    Raises:
+        PublicationError: unreadable, or a declared column is absent.
+    """
+    try:
+        if path is None:
+            # Written as text by the database itself, so that numerics stay exact.
+            path = _fetch_postgres(card, work)
+            relation = _csv(path)
+        else:
+            relation = _relation(card.source, engine, path)
+        present = {str(row[0]) for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
+        _check_columns(card, present)
+        columns = ", ".join(identifier(column) for column in declared_columns(card))
+        engine.run(f"CREATE TABLE {RAW} AS SELECT {columns} FROM {relation}")
+    except InternalError:
+        raise PublicationError("the source cannot be read as declared", rule="source.unreadable") from None
+    return int(engine.one(f"SELECT count(*) FROM {RAW}"))
+
+
+def _relation(source: Source, engine: Engine, path: Path) -> str:
+    if source.kind == "csv":
+        return _csv(path)
+    if source.kind == "parquet":
+        return f"read_parquet({quote(str(path))})"
+    engine.run(f"ATTACH {quote(str(path))} AS source_file (READ_ONLY)")
+    parts = source.table.split(".")
+    schema, table = parts if len(parts) == 2 else ("main", source.table)
+    return f"source_file.{identifier(schema)}.{identifier(table)}"
+
+
+def _csv(path: Path) -> str:
+    return f"read_csv({quote(str(path))}, header = true, all_varchar = true, nullstr = '')"
+
+
+def _check_columns(card: DatasetCard, present: set[str]) -> None:
+    missing = [column for column in declared_columns(card) if column not in present]
+    if missing:
+        raise PublicationError(
+            f"the source lacks {len(missing)} declared columns: {', '.join(missing[:10])}",
+            violations=[
+                Violation(rule="source.column", subject=column, count=0, sentence="the source has no such column")
+                for column in missing
+            ],
+            rule="source.column",
+        )
+
+
+def _fetch_postgres(card: DatasetCard, work: Path) -> Path:
+    """Copy the declared columns into a CSV file of the work directory, in one read-only transaction."""
+    try:
+        import psycopg
+        from psycopg import sql
+    except ImportError:
+        raise PublicationError(
+            "reading PostgreSQL needs `pip install dataweir[postgres]`", rule="source.extra"
+        ) from None
+    connection_string = os.environ.get(card.source.location)
+    if not connection_string:
+        raise PublicationError(
+            "the environment variable with the connection string is not set", rule="source.connection"
+        )
+    path = work / "postgres.csv"
+    failed: str | None = None
+    try:
+        with psycopg.connect(connection_string) as connection:
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            present = _postgres_columns(connection, card.source.table)
+            _check_columns(card, present)
+            query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER true)").format(
+                sql.SQL(", ").join(sql.Identifier(column) for column in declared_columns(card)),
+                sql.Identifier(*card.source.table.split(".")),
+            )
+            with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(query) as copy:
+                for block in copy:
+                    file.write(block)
+    except psycopg.Error as error:
+        failed = type(error).__name__  # its text may quote values or the connection string
+    if failed is not None:
+        raise PublicationError("the database refused to be read", rule="source.unreadable")
+    return path
+
+
+def _postgres_columns(connection: object, table: str) -> set[str]:
+    from psycopg import Connection, sql
+
+    assert isinstance(connection, Connection)  # noqa: S101 - tells the type checker what the caller made
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(*table.split("."))))
+        return {column.name for column in cursor.description or ()}
+
+
+def typed_view(card: DatasetCard, columns: Iterator[tuple[str, str]]) -> str:
+    """Statement for `source_rows`: the declared columns under their names, as the given expressions."""
+    listed = ", ".join(f"{expression} AS {identifier(column)}" for column, expression in columns)
+    return f"CREATE TEMP VIEW source_rows AS SELECT {listed} FROM {RAW}"

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rows to one record per privacy unit: cell index of each base dimension, clipped steps of each exact measure.
+
+The table `units` has columns unit, code (the fine cell, as one number), and m_<i> for the i-th exact measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from weir.errors import Violation
+from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
+from weir_server.catalog.card_rules import base_dimensions
+from weir_server.engine.duckdb import Engine
+from weir_server.exact.lattice import exact_measures
+from weir_server.publish.grid import at_level, cell_index, grid_steps, order_key, text_of, unit_key
+from weir_server.publish.source import RAW
+
+UNITS = "units"
+_ROUGH = "units_rough"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCounts:
+    """What was found on the way."""
+
+    units: int
+    clipped: dict[str, int]
+    """Measure to number of units whose value was outside the bounds."""
+
+
+def strides(card: DatasetCard) -> tuple[int, ...]:
+    """Weight of each base dimension in a fine cell's code; the last dimension counts singly."""
+    weights: list[int] = []
+    weight = 1
+    for dimension in reversed(base_dimensions(card)):
+        weights.append(weight)
+        weight *= len(dimension.cells)
+    return tuple(reversed(weights))
+
+
+def build_units(card: DatasetCard, *, engine: Engine) -> tuple[list[Violation], UnitCounts]:
+    """Create `units`; violations that only show across the rows of a unit. The table is of use when there are none."""
+    parts = [part for i, dimension in enumerate(base_dimensions(card)) for part in _dimension(i, dimension)]
+    parts += [part for i, measure in enumerate(exact_measures(card)) for part in _measure(i, measure)]
+    parts += [f"(min({order_key(column)}, 2)) AS o_{i}" for i, column in enumerate(_orders(card))]
+    engine.run(
+        f"CREATE TABLE {_ROUGH} AS SELECT {', '.join([f'{unit_key(card)} AS unit', *parts])} FROM {RAW} GROUP BY 1"
+    )
+    violations, counts = _check(card, engine)
+    engine.run(
+        f"CREATE TABLE {UNITS} AS SELECT unit, {_code(card)} AS code"
+        + "".join(f", {_clipped(i, measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card)))
+        + f" FROM {_ROUGH}"
+    )
+    engine.run(f"DROP TABLE {_ROUGH}")
+    return violations, counts
+
+
+def _orders(card: DatasetCard) -> tuple[str, ...]:
+    items: list[Dimension | Measure] = [*base_dimensions(card), *exact_measures(card)]
+    return tuple(dict.fromkeys(item.per_unit.order for item in items if item.per_unit.order))
+
+
+def _dimension(index: int, dimension: Dimension) -> Iterator[str]:
+    cell = cell_index(dimension)
+    order = dimension.per_unit.order
+    if order is not None:
+        yield f"arg_min({cell}, {order_key(order)}) AS d_{index}"
+    else:
+        yield f"min({cell}) AS d_{index}"
+        # Bins of one column are constant where the bin is, so that people may age within it.
+        yield f"max({cell}) AS e_{index}"
+
+
+def _measure(index: int, measure: Measure) -> Iterator[str]:
+    level = at_level(measure)
+    value = grid_steps(measure)
+    if measure.missing is not None:
+        value = f"coalesce({value}, {measure.missing})"
+    match measure.per_unit.reduction:
+        case Reduction.SUM:
+            whole = f"coalesce(sum({value}) FILTER (WHERE {level}), 0)"
+        case Reduction.COUNT:
+            whole = f"count({text_of(measure.column)}) FILTER (WHERE {level})"
+        case Reduction.MAX:
+            whole = f"max({value}) FILTER (WHERE {level})"
+        case _:
+            whole = f"arg_min({value}, {order_key(measure.per_unit.order or measure.column)}) FILTER (WHERE {level})"
+    missing = "NULL" if measure.missing is None else str(measure.missing)
+    yield f"CAST(coalesce({whole}, {missing}) AS HUGEINT) AS m_{index}"
+
+
+def _clipped(index: int, measure: Measure) -> str:
+    return f"CAST(least(greatest(m_{index}, {measure.lower}), {measure.upper}) AS BIGINT)"
+
+
+def _code(card: DatasetCard) -> str:
+    terms = [f"CAST(d_{i} AS BIGINT) * {weight}" for i, weight in enumerate(strides(card))]
+    return " + ".join(terms) or "CAST(0 AS BIGINT)"
+
+
+def _check(card: DatasetCard, engine: Engine) -> tuple[list[Violation], UnitCounts]:
+    tests: list[tuple[str, str, str, str]] = []
+    for i, dimension in enumerate(base_dimensions(card)):
+        if dimension.per_unit.order is None:
+            tests.append(("dimension.not_constant", dimension.name, f"d_{i} <> e_{i}", _NOT_CONSTANT))
+    for i, column in enumerate(_orders(card)):
+        tests.append(("order.ties", column, f"len(o_{i}) = 2 AND o_{i}[1] = o_{i}[2]", _TIES))
+    for i, measure in enumerate(exact_measures(card)):
+        tests.append(("measure.no_rows", measure.name, f"m_{i} IS NULL", _NO_ROWS))
+    clips = [f"m_{i} < {m.lower} OR m_{i} > {m.upper}" for i, m in enumerate(exact_measures(card))]
+    conditions = [test[2] for test in tests] + clips
+    columns = "".join(f", count(*) FILTER (WHERE {condition})" for condition in conditions)
+    units, *counts = engine.query(f"SELECT count(*){columns} FROM {_ROUGH}")[0]
+    violations = [
+        Violation(rule=rule, subject=subject, count=int(count), sentence=sentence)
+        for (rule, subject, _, sentence), count in zip(tests, counts[: len(tests)], strict=True)
+        if count
+    ]
+    names = [measure.name for measure in exact_measures(card)]
+    clipped = {name: int(count) for name, count in zip(names, counts[len(tests) :], strict=True) if count}
+    return violations, UnitCounts(units=int(units), clipped=clipped)
+
+
+_NOT_CONSTANT = (
+    "units with several values: take the first by an order (`per_unit: {first: <column>}`), make it a measure per "
+    "level, or use dp with `row_level: true`"
+)
+_TIES = "units whose first row is not unique: order by a column without ties"
+_NO_ROWS = "units without a value: declare what stands for it (`missing: 0`)"
