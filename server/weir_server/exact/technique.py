@@ -38,17 +38,6 @@ from weir_server.plan.values import (
     ValueTest,
     open_raw,
 )
-    Analysis,
-    BoundQuery,
-    Condition,
-    Every,
-    Loss,
-    NullTest,
-    Raw,
-    Some,
-    ValueTest,
-    open_raw,
-)
 
 MAX_UNITS = 2**30
 """Most units of a dataset answered exactly; publication refuses more. It bounds every count and sum in public."""

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """The partition of units into atoms, and the statistics of each.
 
 Cells are tried level by level, finest first. A cell becomes an atom when at least k units lie in it that no earlier
 atom holds, and every measure keeps its declared width; otherwise its units climb with the next step of the public
-order. What is left after the last level is dropped. The same data and card give the same atoms, whatever the order of rows.
+order. What is left after the last level is dropped. The same data and card give the same atoms, whatever the order of
+rows.
 
 Statistics are summed in the engine as 128-bit integers. Squares of values near 2**62 would pass even that at 10**9
-units, so a value is split into x = high·2**31 + low, and the three sums of products join again here, in Python integers.
+units, so a value is split into x = high·2**31 + low; the three sums of products join again here, in Python integers.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """SQL expressions that read source columns exactly: decimals to grid steps, values to cells. No float anywhere.
 
 They run over the relation `source_rows`, which holds the source's declared columns under their own names. A number
-is read from its decimal text (for a binary float: its shortest text) into a decimal of 18 fractional digits, and from there
-to the declared grid in integers. A finite number beyond 10**20 counts as 2**63 steps: outside every bound, so clipped.
+is read from its decimal text (for a binary float: its shortest text) into a decimal of 18 fractional digits, and from
+there to the declared grid in integers. A finite number beyond 10**20 counts as 2**63 steps: outside every bound, so clipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _MACROS = (
     "+ CAST(CAST(d - trunc(d) AS DECIMAL(18, 18)) * 1000000000000000000 AS HUGEINT)",
     # Quotient rounded half to even; p > 0.
     "CREATE TEMP MACRO weir_half_even(a, p) AS CASE WHEN 2 * (abs(a) % p) > p "
-    "OR (2 * (abs(a) % p) = p AND (abs(a) // p) % 2 = 1) THEN sign(a) * (abs(a) // p + 1) ELSE sign(a) * (abs(a) // p) END",
+    "OR (2 * (abs(a) % p) = p AND (abs(a) // p) % 2 = 1) THEN sign(a) * (abs(a) // p + 1) "
+    "ELSE sign(a) * (abs(a) // p) END",
     # NaN and infinities by name, and numbers too large for a decimal.
     "CREATE TEMP MACRO weir_double(t) AS TRY_CAST(t AS DOUBLE)",
     "CREATE TEMP MACRO weir_saturated(t) AS CASE WHEN isfinite(weir_double(t)) "
@@ -64,7 +65,8 @@ def grid_steps(measure: Measure) -> str:
 def clipped_steps(measure: Measure) -> str:
     """The row's value in grid steps (BIGINT), rounded and clipped to the bounds; NULL where missing."""
     value = grid_steps(measure)
-    return f"CAST(CASE WHEN {value} IS NOT NULL THEN least(greatest({value}, {measure.lower}), {measure.upper}) END AS BIGINT)"
+    clipped = f"least(greatest({value}, {measure.lower}), {measure.upper})"
+    return f"CAST(CASE WHEN {value} IS NOT NULL THEN {clipped} END AS BIGINT)"
 
 
 def off_grid(measure: Measure) -> str:
@@ -74,7 +76,8 @@ def off_grid(measure: Measure) -> str:
 
 def no_number(column: str) -> str:
     """Condition: there is a text, and it is no number."""
-    return f"({identifier(column)} IS NOT NULL AND weir_decimal({text_of(column)}) IS NULL AND weir_double({text_of(column)}) IS NULL)"
+    text = text_of(column)
+    return f"({identifier(column)} IS NOT NULL AND weir_decimal({text}) IS NULL AND weir_double({text}) IS NULL)"
 
 
 def not_finite(column: str) -> str:
@@ -140,8 +143,8 @@ def _number(column: str) -> str:
 
 
 def typed_columns(card: DatasetCard) -> Iterator[tuple[str, str]]:
-    """Each column that dp needs, with the expression that gives it an exact type: numbers as DECIMAL(38, 18), rounded as
-    its measure declares; truth values as BOOLEAN; the rest as text."""
+    """Each column that dp needs, with the expression that gives it an exact type: numbers as DECIMAL(38, 18), rounded
+    as the measure declares; truth values as BOOLEAN; the rest as text."""
     found: dict[str, str] = {}
     for dimension in card.dimensions:
         if dimension.coarsens is None:
@@ -172,7 +175,8 @@ def _unit(scale: int) -> str:
 
 
 def out_of_bins(dimension: Dimension) -> str:
-    """Condition: a finite value below the first or not below the last edge, so that it falls in the first or last bin."""
+    """Condition: a finite value outside the edges, which therefore falls in the first or last bin."""
     low, high = dimension.edges[0], dimension.edges[-1]
-    value = f"weir_decimal({text_of(dimension.column)})"
-    return f"({value} < {low} OR {value} >= {high} OR ({value} IS NULL AND isfinite(weir_double({text_of(dimension.column)}))))"
+    text = text_of(dimension.column)
+    value = f"weir_decimal({text})"
+    return f"({value} < {low} OR {value} >= {high} OR ({value} IS NULL AND isfinite(weir_double({text}))))"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """Reading a source into the publisher's own database, declared columns only.
 
 CSV is read as text, so that decimals stay exact; Parquet and DuckDB keep their types. PostgreSQL is read in one
-read-only, repeatable-read transaction through a server-side cursor. What is read is the relation `source_raw`; nothing of the source
-is opened again afterwards, so a file that changes meanwhile cannot split a snapshot in two.
+read-only, repeatable-read transaction, streamed by COPY. What is read is the relation `source_raw`; nothing of the
+source is opened again afterwards, so a file that changes meanwhile cannot split a snapshot in two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """From rows to one record per privacy unit: cell index of each base dimension, clipped steps of each exact measure.
 
 The table `units` has columns unit, code (the fine cell, as one number), and m_<i> for the i-th exact measure.
