@@ -23,7 +23,7 @@ from weir_server.plan.values import BoundQuery, Every, Principal, Submission
 from weir_server.publish.bounded import write_bounded
 from weir_server.publish.grid import install_macros
 
-Row = tuple[str, str, int | None, str | None, str | None]
+Row = tuple[str, str, int | str | None, str | None, str | None]
 """unit, region, year, spend, visits: unit-level region, row-level year, numbers as decimal text."""
 REGIONS = ("north", "south", "west")
 YEARS = (1, 2, 3, 4)
