@@ -18,10 +18,15 @@ from weir_server.ledger import (
     Reservation,
     ReservationRequest,
     Subject,
+    expire_holds,
     post,
+    record,
+    refuse,
+    remove_quota,
     reserve,
     set_quota,
     start,
+    void,
 )
 from weir_server.log import sealer
 from weir_server.store import Store, Transaction
@@ -143,3 +148,37 @@ def posting(
         now=clock(),
         entropy=os.urandom,
     )
+
+
+def fill(books: Books) -> None:
+    """Lets everything happen that the ledger knows, at least once."""
+    books.quota("epsilon", "epsilon_nano", 10**9, lineage="people")
+    books.quota("daily", "queries", 20, requester="alice", window="day", zone="Asia/Shanghai")
+    charge = {"queries": 1, "cells": 3, "epsilon_nano": 7, "price_micro": 11, "bytes": 5}
+    for n in range(4):
+        books.answer(charge, answer=f"answer {n}".encode())
+        books.answer(charge, subject=BOB, answer=f"answer {n} to bob".encode())
+    sticky, voided, lapsed = (books.reserve(charge) for _ in range(3))
+    assert isinstance(sticky, Reservation)
+    assert isinstance(voided, Reservation)
+    assert isinstance(lapsed, Reservation)
+    books.store.write_sync(posting(sticky, books.clock, release_key="r", release=b"release"))
+    write = books.store.write_sync
+    write(lambda tx: void(tx, voided, reason_code="engine.failed", now=books.clock(), entropy=os.urandom))
+    books.clock.forward(hours=20)
+    write(lambda tx: expire_holds(tx, now=books.clock(), entropy=os.urandom))
+    write(lambda tx: refuse(tx, ALICE, event={"reason": "test"}, now=books.clock(), entropy=os.urandom))
+    books.quota("late", "price_micro", 10**6, dataset="census")
+    books.quota("gone", "cells", 10**6)
+    write(lambda tx: remove_quota(tx, "gone", reason="test", actor="operator", now=books.clock(), entropy=os.urandom))
+    write(
+        lambda tx: record(
+            tx,
+            "weir.dataset.published",
+            {"snapshot": 1},
+            subject="dataset/census",
+            now=books.clock(),
+            entropy=os.urandom,
+        )
+    )
+    books.answer(charge)
