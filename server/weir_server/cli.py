@@ -21,6 +21,7 @@ from weir.errors import InvalidRequest
 from weir_server import clock, doctor, observe, pki, publication
 from weir_server.app import Addresses, serve, write_ready_file
 from weir_server.config import Config, load_config
+from weir_server.demo.command import demo
 from weir_server.identity import ROLES
 
 _DATA = click.option(
@@ -36,7 +37,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 def register(group: click.Group) -> None:
     """Adds the server's commands to `weir`."""
-    for command in (init, identity, serve_command, publish, doctor_command):
+    for command in (init, identity, serve_command, publish, doctor_command, demo):
         group.add_command(command)
 
 

@@ -149,7 +149,8 @@ def use_up_the_quota(client: weir_client.Client) -> None:
         except errors.QuotaExceeded as refusal:
             hit = refusal.limits[0]
             say(
-                f"    {site}th further query refused: {hit.quota}: {hit.used} of {hit.limit} used; resets {hit.resets_at}"
+                f"    {site}th further query refused: {hit.quota}, {hit.used} of {hit.limit} used, "
+                f"resets {hit.resets_at}"
             )
             check(site == 6, "exactly the sixth further query did not fit")
             return
