@@ -169,9 +169,8 @@ def again(client: weir_client.Client) -> None:
 
 def by_age(site: int) -> str:
     """One of the questions with which Alice uses up her day."""
-    return (
-        f"SELECT age, COUNT(*) AS people, SUM(visits) AS visits FROM rand_hie_visits WHERE site = {site} GROUP BY age"
-    )
+    columns = "age, COUNT(*) AS people, SUM(visits) AS visits"
+    return f"SELECT {columns} FROM rand_hie_visits WHERE site = {site} GROUP BY age"  # noqa: S608 - parsed here
 
 
 def refused(attempt: Callable[[], object], expected: type[errors.WeirError]) -> None:
