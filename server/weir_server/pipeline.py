@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from weir.canonical import canonical_json
 from weir.errors import (
     ApprovalRequired,
+    DenialReason,
     InternalError,
     PolicyDenied,
     RefusalError,
@@ -106,7 +107,7 @@ class Pipeline:
             raise UnknownName("you have no contract of this id", field="contract", rule="name.contract")
         self._check_running(submission)
         if reasons := red_lines(bound):
-            raise PolicyDenied(reasons[0].sentence, reasons=reasons, rule=reasons[0].code)
+            raise _denied(reasons)
         plan = analyse(bound, self._techniques[bound.mode], contract)
         return Judged(plan, contract, decide(plan, contract, policy_digest=world.policy.digest, now=self._clock()))
 
@@ -144,6 +145,8 @@ class Pipeline:
         async with self.metered_refusals(submission):
             stored = self.stored_answer(submission)
             if stored is not None:
+                # A stop also holds back what was answered but perhaps never delivered.
+                self._check_running(submission)
                 return self.answered(stored)
             judged = self.judge(submission)
             approval = await self.require_allowed(judged)
@@ -151,6 +154,7 @@ class Pipeline:
 
     async def _charge_and_answer(self, submission: Submission, judged: Judged, approval: str | None) -> Answered:
         async with self.metered_refusals(submission), self.one_release_at_a_time(judged.plan.release_key):
+            self.check_still_allowed(judged)
             release = self.find_release(judged.plan)
             if release is not None:
                 return await self._answer_again(judged, approval, release)
@@ -231,10 +235,24 @@ class Pipeline:
             case Allow():
                 return None
             case Deny(_, reasons):
-                sentences = "; ".join(reason.sentence for reason in reasons)
-                raise PolicyDenied(sentences, reasons=reasons, rule=reasons[0].code)
+                raise _denied(reasons)
             case NeedsApproval():
                 return await self._find_approval(judged)
+
+    def check_still_allowed(self, judged: Judged) -> None:
+        """Ask again before the charge: what was decided may have waited for an upload or for an equal query.
+
+        Raises:
+            Suspended, PolicyDenied: stopped, changed or lapsed in the meantime.
+        """
+        world, submission = self._state.world, judged.plan.bound.submission
+        self._check_running(submission)
+        if world.policy.contracts.get(submission.contract) != judged.contract:
+            sentence = "the contract changed while the query waited; send it again"
+            raise _denied((DenialReason("contract.changed", sentence),))
+        decision = decide(judged.plan, judged.contract, policy_digest=world.policy.digest, now=self._clock())
+        if isinstance(decision, Deny):
+            raise _denied(decision.reasons)
 
     async def _find_approval(self, judged: Judged) -> str:
         plan, contract, now = judged.plan, judged.contract, self._clock()
@@ -244,9 +262,14 @@ class Pipeline:
             if known is not None:
                 return known
             asked = approvals.request(tx, plan, contract, now=now, entropy=self._entropy)
-            data = {"requester": asked.requester, "contract": asked.contract, "plan_digest": asked.plan_digest}
             ledger.record(
-                tx, "weir.approval.requested", data, subject=f"approval/{asked.id}", now=now, entropy=self._entropy
+                tx,
+                "weir.approval.requested",
+                {"requester": asked.requester, "contract": asked.contract},
+                subject=f"approval/{asked.id}",
+                now=now,
+                entropy=self._entropy,
+                commitments={"plan": asked.plan_digest.encode()},  # A plan can be guessed; its bare digest would tell.
             )
             return asked
 
@@ -357,7 +380,15 @@ class Pipeline:
             dataset=query.dataset if snapshots else "",
             lineage=snapshots[0].card.lineage if snapshots else "",
         )
-        event = {"decision": "refused", "reason": error.reason, "rule": error.rule or "", "role": principal.role}
+        event: dict[str, object] = {
+            "decision": "refused",
+            "reason": error.reason,
+            "rule": error.rule or "",
+            "role": principal.role,
+            "policy_digest": self._state.world.policy.digest,
+        }
+        if isinstance(error, PolicyDenied):
+            event["reasons"] = [reason.code for reason in error.reasons]
         await self._refused(subject, event, error, {"query": canonical_json(query_json(query))})
 
     async def refuse_call(self, principal_name: str, role: str, call: str, error: WeirError) -> None:
@@ -431,6 +462,10 @@ class Pipeline:
         """Wait for running queries, at most so long."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
+
+
+def _denied(reasons: tuple[DenialReason, ...]) -> PolicyDenied:
+    return PolicyDenied("; ".join(reason.sentence for reason in reasons), reasons=reasons, rule=reasons[0].code)
 
 
 def subject_of(plan: Plan) -> Subject:

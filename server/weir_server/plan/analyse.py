@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: from a bound query to a plan. The technique says mechanism and loss; here both are priced and digested. Pure."""
+"""Stage 2: from a bound query to a plan. The technique says mechanism and loss; here both are priced and digested."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _check_encryptable(analysis: Analysis) -> None:
 
 def price(bound: BoundQuery, analysis: Analysis, rates: Rates) -> dict[str, int]:
     """Charge of a first release: metric to amount. A sticky release drops the privacy part (`without_loss`)."""
-    numbers = bound.cells * len(analysis.columns)
+    numbers = _numbers(bound, analysis)
     operations = encrypted_operations(bound, analysis)
     loss = analysis.loss
     return {
@@ -67,6 +67,12 @@ def price(bound: BoundQuery, analysis: Analysis, rates: Rates) -> dict[str, int]
         + rates.per_encrypted_operation_micro * operations
         + _epsilon_price(loss.epsilon_nano, rates),
     }
+
+
+def _numbers(bound: BoundQuery, analysis: Analysis) -> int:
+    """Numbers that leave: all of the table, but one per column under secret weights (the mask leaves no more)."""
+    terms, columns = bound.submission.encrypted, len(analysis.columns)
+    return columns if terms is not None and terms.kind == "weights" else bound.cells * columns
 
 
 def _epsilon_price(epsilon_nano: int, rates: Rates) -> int:

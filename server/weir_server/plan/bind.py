@@ -88,7 +88,8 @@ def _release_mode(
     if asked is not None:
         modes.add(asked)
     if not modes:
-        modes = {mode for mode in card.modes if mode is not Mode.ENCRYPTED}
+        # Where nothing is offered (CORE) any mode will do: the red line that refuses it comes next.
+        modes = {mode for mode in card.modes if mode is not Mode.ENCRYPTED} or {Mode.EXACT}
     if len(modes) == 1:
         return modes.pop()
     raise InvalidQuery(

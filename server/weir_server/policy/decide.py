@@ -13,8 +13,9 @@ from datetime import datetime
 
 from weir.amounts import format_epsilon, format_price
 from weir.errors import DenialReason
-from weir_server.catalog.card import Mode
-from weir_server.plan.values import BoundQuery, CellTest, Condition, Every, NullTest, Plan, Some, ValueTest
+from weir.query import leaves
+from weir_server.catalog.card import DatasetCard, Mode
+from weir_server.plan.values import BoundQuery, Plan
 from weir_server.policy.contract import Contract
 
 
@@ -97,18 +98,19 @@ def _scope_reasons(bound: BoundQuery, contract: Contract) -> Iterator[DenialReas
     asked = {bound.mode} if bound.submission.encrypted is None else {Mode.ENCRYPTED}
     if not asked <= contract.modes:
         yield DenialReason("contract.mode", f"the contract allows {_listing(m.value for m in contract.modes)}")
-    columns = set(columns_of(bound.condition)) | {dimension.name for dimension in bound.groups}
-    # A condition on a coarser dimension is bound to its base: entitlement to either covers what it can express.
-    written = {name for name in columns if bound.card.dimension(name) is not None}
-    covered = contract.dimensions | {
-        d.coarsens for d in bound.card.dimensions if d.coarsens is not None and d.name in contract.dimensions
+    # By the names as written: binding lowers a filter to its base dimension, and a contract for the coarser one alone
+    # must not let its base be told apart.
+    filters = {leaf.column for leaf in leaves(bound.query.where)}
+    written = {dimension.name for dimension in bound.groups} | {
+        name for name in filters if not _covers_base(name, bound.card, contract)
     }
-    if outside := written - (covered if bound.query.where is not None else contract.dimensions):
+    if outside := {name for name in written if bound.card.dimension(name) is not None} - contract.dimensions:
         yield DenialReason(
             "contract.dimension",
             f"{_listing(outside)} not covered; the contract allows {_listing(contract.dimensions)}",
         )
-    measures = {measure.name for _, measure in bound.aggregates if measure is not None} | (columns - written)
+    measures = {measure.name for _, measure in bound.aggregates if measure is not None}
+    measures |= {name for name in filters if bound.card.measure(name) is not None}
     if outside := measures - contract.measures:
         yield DenialReason(
             "contract.measure", f"{_listing(outside)} not covered; the contract allows {_listing(contract.measures)}"
@@ -122,14 +124,10 @@ def _scope_reasons(bound: BoundQuery, contract: Contract) -> Iterator[DenialReas
         )
 
 
-def columns_of(condition: Condition) -> Iterator[str]:
-    """Names of the base dimensions and measures that a condition tests."""
-    match condition:
-        case CellTest(name) | ValueTest(name) | NullTest(name):
-            yield name
-        case Every(operands) | Some(operands):
-            for operand in operands:
-                yield from columns_of(operand)
+def _covers_base(name: str, card: DatasetCard, contract: Contract) -> bool:
+    """Whether the contract names the base of a coarser dimension: a filter on the coarser one says less."""
+    dimension = card.dimension(name)
+    return dimension is not None and dimension.coarsens in contract.dimensions
 
 
 def _loss_reasons(plan: Plan, contract: Contract) -> Iterator[DenialReason]:
