@@ -20,6 +20,7 @@ from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pac
 from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.encrypted.pool import KernelPool
+from weir_server.identity import identity_uri
 from weir_server.ledger import Posted, Replay, Reservation
 from weir_server.pipeline import Judged, Pipeline
 from weir_server.plan.values import EncryptedTerms, Plan, Principal, Submission
@@ -284,8 +285,8 @@ class _Reply:
 
 
 def key_context(principal: Principal) -> bytes:
-    """What a key proof is bound to, so that nobody registers another's key as their own."""
-    return f"weir/{principal.domain}/{principal.name}".encode()
+    """What a key proof is bound to, the holder's identity, so that nobody registers another's key as their own."""
+    return identity_uri(domain=principal.domain, role=principal.role, name=principal.name).encode()
 
 
 def sealed_layout(key: PublicKey, plan: Plan, addends: int) -> Packing:
