@@ -8,9 +8,13 @@ reply, log line or metric may ever show.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from weir.v1 import answer_pb2, query_pb2, query_service_pb2
+from tests.support.server import RunningServer, make_domain, start_server
+from tests.support.wire import call, key
+from weir.v1 import answer_pb2, policy_service_pb2, query_pb2, query_service_pb2
 from weir_server import publication
 
 REGIONS = ("north", "south", "east")
@@ -127,6 +131,26 @@ def publish_sample(data_dir: Path) -> None:
     for card in write_sources(data_dir.parent / "sources"):
         work = publication.publish_locally(card, data_dir=data_dir, source=None, progress=lambda line: None)
         asyncio.run(work)
+
+
+@contextmanager
+def running_sample(tmp_path: Path, *, settings: str = "") -> Iterator[RunningServer]:
+    """A server with both datasets published and the contracts applied."""
+    data_dir = make_domain(tmp_path)
+    publish_sample(data_dir)
+    server = start_server(data_dir, settings=settings)
+    try:
+        apply_contracts(server)
+        yield server
+    finally:
+        server.stop()
+
+
+def apply_contracts(server: RunningServer) -> None:
+    """Puts the sample's contracts and quota in force."""
+    operator = server.channel(server.identity("operator", "olga"), admin=True)
+    request = policy_service_pb2.ApplyPolicyRequest(documents=CONTRACTS, idempotency_key=key())
+    call(operator, "/weir.v1.PolicyService/ApplyPolicy", request)
 
 
 def envelope(
