@@ -103,7 +103,7 @@ class SealedTable:
     """A release under somebody else's key. Tables of several domains add up; only the key's holder reads the total."""
 
     data: bytes = field(repr=False)
-    """Ciphertexts column by column, as they travelled; none yet looked at."""
+    """Ciphertexts as they travelled, none yet looked at: values column by column, packed without gaps."""
     keys: tuple[tuple[CellValue, ...], ...]
     """Group key of each cell."""
     column_names: tuple[str, ...]
@@ -128,12 +128,12 @@ class SealedTable:
         """
         check_key(keypair.public, self.key_id)
         plain = keypair.decrypt_many(decode_ciphertexts(keypair.public, self.data))
-        each = len(plain) // max(1, len(self.column_names))
-        totals = {}
-        for at, (name, scale) in enumerate(zip(self.column_names, self._scales, strict=True)):
-            values = unpack(self._packing(), plain[at * each : (at + 1) * each], len(self.keys))
-            totals[name] = [exact_decimal(value, scale) for value in values]
-        return totals
+        cells = len(self.keys)
+        values = unpack(self._packing(), plain, cells * len(self.column_names))
+        return {
+            name: [exact_decimal(value, scale) for value in values[at * cells : (at + 1) * cells]]
+            for at, (name, scale) in enumerate(zip(self.column_names, self._scales, strict=True))
+        }
 
     def _packing(self) -> Packing:
         value_bits = self.slot_bits - self.max_addends.bit_length() - 1

@@ -195,7 +195,7 @@ class Client:
                 key,
                 weights=weights,
                 keypair=keypair,
-                subject=self._subject(),
+                key_context=self._key_context(),
                 weight_bits=weight_bits,
                 progress=progress,
             )
@@ -234,7 +234,7 @@ class Client:
 
     def register_key(self, keypair: KeyPair) -> str:
         """Registers the public key with a proof that it is well formed; gives its id."""
-        return self._run(_encrypted.register_key(self._context, keypair, self._subject()))
+        return self._run(_encrypted.register_key(self._context, keypair, self._key_context()))
 
     # The caller's own books
 
@@ -383,8 +383,8 @@ class Client:
     def _log_size(self) -> int:
         return checkpoint_size(self.checkpoint())
 
-    def _subject(self) -> str:
-        return self.identity.uri if self.identity is not None else ""
+    def _key_context(self) -> bytes:
+        return self.identity.key_context if self.identity is not None else b""
 
 
 def new_context(

@@ -23,10 +23,10 @@ Progress = Callable[[int, int], None]
 CHUNK_BYTES = 256 * 1024
 
 
-def register_key(context: Context, keypair: KeyPair, subject: str) -> Operation[str]:
-    """Registers a public key with its proof, bound to the caller's identity URI; gives its id."""
+def register_key(context: Context, keypair: KeyPair, key_context: bytes) -> Operation[str]:
+    """Registers a public key with its proof, bound to the caller; gives its id."""
     request = encrypted_service_pb2.RegisterPublicKeyRequest(
-        modulus=keypair.public.to_bytes(), proof=keypair.prove(subject.encode())
+        modulus=keypair.public.to_bytes(), proof=keypair.prove(key_context)
     )
     reply = yield from invoke(context, "EncryptedQueryService", "RegisterPublicKey", request)
     context.registered.add(reply.key_id)
@@ -41,7 +41,7 @@ def encrypted_query(
     *,
     weights: Weights,
     keypair: KeyPair,
-    subject: str,
+    key_context: bytes,
     weight_bits: int,
     progress: Progress | None,
 ) -> Operation[EncryptedAnswer]:
@@ -53,7 +53,7 @@ def encrypted_query(
     values = ordered_weights(weights, cells, parsed, weight_bits)
     # 2. The key, once per client.
     if keypair.public.key_id not in context.registered:
-        yield from register_key(context, keypair, subject)
+        yield from register_key(context, keypair, key_context)
     # 3. Header, acceptance, upload, replies. Encryption starts only after acceptance and is kept for a retry, since
     #    the same request must carry the same ciphertexts.
     header = encrypted_service_pb2.EncryptedQueryHeader(

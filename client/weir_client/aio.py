@@ -167,7 +167,7 @@ class Client:
                 key,
                 weights=weights,
                 keypair=keypair,
-                subject=self._subject(),
+                key_context=self._key_context(),
                 weight_bits=weight_bits,
                 progress=progress,
             )
@@ -203,7 +203,7 @@ class Client:
 
     async def register_key(self, keypair: KeyPair) -> str:
         """As `weir_client.Client.register_key`."""
-        return await self._run(_encrypted.register_key(self._context, keypair, self._subject()))
+        return await self._run(_encrypted.register_key(self._context, keypair, self._key_context()))
 
     async def balance(self, contract: str | None = None) -> list[Balance]:
         """As `weir_client.Client.balance`."""
@@ -329,5 +329,5 @@ class Client:
         message = _operations.parsed_answer(reply.answer)
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
-    def _subject(self) -> str:
-        return self.identity.uri if self.identity is not None else ""
+    def _key_context(self) -> bytes:
+        return self.identity.key_context if self.identity is not None else b""
