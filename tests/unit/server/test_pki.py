@@ -89,7 +89,8 @@ def test_an_identity_is_for_clients_only_and_short_lived(data_dir: Path) -> None
 def test_an_identity_file_holds_what_a_client_needs_and_no_other_secret(data_dir: Path) -> None:
     issued = pki.issue_identity(data_dir, role="requester", name="alice", now=NOW, address="db.internal:7443")
     assert set(issued) == {
-        "weir_identity", "name", "role", "domain", "certificate", "private_key", "ca", "server_name", "log_key", "address",
+        "weir_identity", "name", "role", "domain", "certificate", "private_key", "ca", "server_name", "log_key",
+        "address",
     }  # fmt: skip
     assert issued["weir_identity"] == 1
     assert issued["log_key"] == pki.log_key(data_dir)
