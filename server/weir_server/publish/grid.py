@@ -3,7 +3,8 @@
 
 They run over the relation `source_rows`, which holds the source's declared columns under their own names. A number
 is read from its decimal text (for a binary float: its shortest text) into a decimal of 18 fractional digits, and from
-there to the declared grid in integers. A finite number beyond 10**20 counts as 2**63 steps: outside every bound, so clipped.
+there to the declared grid in integers. A finite number beyond 10**20 counts as 2**63 steps: outside every bound, so
+it is clipped.
 """
 
 from __future__ import annotations

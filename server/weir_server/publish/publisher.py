@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """`publish`: from a card and its source to a sealed snapshot, inside the domain, once per version (DESIGN §5).
 
 The order is fixed: card, source, facts by row, facts by unit, atoms, bounded rows, seal. Nothing that queries can open

@@ -4,8 +4,8 @@
 A coalition of c members knows its own values, the bounds [L, U] and the published sum S. Of the m = n - c other
 members it knows the residual sum S'. Each of their values can be anything in an interval of length exactly
 min(U - L, S' - m·L, m·U - S') (DESIGN §5; tests/properties/test_exact_width.py checks it by linear programme).
-Publication asks that the coalition for which it is least still faces the declared width. Small S' - m·L is dominance seen from below (all but
-one near the lower bound), small m·U - S' homogeneity at the upper one.
+Publication asks that the coalition for which it is least still faces the declared width. A small S' - m·L is dominance
+(all others near the floor, so one value is nearly the sum); a small m·U - S' is homogeneity at the ceiling.
 """
 
 from __future__ import annotations
