@@ -25,6 +25,7 @@ from weir.paillier.masking import (
     check_headroom,
     mask_replies,
     mask_reply,
+    numbers_in_reply,
     reply_bits,
     unmask,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "mask_replies",
     "mask_reply",
     "matrix_dot",
+    "numbers_in_reply",
     "obfuscator",
     "pack",
     "proof_bytes",

@@ -10,7 +10,8 @@ randomness. The owner reduces modulo 2**B.
 * Honest T, read as |T| < 2**(B-1): T + 2**B·ρ lies in (0, n), so the result is exact.
 * Hostile T = h·2**B + l: the plaintext is a uniform multiple of 2**B added to T, modulo n. It shows l, or
   (l - n) mod 2**B when the addition passed n; which of the two happened has probability about T/n, so that a reply
-  carries B bits and at most one comparison of T with a random threshold. Callers charge it as one number.
+  carries B bits and at most one comparison of T with a random threshold. Callers charge it as one number, or by
+  `numbers_in_reply` where declared weights are longer than a cell.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ def reply_bits(max_abs_weight_bits: int, column_bounds: tuple[int, int], count: 
         )
     largest = (count << max_abs_weight_bits) * max(abs(low), abs(high))
     return largest.bit_length() + 1
+
+
+def numbers_in_reply(bits: int, column_bounds: tuple[int, int]) -> int:
+    """How many whole cells of a column the `bits` bits of one reply can hold at most, when weights pack them side by
+    side: 1 for weights of few bits, more for weights longer than a cell. For callers that charge by cell.
+    """
+    low, high = column_bounds
+    return max(1, bits // max(1, max(abs(low), abs(high)).bit_length()))
 
 
 def check_headroom(key: PublicKey, bits: int) -> None:

@@ -3,7 +3,16 @@ import pytest
 
 from tests.support.paillier import fixed_entropy, real_keypair, small_keypair
 from weir.errors import HeadroomExceeded, InvalidRequest
-from weir.paillier import MAX_REPLY_BITS, PublicKey, check_headroom, mask_replies, mask_reply, reply_bits, unmask
+from weir.paillier import (
+    MAX_REPLY_BITS,
+    PublicKey,
+    check_headroom,
+    mask_replies,
+    mask_reply,
+    numbers_in_reply,
+    reply_bits,
+    unmask,
+)
 from weir.paillier.masking import mask_range
 
 
@@ -29,6 +38,14 @@ def test_reply_bits_hold_the_largest_result_and_not_twice_it(
 def test_impossible_bounds_are_refused(weight_bits: int, bounds: tuple[int, int], count: int) -> None:
     with pytest.raises(InvalidRequest):
         reply_bits(weight_bits, bounds, count)
+
+
+@pytest.mark.parametrize(
+    ("bits", "bounds", "numbers"),
+    [(66, (0, 2**60 - 1), 1), (128, (0, 2**60 - 1), 2), (90, (-(2**29), 5), 3), (9, (0, 0), 9)],
+)
+def test_a_reply_counts_as_the_cells_it_could_hold(bits: int, bounds: tuple[int, int], numbers: int) -> None:
+    assert numbers_in_reply(bits, bounds) == numbers
 
 
 @pytest.mark.parametrize("bits", [0, 1, MAX_REPLY_BITS + 1, 2046, 5000])
