@@ -19,6 +19,7 @@ from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest, PublicationError, Suspended
 from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.ledger import quotas as limits
@@ -137,7 +138,7 @@ class State:
                 f"weir.policy.{change.kind}",
                 principal,
                 change.subject,
-                {"fields": list(change.fields), "loosens": change.loosens},
+                {"fields": list(change.fields), "loosens": change.loosens, **_named(change, contracts)},
             )
             kind, _, name = change.subject.partition("/")
             if kind != "quota":
@@ -209,8 +210,14 @@ class State:
         def act(tx: Transaction) -> bytes:
             now = self._clock()
             settled = approvals.settle(tx, request.approval, principal, approve=request.approve, now=now)
-            data = {"reason": reason, "requester": settled.requester, "plan_digest": settled.plan_digest}
-            self._record(tx, f"weir.approval.{settled.state}", principal, f"approval/{settled.id}", data)
+            self._record(
+                tx,
+                f"weir.approval.{settled.state}",
+                principal,
+                f"approval/{settled.id}",
+                {"reason": reason, "requester": settled.requester, "contract": settled.contract},
+                commitments={"plan": settled.plan_digest.encode()},
+            )
             message = approvals.approval_to_proto(settled, now=now)
             return policy_service_pb2.DecideApprovalResponse(approval=message).SerializeToString(deterministic=True)
 
@@ -248,8 +255,14 @@ class State:
             raise PublicationError(f"the next version is {expected}", field="snapshot", rule="snapshot.version")
         if previous and previous[0].card.lineage != card.lineage:
             raise PublicationError("a dataset cannot change its lineage", rule="snapshot.lineage")
-        others = [old[0].card for name, old in datasets.items() if name != card.name]
-        if conflict := _both_ways(card, [*others, *(old.card for old in previous)]):
+        if violations := check_card(card):
+            raise PublicationError(
+                "; ".join(f"{v.subject}: {v.sentence}" for v in violations[:20]),
+                violations=violations,
+                rule="card.rules",
+            )
+        # Old versions stay answerable, so what they released counts as well.
+        if conflict := _both_ways(card, [old.card for versions in datasets.values() for old in versions]):
             raise PublicationError(
                 f"column {conflict} is released in another mode by this lineage; what was released exactly carries no "
                 "dp promise",
@@ -260,7 +273,10 @@ class State:
         card = snapshot.card
         book.add_snapshot(tx, snapshot)
         quota_id = lineage_quota_id(card.lineage)
-        if card.epsilon_lifetime and limits.find_quota(tx, quota_id) is None:
+        known = limits.find_quota(tx, quota_id)
+        if known is not None and known.lineage != card.lineage:
+            raise PublicationError("the name of the lineage is too like another's", rule="lineage.name")
+        if card.epsilon_lifetime and known is None:
             # Set once: a later card cannot raise the lifetime budget, only an operator by name.
             budget = Quota(id=quota_id, metric="epsilon_nano", limit=card.epsilon_lifetime, lineage=card.lineage)
             limits.set_quota(
@@ -276,10 +292,19 @@ class State:
         return self._record(tx, "weir.dataset.published", principal, f"dataset/{card.name}", data)
 
     def _record(
-        self, tx: Transaction, kind: str, principal: Principal, subject: str, data: Mapping[str, object]
+        self,
+        tx: Transaction,
+        kind: str,
+        principal: Principal,
+        subject: str,
+        data: Mapping[str, object],
+        *,
+        commitments: Mapping[str, bytes] | None = None,
     ) -> int:
         body = {**data, "actor": principal.name, "role": principal.role}
-        return append(tx, kind, body, now=self._clock(), entropy=self._entropy, subject=subject).index
+        return append(
+            tx, kind, body, now=self._clock(), entropy=self._entropy, subject=subject, commitments=commitments
+        ).index
 
     async def _mutate(
         self,
@@ -346,6 +371,12 @@ def _load_catalogue(store: Store, data_dir: Path) -> Catalogue:
 
 def _all_quotas(contracts: tuple[Contract, ...], quotas: tuple[Quota, ...]) -> list[Quota]:
     return [*quotas, *(quota for contract in contracts for quota in contract.quotas)]
+
+
+def _named(change: Change, contracts: tuple[Contract, ...]) -> dict[str, object]:
+    """The digest under which decisions will name the contract, so that a log entry can be tied to its terms."""
+    named = next((c for c in contracts if change.subject == f"contract/{c.id}"), None)
+    return {} if named is None else {"contract_digest": named.digest}
 
 
 def _same_shape(old: Quota, new: Quota) -> bool:

@@ -47,18 +47,26 @@ def open_snapshot(directory: Path, *, expected_digest: str) -> Snapshot:
     manifest = _read_manifest(directory)
     if hashlib.sha256(manifest).hexdigest() != expected_digest:
         raise PublicationError("the manifest is not the one named", rule="snapshot.manifest_digest")
-    content = json.loads(manifest)
-    for name, expected in content["files"].items():
+    snapshot, files = _parse(manifest, directory, expected_digest)
+    for name, expected in files.items():
         if _hash_file(directory / name) != expected:
             raise PublicationError("a file of the snapshot was altered", rule="snapshot.file_digest")
-    return Snapshot(
-        card=card_from_json(content["card"]),
-        version=int(content["version"]),
-        published=datetime.fromisoformat(content["published"]),
-        manifest_digest=expected_digest,
-        directory=directory,
-        files=tuple(sorted(content["files"])),
-    )
+    return snapshot
+
+
+def _parse(manifest: bytes, directory: Path, manifest_digest: str) -> tuple[Snapshot, dict[str, str]]:
+    """The snapshot a manifest describes, and the digests of its files by name."""
+    try:
+        content = json.loads(manifest)
+        files = {str(name): str(expected) for name, expected in content["files"].items()}
+        version, published = int(content["version"]), datetime.fromisoformat(content["published"])
+        card = content["card"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PublicationError("the manifest is not one of a snapshot", rule="snapshot.manifest") from error
+    if any("/" in name or name in ("", ".", "..") for name in files):
+        raise PublicationError("a file of the snapshot lies outside it", rule="snapshot.manifest")
+    names = tuple(sorted(files))
+    return Snapshot(card_from_json(card), version, published, manifest_digest, directory, names), files
 
 
 def _read_manifest(directory: Path) -> bytes:

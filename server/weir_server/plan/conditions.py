@@ -153,7 +153,7 @@ def _on_grid(literal: Literal, measure: Measure) -> int:
         raise InvalidQuery(
             f"{measure.name} is compared with numbers, not {literal.kind}", field="query.where", rule="literal.type"
         )
-    numerator, denominator = Decimal(literal.value).as_integer_ratio()  # type: ignore[arg-type]
+    numerator, denominator = Decimal(literal.value).as_integer_ratio()
     steps, rest = divmod(numerator * 10**measure.scale, denominator)
     if rest:
         raise InvalidQuery(
@@ -161,7 +161,8 @@ def _on_grid(literal: Literal, measure: Measure) -> int:
             field="query.where",
             rule="literal.grid",
         )
-    return max(measure.lower - 1, min(measure.upper + 1, steps))
+    clipped: int = max(measure.lower - 1, min(measure.upper + 1, steps))
+    return clipped
 
 
 def _listing(values: list[LiteralValue]) -> str:

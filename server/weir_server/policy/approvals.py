@@ -164,7 +164,7 @@ def approval_to_proto(approval: Approval, *, now: datetime) -> policy_service_pb
     state = "EXPIRED" if lapsed else approval.state.upper()
     message = policy_service_pb2.Approval(
         id=approval.id,
-        state=policy_service_pb2.ApprovalState.Value(f"APPROVAL_STATE_{state}"),
+        state=f"APPROVAL_STATE_{state}",
         requester=approval.requester,
         contract=approval.contract,
         query=approval.query,

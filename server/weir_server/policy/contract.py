@@ -7,7 +7,7 @@ Every violation is reported at once, by key. Unknown keys are refused: a misspel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, TypeVar
@@ -20,12 +20,14 @@ from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest, WeirError
 from weir.query import Function
 from weir_server.catalog.card import Mode
-from weir_server.ledger.values import METRICS, Quota
+from weir_server.ledger.values import METRICS, WINDOWS, Metric, Quota, Window
 
 MAX_DOCUMENT = 256 * 1024
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
-_WINDOWS = ("lifetime", "day", "month")
 _Word = TypeVar("_Word", Mode, Function)
+_Known = TypeVar("_Known", bound=str)
+_RESERVED = ("contract-", "lineage-")
+"""A document that could set or drop these limits would lift a contract's share or a lineage's budget by the way."""
 _SCOPES = ("requester", "contract", "dataset", "lineage")
 
 
@@ -144,6 +146,12 @@ class _Reader:
             self.fault(key, "must be a list of texts")
             return ()
         return tuple(value)
+
+    def word(self, key: str, known: Sequence[_Known], *, default: str | None) -> _Known:
+        word = self.text(key, default)
+        if word not in known:
+            self.fault(key, f"must be one of {', '.join(sorted(known))}")
+        return next((one for one in known if one == word), known[0])
 
     def words(self, key: str, known: Callable[[str], _Word]) -> frozenset[_Word]:
         found = set[_Word]()
@@ -281,12 +289,9 @@ def _contract_quotas(reader: _Reader, contract: str, epsilon: int) -> tuple[Quot
     return tuple(quotas)
 
 
-def _read_window(reader: _Reader) -> tuple[str, str, str]:
-    metric, window, zone = reader.text("metric"), reader.text("window", "lifetime"), reader.text("zone", "UTC")
-    if metric not in METRICS:
-        reader.fault("metric", f"must be one of {', '.join(sorted(METRICS))}")
-    if window not in _WINDOWS:
-        reader.fault("window", f"must be one of {', '.join(_WINDOWS)}")
+def _read_window(reader: _Reader) -> tuple[Metric, Window, str]:
+    metric = reader.word("metric", METRICS, default=None)
+    window, zone = reader.word("window", WINDOWS, default="lifetime"), reader.text("zone", "UTC")
     if metric in ("epsilon_nano", "rho_micro") and window != "lifetime":
         reader.fault("window", "of a privacy budget is lifetime: privacy loss does not come back")
     try:
@@ -302,6 +307,10 @@ def _read_quota(reader: _Reader) -> Quota | None:
     quota = Quota(
         id=reader.identifier("quota"), metric=metric, window=window, zone=zone, limit=reader.count("limit"), **scope
     )
+    if quota.id.startswith(_RESERVED):
+        reader.fault(
+            "quota", f"must not begin with {' or '.join(_RESERVED)}: such limits belong to contracts and cards"
+        )
     if not scope:
         reader.fault("quota", f"needs a scope: one or more of {', '.join(_SCOPES)}")
     return quota if not reader.faults else None

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from weir.errors import InvalidRequest
-from weir.v1 import policy_service_pb2, query_pb2, quota_service_pb2
+from weir.query import Function
+from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_server.ledger.values import METRICS, WINDOWS, Balance, Quota
 from weir_server.policy.contract import Contract
 from weir_server.policy.difference import Change
@@ -23,9 +24,7 @@ def contract_to_proto(contract: Contract) -> policy_service_pb2.Contract:
         modes=sorted(mode.value for mode in contract.modes),
         dimensions=sorted(contract.dimensions),
         measures=sorted(contract.measures),
-        aggregates=sorted(
-            query_pb2.AggregateFunction.Value(f"AGGREGATE_FUNCTION_{function.name}") for function in contract.aggregates
-        ),
+        aggregates=[f"AGGREGATE_FUNCTION_{function.name}" for function in Function if function in contract.aggregates],
         epsilon_nano=contract.epsilon_nano,
         epsilon_per_query_nano=contract.epsilon_per_query_nano,
         approval=contract.approval,
