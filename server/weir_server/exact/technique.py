@@ -22,7 +22,7 @@ from weir.query import Aggregate, Function, Literal
 from weir.v1 import answer_pb2, query_pb2
 from weir.wire import literal_to_proto
 from weir_server.catalog.card import Cell, DatasetCard, Dimension, Measure
-from weir_server.exact.lattice import levels
+from weir_server.exact.lattice import MAX_UNITS, levels
 from weir_server.exact.resolve import Resolution, resolve
 from weir_server.exact.store import AtomStore, Stores
 from weir_server.plan.values import (
@@ -39,9 +39,6 @@ from weir_server.plan.values import (
     open_raw,
 )
 
-MAX_UNITS = 2**30
-"""Most units of a dataset answered exactly; publication refuses more. It bounds every count and sum in public."""
-_COUNTS = frozenset({Function.COUNT, Function.COUNT_UNITS})
 _MAX_SCALE = 18
 
 

@@ -58,7 +58,7 @@ def build_cells(card: DatasetCard, *, engine: Engine) -> None:
         + "".join(f", {column}" for column in columns)
         + f" FROM {UNITS} GROUP BY code"
     )
-    engine.run(f"CREATE TABLE {TAKEN} (code BIGINT, level INTEGER, coarse BIGINT)")
+    engine.run(f"CREATE TABLE {TAKEN} (code BIGINT, born INTEGER, level INTEGER, coarse BIGINT)")
 
 
 def climb(card: DatasetCard, *, engine: Engine, version: int) -> Partition:
@@ -68,12 +68,12 @@ def climb(card: DatasetCard, *, engine: Engine, version: int) -> Partition:
     for number, level in enumerate(levels(card)):
         passed = []
         for row in _candidates(card, engine, level):
-            atom, spreads = _read(row, card, level=number, version=version)
-            if all(wide_enough(spread, measure) for spread, measure in spreads):
-                passed.append(atom)
+            code, n, totals, wide = read_statistics(row, card)
+            if wide:
+                passed.append(Atom(version, number, code, n, version, totals))
             else:
                 narrow += 1
-        _take(engine, card, level, number, [atom.code for atom in passed])
+        _take(engine, card, level, (version, number), [atom.code for atom in passed])
         atoms += passed
     return Partition(tuple(atoms), narrow)
 
@@ -92,6 +92,12 @@ def _cell_columns(index: int, measure: Measure, card: DatasetCard) -> Iterator[s
             yield f"count(*) FILTER (WHERE {value} >= {first} AND {upper}) AS b_{index}_{bucket}"
     if measure.width:
         yield f"max({value}, {card.coalition}) AS t_{index}, min({value}, {card.coalition}) AS u_{index}"
+
+
+def statistics_columns(card: DatasetCard) -> str:
+    """SQL: what `read_statistics` reads after a code, over rows of `cells` grouped together."""
+    columns = [column for i, m in enumerate(exact_measures(card)) for column in _candidate_columns(i, m, card)]
+    return ", ".join(["sum(n)", *columns])
 
 
 def _candidate_columns(index: int, measure: Measure, card: DatasetCard) -> Iterator[str]:
@@ -121,21 +127,18 @@ def coarse_code(card: DatasetCard, level: Level) -> str:
 
 
 def _candidates(card: DatasetCard, engine: Engine, level: Level) -> Iterator[tuple[Any, ...]]:
-    columns = [column for i, m in enumerate(exact_measures(card)) for column in _candidate_columns(i, m, card)]
     for batch in engine.batches(
-        f"SELECT {coarse_code(card, level)} AS coarse, sum(n)"
-        + "".join(f", {column}" for column in columns)
-        + f" FROM {CELLS} ANTI JOIN {TAKEN} USING (code) GROUP BY coarse HAVING sum(n) >= {card.k} ORDER BY coarse"
+        f"SELECT {coarse_code(card, level)} AS coarse, {statistics_columns(card)}"
+        f" FROM {CELLS} ANTI JOIN {TAKEN} USING (code) GROUP BY coarse HAVING sum(n) >= {card.k} ORDER BY coarse"
     ):
         yield from batch
 
 
-def _read(
-    row: Sequence[Any], card: DatasetCard, *, level: int, version: int
-) -> tuple[Atom, list[tuple[Spread, Measure]]]:
+def read_statistics(row: Sequence[Any], card: DatasetCard) -> tuple[int, int, tuple[Totals, ...], bool]:
+    """Code, number of units, totals, and whether every width holds, of a row of code and `statistics_columns`."""
     cells = iter(row)
     code, n = int(next(cells)), int(next(cells))
-    totals, spreads = [], []
+    totals, wide = [], True
     for measure in exact_measures(card):
         total = int(next(cells))
         squares = buckets = None
@@ -145,16 +148,16 @@ def _read(
         if needs_buckets(measure):
             buckets = tuple(int(next(cells)) for _ in measure.buckets[1:])
         if measure.width:
-            spreads.append((Spread(n, total, tuple(next(cells)), tuple(next(cells))), measure))
+            wide &= wide_enough(Spread(n, total, tuple(next(cells)), tuple(next(cells))), measure)
         totals.append(Totals(total, squares, buckets))
-    return Atom(version, level, code, n, version, tuple(totals)), spreads
+    return code, n, tuple(totals), wide
 
 
-def _take(engine: Engine, card: DatasetCard, level: Level, number: int, codes: list[int]) -> None:
-    coarse = coarse_code(card, level)
+def _take(engine: Engine, card: DatasetCard, level: Level, key: tuple[int, int], codes: list[int]) -> None:
+    coarse, (born, number) = coarse_code(card, level), key
     for start in range(0, len(codes), 100_000):
         engine.run(
-            f"INSERT INTO {TAKEN} SELECT code, {number}, {coarse} FROM {CELLS} ANTI JOIN {TAKEN} USING (code) "
+            f"INSERT INTO {TAKEN} SELECT code, {born}, {number}, {coarse} FROM {CELLS} ANTI JOIN {TAKEN} USING (code) "
             f"WHERE {coarse} IN (SELECT unnest(CAST(? AS BIGINT[])))",
             [codes[start : start + 100_000]],
         )

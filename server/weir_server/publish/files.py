@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -48,8 +48,18 @@ def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def seal(directory: Path, target: Path, *, card: DatasetCard, version: int, published: datetime) -> str:
+def seal(
+    directory: Path,
+    target: Path,
+    *,
+    card: DatasetCard,
+    version: int,
+    published: datetime,
+    before: Callable[[str], None] = lambda digest: None,
+) -> str:
     """Make the files in `directory` durable, write their manifest, rename to `target`; gives the manifest's digest.
+
+    `before`: called with the digest just before the rename, for what must be durable when the snapshot exists.
 
     Raises:
         PublicationError: the version exists already.
@@ -76,9 +86,11 @@ def seal(directory: Path, target: Path, *, card: DatasetCard, version: int, publ
         file.flush()
         os.fsync(file.fileno())
     sync_directory(directory)
+    digest = hashlib.sha256(manifest).hexdigest()
+    before(digest)
     directory.rename(target)
     sync_directory(target.parent)
-    return hashlib.sha256(manifest).hexdigest()
+    return digest
 
 
 def sync_directory(path: Path) -> None:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: S608 - statements are made of constants of our own
 """`publish`: from a card and its source to a sealed snapshot, inside the domain, once per version (DESIGN §5).
 
 The order is fixed: card, source, facts by row, facts by unit, atoms, bounded rows, seal. Nothing that queries can open
@@ -20,13 +21,16 @@ from weir_server.catalog.snapshot import Snapshot
 from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.exact.lattice import exact_measures
 from weir_server.exact.records import ATOMS, write_atoms
-from weir_server.publish.atoms import build_cells, climb
-from weir_server.publish.files import seal, snapshot_directory, temporary_directory
+from weir_server.publish.atoms import TAKEN, build_cells, climb
+from weir_server.publish.carry import Carried, carry, refuse_changed_card
+from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
 from weir_server.publish.grid import install_macros, typed_columns
+from weir_server.publish.members import create_current, create_empty, keep, load, members_path, prune, write_first
 from weir_server.publish.source import read_source, source_path, typed_view
-from weir_server.publish.units import build_units
+from weir_server.publish.units import UNITS, build_units
 from weir_server.publish.validate import count_rows
 
+_MEMBERS = "members.parquet"
 MEMORY = "1GB"
 """What the engine may hold; the rest of the process needs little, so that 10 M rows stay under 2 GiB."""
 
@@ -40,8 +44,8 @@ class Report:
     atoms: int = 0
     units_in_atoms: int = 0
     """Units behind the atoms' records, each record as of its own version."""
-    units_dropped: int = 0
-    """Units that no atom holds."""
+    units_outside: int = 0
+    """Units of this version in no atom's cells; they are dropped."""
     atoms_by_level: dict[int, int] = field(default_factory=dict)
     too_narrow: int = 0
     """Cells that had k units and climbed because a width would not hold."""
@@ -88,9 +92,12 @@ def publish(
     """
     say = progress or (lambda line: None)
     _refuse(check_card(card))
+    if previous is not None:
+        refuse_changed_card(card, previous)
     target = snapshot_directory(data_dir, card.name, version)
     if target.exists():
         raise PublicationError(f"version {version} of this dataset exists already", rule="snapshot.exists")
+    private = private_directory(data_dir, card.name)
     with (
         temporary_directory(data_dir / "publishing", card.name) as work,
         temporary_directory(target.parent, str(version)) as draft,
@@ -98,23 +105,54 @@ def publish(
         report = Report()
         if card.grade is not Grade.CORE:  # catalogued only: its source is not even opened
             path = source_path(card.source, card_directory=card_directory, override=source_override)
-            with _work_engine(work, draft, path, threads=threads) as engine:
-                report = _build(
-                    card, engine=engine, path=path, work=work, draft=draft, version=version, salt=salt, say=say
-                )
+            paths, context = _Paths(work, draft, private), _Context(version, previous, salt)
+            with _work_engine(paths, path, threads=threads) as engine:
+                report = _build(card, engine=engine, path=path, paths=paths, context=context, say=say)
         say("sealing the snapshot")
-        digest = seal(draft, target, card=card, version=version, published=now)
+
+        def keep_members(digest: str) -> None:
+            if (work / _MEMBERS).exists():
+                kept = members_path(private, version=version, manifest_digest=digest, salt=salt)
+                keep(work / _MEMBERS, kept)
+
+        digest = seal(draft, target, card=card, version=version, published=now, before=keep_members)
+    _prune(private, previous, version=version, digest=digest, salt=salt)
     return Published(target, version, digest, report)
 
 
-def _work_engine(work: Path, draft: Path, path: Path | None, *, threads: int) -> Engine:
-    directories = [work, draft] if path is None else [work, draft, path.parent]
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    work: Path
+    draft: Path
+    private: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    version: int
+    previous: Snapshot | None
+    salt: bytes
+
+
+def _prune(private: Path, previous: Snapshot | None, *, version: int, digest: str, salt: bytes) -> None:
+    """Keep the members of this version and of the previous one, from which this one is built again if it is never
+    activated."""
+    kept = [members_path(private, version=version, manifest_digest=digest, salt=salt)]
+    if previous is not None:
+        older = members_path(private, version=previous.version, manifest_digest=previous.manifest_digest, salt=salt)
+        kept.append(older)
+    prune(private, keep=tuple(kept))
+
+
+def _work_engine(paths: _Paths, path: Path | None, *, threads: int) -> Engine:
+    directories = [paths.work, paths.draft]
+    directories += [item for item in (paths.private, None if path is None else path.parent) if item and item.is_dir()]
     engine = open_engine(
-        work / "work.duckdb",
+        paths.work / "work.duckdb",
         read_only=False,
         threads=threads,
         memory_limit=MEMORY,
-        temp_directory=work / "spill",
+        temp_directory=paths.work / "spill",
         directories=directories,
     )
     install_macros(engine)
@@ -126,14 +164,12 @@ def _build(
     *,
     engine: Engine,
     path: Path | None,
-    work: Path,
-    draft: Path,
-    version: int,
-    salt: bytes,
+    paths: _Paths,
+    context: _Context,
     say: Callable[[str], None],
 ) -> Report:
     say("reading the source")
-    rows = read_source(card, engine=engine, path=path, work=work)
+    rows = read_source(card, engine=engine, path=path, work=paths.work)
     say(f"checking every declared fact in {rows:,} rows")
     violations, noted = count_rows(card, engine=engine)
     more, units = build_units(card, engine=engine)
@@ -146,18 +182,32 @@ def _build(
     )
     if exact_measures(card):
         say(f"building atoms of {units.units:,} units")
-        report = _atoms(card, report, engine=engine, draft=draft, version=version)
+        report = _atoms(card, report, engine=engine, paths=paths, context=context)
     if any(measure.mode is Mode.DP for measure in card.measures):
         say("building bounded rows")
-        report = _bounded(card, report, engine=engine, draft=draft, salt=salt)
+        report = _bounded(card, report, engine=engine, draft=paths.draft, salt=context.salt)
     return report
 
 
-def _atoms(card: DatasetCard, report: Report, *, engine: Engine, draft: Path, version: int) -> Report:
+def _atoms(card: DatasetCard, report: Report, *, engine: Engine, paths: _Paths, context: _Context) -> Report:
     build_cells(card, engine=engine)
-    partition = climb(card, engine=engine, version=version)
-    atoms = partition.atoms
-    write_atoms(draft / ATOMS, atoms, measures=[measure.name for measure in exact_measures(card)])
+    carried = Carried((), 0)
+    if context.previous is None:
+        create_empty(card, engine=engine)
+    else:
+        path = members_path(
+            paths.private,
+            version=context.previous.version,
+            manifest_digest=context.previous.manifest_digest,
+            salt=context.salt,
+        )
+        load(card, engine=engine, path=path)
+        carried = carry(card, engine=engine, previous=context.previous, version=context.version, salt=context.salt)
+    partition = climb(card, engine=engine, version=context.version)
+    create_current(card, engine=engine, salt=context.salt)
+    write_first(card, engine=engine, path=paths.work / _MEMBERS, version=context.version)
+    atoms = (*carried.atoms, *partition.atoms)
+    write_atoms(paths.draft / ATOMS, atoms, measures=[measure.name for measure in exact_measures(card)])
     held = sum(atom.n for atom in atoms)
     by_level: dict[int, int] = {}
     for atom in atoms:
@@ -166,9 +216,10 @@ def _atoms(card: DatasetCard, report: Report, *, engine: Engine, draft: Path, ve
         report,
         atoms=len(atoms),
         units_in_atoms=held,
-        units_dropped=report.units - held,
+        units_outside=int(engine.one(f"SELECT count(*) FROM {UNITS} ANTI JOIN {TAKEN} USING (code)")),
         atoms_by_level=by_level,
         too_narrow=partition.too_narrow,
+        held_back=carried.held_back,
     )
 
 

@@ -14,7 +14,7 @@ from weir.errors import Violation
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
 from weir_server.catalog.card_rules import base_dimensions
 from weir_server.engine.duckdb import Engine
-from weir_server.exact.lattice import exact_measures
+from weir_server.exact.lattice import MAX_UNITS, exact_measures
 from weir_server.publish.grid import at_level, cell_index, grid_steps, order_key, text_of, unit_key
 from weir_server.publish.source import RAW
 
@@ -120,6 +120,9 @@ def _check(card: DatasetCard, engine: Engine) -> tuple[list[Violation], UnitCoun
         for (rule, subject, _, sentence), count in zip(tests, counts[: len(tests)], strict=True)
         if count
     ]
+    if exact_measures(card) and units > MAX_UNITS:
+        sentence = f"at most {MAX_UNITS} units are answered exactly"
+        violations.append(Violation(rule="unit.too_many", subject=card.unit_name, count=int(units), sentence=sentence))
     names = [measure.name for measure in exact_measures(card)]
     clipped = {name: int(count) for name, count in zip(names, counts[len(tests) :], strict=True) if count}
     return violations, UnitCounts(units=int(units), clipped=clipped)
