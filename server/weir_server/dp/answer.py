@@ -8,7 +8,6 @@ bounds allow; a cell whose noisy count is too small to divide by has no value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 from weir.query import Function
 from weir.v1 import answer_pb2
@@ -28,7 +27,7 @@ def columns(output: Output) -> list[answer_pb2.ValueColumn]:
     aggregate, measure = output.aggregate, output.measure
     column = answer_pb2.ValueColumn(name=aggregate.name, noise=noise(output))
     if measure is not None:
-        column.unit = measure.unit
+        column.unit = _unit(output, measure)
         column.scale = value_scale(output)
     if aggregate.function is Function.STDDEV:
         column.square_root = True
@@ -36,6 +35,10 @@ def columns(output: Output) -> list[answer_pb2.ValueColumn]:
         return [column]
     column.unit, column.scale = "", 0  # rows are counted
     return [_bucket_column(column, index, measure) for index in range(len(measure.buckets) - 1)]
+
+
+def _unit(output: Output, measure: Measure) -> str:
+    return f"{measure.unit}^2" if measure.unit and output.aggregate.function is Function.VARIANCE else measure.unit
 
 
 def value_scale(output: Output) -> int:
@@ -57,10 +60,9 @@ def _bucket_column(column: answer_pb2.ValueColumn, index: int, measure: Measure)
 
 def decimal_text(steps: int, scale: int) -> str:
     """Grid steps as decimal text in the measure's unit."""
-    value = Fraction(abs(steps), 10**scale)
-    whole, rest = divmod(value, 1)
-    digits = str(int(rest * 10**scale)).zfill(scale).rstrip("0") if scale else ""
-    return f"{'-' if steps < 0 else ''}{int(whole)}{'.' + digits if digits else ''}"
+    whole, rest = divmod(abs(steps), int(10**scale))
+    digits = str(rest).zfill(scale).rstrip("0") if scale else ""
+    return f"{'-' if steps < 0 else ''}{whole}{'.' + digits if digits else ''}"
 
 
 def noise(output: Output) -> answer_pb2.Noise:
@@ -116,14 +118,12 @@ def _average(measure: Measure, count: int, centred: int) -> Ratio:
 
 
 def _variance(measure: Measure, count: int, centred: int, squares: int) -> Ratio:
-    """Sample variance (n - 1), held between 0 and the most that values within the bounds can have (Popoviciu)."""
-    if count <= 1:
+    """Population variance, as in exact mode, held between 0 and the most that values within the bounds can have."""
+    if count <= 0:
         return None
-    numerator, denominator = count * squares - centred * centred, count * (count - 1)
-    # Most: (U - L)**2 / 4 for the population variance, times n / (n - 1).
-    most = (measure.upper - measure.lower) ** 2 * count * count // 4
+    most = (measure.upper - measure.lower) ** 2 * count * count // 4  # Popoviciu: (U - L)**2 / 4
     surplus = 10 ** max(0, 2 * measure.scale - _MAX_SCALE)  # decimal digits that the column's scale cannot hold
-    return max(0, min(most, numerator)), denominator * surplus
+    return max(0, min(most, count * squares - centred * centred)), count * count * surplus
 
 
 _RATIO_OF: dict[Function, Callable[..., Ratio]] = {
