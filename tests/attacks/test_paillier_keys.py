@@ -162,15 +162,15 @@ def test_a_proof_shows_no_two_roots_of_one_square() -> None:
 
 
 def test_oversized_keys_and_proofs_are_refused_within_fifty_milliseconds() -> None:
-    started = time.perf_counter()
-    with pytest.raises(InvalidKey):
-        PublicKey.from_bytes(b"\xff" * 8192)
-    with pytest.raises(InvalidKey):
-        check_modulus((1 << 65_535) | 1)
-    assert time.perf_counter() - started < 0.05
-    keys = real_keypair()
-    oversized = bytes(10_000_000)
-    started = time.perf_counter()
-    with pytest.raises(InvalidKey):
-        verify_key_proof(keys.public, oversized, context=CONTEXT)
-    assert time.perf_counter() - started < 0.05
+    key, oversized_proof, seconds = real_keypair().public, bytes(10_000_000), []
+    # The least of three: the machine may be busy, but what it does is the same each time.
+    for _ in range(3):
+        started = time.perf_counter()
+        with pytest.raises(InvalidKey):
+            PublicKey.from_bytes(b"\xff" * 8192)
+        with pytest.raises(InvalidKey):
+            check_modulus((1 << 65_535) | 1)
+        with pytest.raises(InvalidKey):
+            verify_key_proof(key, oversized_proof, context=CONTEXT)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.05

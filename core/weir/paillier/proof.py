@@ -46,9 +46,10 @@ def verify_key_proof(public_key: PublicKey, proof: bytes, *, context: bytes) -> 
 
     Raises: InvalidKey.
     """
-    check_modulus(public_key.n)
+    # Cheapest first: a proof of the wrong length costs nothing, whatever the key.
     if len(proof) != proof_bytes(public_key) or proof[:1] != _VERSION:
         raise _unproven()
+    check_modulus(public_key.n)
     numbers = _numbers(public_key, proof[1:])
     roots, z, squares = numbers[:ROOTS], numbers[ROOTS], numbers[ROOTS + 1 :]
     n = public_key.n

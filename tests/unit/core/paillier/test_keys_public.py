@@ -4,7 +4,7 @@ import time
 import phe
 import pytest
 
-from tests.support.paillier import prime, real_keypair
+from tests.support.paillier import real_keypair
 from weir.errors import InvalidKey
 from weir.paillier import PublicKey, as_public_key, check_modulus
 from weir.paillier._gmp import iroot_rem, mpz, next_prime
@@ -25,13 +25,18 @@ def test_a_generated_modulus_is_accepted(bits: int) -> None:
 @pytest.mark.parametrize("bits", [512, 1024, 2047, 2049, 4096, 8192, 65_536])
 def test_a_modulus_of_another_size_is_refused_at_once(bits: int) -> None:
     n = (1 << (bits - 1)) | 1
-    started = time.perf_counter()
-    assert rule_of(n) == "key.size"
-    with pytest.raises(InvalidKey):
-        PublicKey(n)
-    with pytest.raises(InvalidKey):
-        PublicKey.from_bytes(n.to_bytes((bits + 7) // 8 + 1, "big"))
-    assert time.perf_counter() - started < 0.05
+    data = n.to_bytes((bits + 7) // 8 + 1, "big")
+    seconds = []
+    # The least of three: the machine may be busy, but what it does is the same each time.
+    for _ in range(3):
+        started = time.perf_counter()
+        assert rule_of(n) == "key.size"
+        with pytest.raises(InvalidKey):
+            PublicKey(n)
+        with pytest.raises(InvalidKey):
+            PublicKey.from_bytes(data)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.05
 
 
 @pytest.mark.parametrize("n", [0, -1, -(1 << 2047), 1])
@@ -44,7 +49,7 @@ def test_an_even_modulus_is_refused() -> None:
 
 
 def test_a_prime_modulus_is_refused() -> None:
-    assert rule_of(prime(2048, "lone")) == "key.prime"
+    assert rule_of(2**2048 - 1_557) == "key.prime"
 
 
 @pytest.mark.parametrize("exponent", [2, 3, 4, 7, 31])
@@ -55,8 +60,8 @@ def test_a_prime_power_is_refused(exponent: int) -> None:
 
 @pytest.mark.parametrize("factor", [3, 5, 257, 6367, 65_521])
 def test_a_modulus_with_a_small_factor_is_refused(factor: int) -> None:
-    rest = next_prime((mpz(3) << 2046) // factor)
-    assert rule_of(int(factor * rest)) == "key.small_factor"
+    rest = (3 << 2046) // factor | 1
+    assert rule_of(factor * rest) == "key.small_factor"
 
 
 def test_key_id_is_the_digest_of_the_modulus_and_survives_the_wire() -> None:
