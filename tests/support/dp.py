@@ -29,6 +29,7 @@ REGIONS = ("north", "south", "west")
 YEARS = (1, 2, 3, 4)
 ALL = frozenset(Function) - {Function.COUNT, Function.COUNT_UNITS}
 _FRESH = itertools.count()
+_BATCH = 200
 
 
 def cells(values: Sequence[LiteralValue], *, null: bool = False) -> tuple[Cell, ...]:
@@ -96,8 +97,10 @@ def source(rows: Sequence[Row], directory: Path) -> Iterator[Engine]:
         engine.run(
             "CREATE TABLE source_rows (person VARCHAR, region VARCHAR, year INTEGER, spend VARCHAR, visits VARCHAR)"
         )
-        for row in rows:
-            engine.run("INSERT INTO source_rows VALUES (?, ?, ?, ?, ?)", row)
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            marks = ", ".join(["(?, ?, ?, ?, ?)"] * len(batch))
+            engine.run(f"INSERT INTO source_rows VALUES {marks}", [value for row in batch for value in row])
         yield engine
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
+from math import inf, nextafter
 from typing import Any
 
 import opendp.prelude as dp
@@ -41,7 +42,13 @@ def laplace_scale(sensitivity: int, epsilon_nano: int) -> Fraction:
     Raises:
         InvalidQuery: epsilon is so small that the noise would leave 64 bits.
     """
-    return round_up(Fraction(sensitivity * NANO, epsilon_nano))
+    return round_up(as_float(Fraction(sensitivity)) * NANO / epsilon_nano)
+
+
+def as_float(value: Fraction) -> Fraction:
+    """Least double at or above `value`: OpenDP computes losses in doubles, each rounded up."""
+    nearest = float(value)
+    return Fraction(nearest if Fraction(nearest) >= value else nextafter(nearest, inf))
 
 
 def round_up(scale: Fraction) -> Fraction:
@@ -82,7 +89,17 @@ def check_laplace(sensitivity: int, scale: Fraction, epsilon_nano: int) -> None:
     Raises:
         InternalError: it would lose more than planned.
     """
-    if Fraction(float(scale)) != scale or laplace_loss(sensitivity, scale) > Fraction(epsilon_nano, NANO):
+    hold_loss(laplace_loss(sensitivity, scale), sensitivity / scale, scale, epsilon_nano)
+
+
+def hold_loss(stated: Fraction, exact: Fraction, scale: Fraction, epsilon_nano: int) -> None:
+    """Two losses against the plan: the exact one, and the one that the compiled measurement states in doubles.
+
+    Raises:
+        InternalError: one is larger than planned, or the scale is not the one compiled.
+    """
+    planned = Fraction(epsilon_nano, NANO)
+    if Fraction(float(scale)) != scale or exact > planned or stated > as_float(planned):
         raise InternalError("a measurement exceeds its planned loss", rule="dp.loss_check")
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import opendp.prelude as dp
 
 from weir.amounts import NANO
-from weir.errors import InternalError, InvalidQuery
+from weir.errors import InvalidQuery
 from weir_server.dp.layout import AMOUNT_LIMIT
-from weir_server.dp.noise import TRUE_LIMIT, round_up
+from weir_server.dp.noise import TRUE_LIMIT, as_float, hold_loss, round_up
 
 _PPM = 1_000_000
 
@@ -45,7 +45,7 @@ def selection_scale(sensitivity: int, epsilon_nano: int) -> Fraction:
     Raises:
         InvalidQuery: epsilon is so small that the noise would leave 64 bits.
     """
-    return round_up(Fraction(2 * sensitivity * NANO, epsilon_nano))
+    return round_up(2 * as_float(Fraction(sensitivity)) * NANO / epsilon_nano)
 
 
 def check_selection(sensitivity: int, scale: Fraction, epsilon_nano: int) -> None:
@@ -54,9 +54,7 @@ def check_selection(sensitivity: int, scale: Fraction, epsilon_nano: int) -> Non
     Raises:
         InternalError: it would lose more than planned.
     """
-    loss = Fraction(float(_noisy_max(float(scale)).map(sensitivity)))
-    if Fraction(float(scale)) != scale or loss > Fraction(epsilon_nano, NANO):
-        raise InternalError("a measurement exceeds its planned loss", rule="dp.loss_check")
+    hold_loss(_selection_loss(sensitivity, scale), 2 * sensitivity / scale, scale, epsilon_nano)
 
 
 def select_edge(counts: Sequence[int], edges: Sequence[int], quantile_ppm: int, scale: Fraction) -> int:
@@ -73,6 +71,11 @@ def edge_scores(counts: Sequence[int], quantile_ppm: int) -> list[int]:
         scores.append(-min(TRUE_LIMIT, abs(under * below - over * (total - below))))
         below += count
     return scores
+
+
+@lru_cache(maxsize=4096)
+def _selection_loss(sensitivity: int, scale: Fraction) -> Fraction:
+    return Fraction(float(_noisy_max(float(scale)).map(sensitivity)))
 
 
 @lru_cache(maxsize=1024)
