@@ -253,11 +253,14 @@ def _wide(card: DatasetCard, members: Sequence[Record]) -> bool:
     """Every coalition of the card's size faces the width, tried by its extreme members."""
     for i, measure in enumerate(measures(card)):
         values = sorted(member.values[i] for member in members)
-        others = len(values) - card.coalition
-        for known in (values[-card.coalition :], values[: card.coalition]):
-            rest = sum(values) - sum(known)
-            width = min(measure.upper - measure.lower, rest - others * measure.lower, others * measure.upper - rest)
-            if measure.width and width < measure.width:
+        only_sum = measure.statistics <= {Function.SUM, Function.AVG}
+        for largest in range(card.coalition + 1):
+            unknown = values[card.coalition - largest : len(values) - largest]
+            low = sum(unknown) - len(unknown) * measure.lower
+            high = len(unknown) * measure.upper - sum(unknown)
+            if min(measure.upper - measure.lower, low, high) < measure.width:
+                return False
+            if not only_sum and unknown[-1] - unknown[0] < measure.width:
                 return False
     return True
 

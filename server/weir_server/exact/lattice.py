@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode
 from weir_server.catalog.card_rules import base_dimensions
 
-
 MAX_UNITS = 2**30
 """Most units of a dataset answered exactly; publication refuses more. It bounds every count and sum in public."""
 

@@ -91,7 +91,8 @@ def _cell_columns(index: int, measure: Measure, card: DatasetCard) -> Iterator[s
             upper = f"{value} <= {last}" if last == measure.upper else f"{value} < {last}"
             yield f"count(*) FILTER (WHERE {value} >= {first} AND {upper}) AS b_{index}_{bucket}"
     if measure.width:
-        yield f"max({value}, {card.coalition}) AS t_{index}, min({value}, {card.coalition}) AS u_{index}"
+        most = card.coalition + 1
+        yield f"max({value}, {most}) AS t_{index}, min({value}, {most}) AS u_{index}"
 
 
 def statistics_columns(card: DatasetCard) -> str:
@@ -108,8 +109,8 @@ def _candidate_columns(index: int, measure: Measure, card: DatasetCard) -> Itera
         for bucket in range(len(measure.buckets) - 1):
             yield f"sum(b_{index}_{bucket})"
     if measure.width:
-        yield f"list_slice(list_reverse_sort(flatten(list(t_{index}))), 1, {card.coalition})"
-        yield f"list_slice(list_sort(flatten(list(u_{index}))), 1, {card.coalition})"
+        yield f"list_slice(list_reverse_sort(flatten(list(t_{index}))), 1, {card.coalition + 1})"
+        yield f"list_slice(list_sort(flatten(list(u_{index}))), 1, {card.coalition + 1})"
 
 
 def coarse_code(card: DatasetCard, level: Level) -> str:

@@ -5,9 +5,9 @@
 All versions stay answerable, so what counts is everything ever released about an atom, not the last step alone. Units
 are classed by their whole history over the atom's records (joined here, stayed, changed there, left, …). The new
 record is released only when every class, the new step included, has 0 or at least k units; otherwise the old record is
-carried forward. Then each unit shares its history with k - 1 others, and exchanging the whole histories of two of them changes
-no record of any version: differences of versions single out nobody. Checking only the last step would not do: of 11
-units that joined, 10 might leave again, and the first and third record would differ by one unit.
+carried forward. Then each unit shares its history with k - 1 others, and exchanging the whole histories of two of them
+changes no record of any version: differences of versions single out nobody. Checking only the last step would not do:
+of 11 units that joined, 10 might leave again, and the first and third record would differ by one unit.
 
 The partition is inherited, since two partitions of one population could be subtracted. Cells that no atom holds may
 form new atoms.
@@ -155,8 +155,8 @@ def _class_columns(index: int, coalition: int) -> Iterator[str]:
     """A class that joined or left may be all that differs between two records, so its own sum is checked too."""
     value = f"coalesce(m_{index}, old_m_{index})"
     yield f"sum({value})"
-    yield f"max({value}, {coalition})"
-    yield f"min({value}, {coalition})"
+    yield f"list_reverse_sort(max({value}, {coalition + 1}))"
+    yield f"list_sort(min({value}, {coalition + 1}))"
 
 
 def _class_is_wide(count: int, rest: list[object], widths: list[tuple[int, Measure]]) -> bool:
