@@ -58,8 +58,9 @@ class Cheat:
 
     def square_root(self, y: int, z: int) -> int | None:
         for candidate in (y, y * z % self.key.n):
-            if all(jacobi(candidate, p) == 1 for p in self.primes):
-                return join([_root_mod_prime(candidate % p, p) for p in self.primes], self.primes)
+            if all(jacobi(candidate, p) == 1 or candidate % p == 0 for p in self.primes):
+                roots = [_root_mod_prime(candidate % p, p) if candidate % p else mpz(0) for p in self.primes]
+                return join(roots, self.primes)
         return None
 
 
@@ -104,18 +105,29 @@ def test_a_key_of_four_primes_cannot_be_proven() -> None:
     assert cheat.answered_squares < 64
 
 
-@pytest.mark.parametrize("z", ["square", "jacobi -1", "zero"])
+@pytest.mark.parametrize("z", ["square", "Jacobi symbol -1", "zero", "multiple of a prime"])
 def test_the_published_non_residue_cannot_be_chosen_to_help(z: str) -> None:
     keys = real_keypair()
     key, cheat = keys.public, Cheat(keys.p, keys.q)
     value = {
         "square": mpz(4),
         "zero": mpz(0),
-        "jacobi -1": next(mpz(x) for x in range(2, 1000) if jacobi(mpz(x), key.n) == -1),
+        "Jacobi symbol -1": next(mpz(x) for x in range(2, 1000) if jacobi(mpz(x), key.n) == -1),
+        # z·y is then 0 modulo p, which counts as a square: every challenge of a two-prime key would have an answer.
+        "multiple of a prime": next(keys.p * x for x in range(1, 1000) if jacobi(keys.p * x, keys.q) == -1),
     }[z]
     roots = [cheat.nth_root(y) or mpz(1) for y in root_challenges(key, CONTEXT)]
     squares = [cheat.square_root(y, value) or mpz(1) for y in square_challenges(key, value, CONTEXT)]
     assert_unproven(key, encode_proof(key, roots=roots, z=value, squares=squares))
+
+
+def test_challenges_depend_on_key_context_and_non_residue() -> None:
+    key, other = real_keypair().public, real_keypair(2048, "another").public
+    draws = [root_challenges(key, b"a"), root_challenges(other, b"a"), root_challenges(key, b"b")]
+    draws += [square_challenges(key, 5, b"a"), square_challenges(key, 6, b"a"), square_challenges(key, 5, b"b")]
+    firsts = {int(draw[0]) for draw in draws}
+    assert len(firsts) == len(draws)
+    assert all(len(set(draw)) == len(draw) for draw in draws)
 
 
 def test_every_part_of_a_proof_counts() -> None:

@@ -76,6 +76,18 @@ def test_no_mask_in_range_carries_an_honest_result_past_the_modulus(bits: int) -
     assert (largest << bits) + top < n <= ((largest + 1) << bits) + top
 
 
+def test_the_smallest_mask_is_one_so_that_a_negative_result_stays_below_the_modulus() -> None:
+    keys, later = small_keypair(), fixed_entropy("later")
+    first = iter([True])
+
+    def lowest_first(size: int) -> bytes:
+        return bytes(size) if next(first, False) else later(size)
+
+    masked = mask_reply(keys.public, keys.encrypt(-9), bits=16, entropy=lowest_first)
+    assert keys.decrypt_raw(masked) == (1 << 16) - 9
+    assert keys.decrypt(masked, bits=16) == -9
+
+
 def test_the_mask_leaves_at_least_the_promised_room() -> None:
     for bits in (2048, 3072):
         assert mask_range(real_keypair(bits).public, MAX_REPLY_BITS).bit_length() >= 128
