@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.support.ledger import VKEY, Books, open_books, posting, request, reserving
 from weir.errors import BudgetExhausted, IdempotencyConflict, Overloaded, QuotaExceeded, Unavailable
@@ -91,6 +91,12 @@ class LedgerMachine(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
         assert report.findings == ()
 
+    @initialize()
+    def start_with_two_limits(self) -> None:
+        # Without limits from the start most runs would end before any is hit.
+        self.set_limit(quota="q-1", limit=9)
+        self.set_limit(quota="q-2", limit=4)
+
     @rule(
         quota=st.sampled_from(["q-1", "q-2", "q-3", "q-4"]),
         limit=st.integers(0, 12),
@@ -118,10 +124,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         subject=st.sampled_from(SUBJECTS),
-        queries=st.integers(0, 3),
+        queries=st.integers(0, 2),
         cells=st.integers(0, 4),
-        epsilon=st.integers(0, 4),
-        key=st.sampled_from(["key-a", "key-b", "key-c", "key-d"]),
+        epsilon=st.integers(0, 3),
+        key=st.sampled_from([f"key-{n}" for n in range(12)]),
         digest=st.sampled_from(["d", "d", "d", "e"]),
     )
     def reserve(self, subject: Subject, queries: int, cells: int, epsilon: int, key: str, digest: str) -> None:
@@ -155,6 +161,12 @@ class LedgerMachine(RuleBasedStateMachine):
         charged = Charged(reservation, digest, now)
         self.model.charged.append(charged)
         self.model.keys[subject.requester, key] = charged
+
+    @rule(subject=st.sampled_from(SUBJECTS), first=st.integers(0, 7))
+    def rush(self, subject: Subject, first: int) -> None:
+        """Several at once, so that limits are hit by what is held and not only by what is spent."""
+        for n in range(first, first + 5):
+            self.reserve(subject=subject, queries=1, cells=1, epsilon=1, key=f"key-{n}", digest="d")
 
     @precondition(lambda self: self.model.charged)
     @rule(data=st.data())
@@ -252,4 +264,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestLedger.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
