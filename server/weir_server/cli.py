@@ -20,8 +20,10 @@ import click
 from weir.errors import InvalidRequest
 from weir_server import clock, doctor, observe, pki, publication
 from weir_server.app import Addresses, serve, write_ready_file
+from weir_server.books import DIRECTORY
 from weir_server.config import Config, load_config
 from weir_server.demo.command import demo
+from weir_server.fsck import fsck
 from weir_server.identity import ROLES
 
 _DATA = click.option(
@@ -37,7 +39,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 def register(group: click.Group) -> None:
     """Adds the server's commands to `weir`."""
-    for command in (init, identity, serve_command, publish, doctor_command, demo):
+    for command in (init, identity, serve_command, publish, fsck_command, doctor_command, demo):
         group.add_command(command)
 
 
@@ -174,6 +176,28 @@ def _report_text(result: dict[str, Any]) -> str:
         *lines,
         f"{result['dataset']} version {result['snapshot']} is answerable; log entry {result['leaf_index']}.",
     ])  # fmt: skip
+
+
+@click.command("fsck")
+@_DATA
+@_JSON
+def fsck_command(data_dir: Path, as_json: bool) -> None:
+    """Rebuild balances, meter, answers and tree from the log and compare; exit 1 where anything differs.
+
+    Safe while a server runs: it reads one snapshot and writes nothing.
+    """
+    report = fsck(data_dir / DIRECTORY, vkey=pki.log_key(data_dir))
+    lines = [
+        f"{'entry ' + str(item.index) if item.index is not None else 'books'}: {item.rule}: {item.what}"
+        for item in report.findings
+    ]
+    _show(
+        {"entries": report.entries, "ok": report.ok, "findings": [asdict(item) for item in report.findings]},
+        as_json,
+        "\n".join([*lines, f"{report.entries} entries read; {len(lines) or 'no'} findings."]),
+    )
+    if not report.ok:
+        raise SystemExit(1)
 
 
 @click.command("doctor")

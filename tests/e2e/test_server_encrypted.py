@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import grpc
 import pytest
@@ -60,10 +61,10 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
         yield Asking(server, channel, keypair, call(channel, REGISTER, request).key_id)
 
 
-def _newest(asking: Asking) -> dict[str, object]:
+def _newest(asking: Asking) -> dict[str, Any]:
     auditor = asking.server.channel(asking.server.identity("auditor", "ann"))
     pages = collect(auditor, "/weir.v1.AuditService/ListEntries", audit_service_pb2.ListEntriesRequest())
-    newest: dict[str, object] = json.loads(pages[-1].entries[-1].leaf)
+    newest: dict[str, Any] = json.loads(pages[-1].entries[-1].leaf)
     return newest
 
 
@@ -187,8 +188,7 @@ def test_a_stream_that_is_cut_half_way_is_metered_and_charged_nothing(asking: As
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline:
         newest = _newest(asking)
-        record = newest["data"]["record"]  # type: ignore[index]
-        if newest["type"] == "weir.query.refused" and record["rule"] in ("upload.cut", "upload.short"):
+        if newest["data"].get("record", {}).get("rule") in ("upload.cut", "upload.short"):
             break
         time.sleep(0.05)
     else:

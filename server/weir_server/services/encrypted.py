@@ -51,8 +51,16 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
         header = await _header(requests)
         submission = _weighted(header, call)
         opened = await self._encrypted.open(submission)
-        yield pb.RunEncryptedQueryResponse(accepted=pb.HeaderAccepted(cells=opened.cells))
-        weights = await self._upload(requests, submission, size=opened.upload_bytes)
+        try:
+            yield pb.RunEncryptedQueryResponse(accepted=pb.HeaderAccepted(cells=opened.cells))
+            weights = await _collect(requests, size=opened.upload_bytes)
+        except WeirError as error:
+            await self._pipeline.refuse(submission, error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            # The caller is gone, while we were reading or before: it hears nothing, but the log does.
+            self._log_cut(submission)
+            raise
         answered = await self._encrypted.finish(opened, weights)
         self._metrics.answered("encrypted")
         for chunk in _chunks(answered.results):
@@ -69,22 +77,11 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
             yield pb.RunSealedQueryResponse(results=chunk)
         yield pb.RunSealedQueryResponse(completed=_completed(answered))
 
-    async def _upload(
-        self, requests: AsyncIterator[pb.RunEncryptedQueryRequest], submission: Submission, *, size: int
-    ) -> bytes:
-        """Exactly `size` bytes of weights. Whatever else comes, or goes away, is a metered refusal."""
-        try:
-            return await _collect(requests, size=size)
-        except WeirError as error:
-            await self._pipeline.refuse(submission, error)
-            raise
-        except asyncio.CancelledError:
-            # The caller is gone and hears nothing, but the log does.
-            cut = InvalidRequest("the upload was cut off", field="weights", rule="upload.cut")
-            task = asyncio.ensure_future(self._pipeline.to_the_end(self._pipeline.refuse(submission, cut)))
-            self._cuts.add(task)
-            task.add_done_callback(self._cuts.discard)
-            raise
+    def _log_cut(self, submission: Submission) -> None:
+        cut = InvalidRequest("the upload was cut off", field="weights", rule="upload.cut")
+        task = asyncio.ensure_future(self._pipeline.to_the_end(self._pipeline.refuse(submission, cut)))
+        self._cuts.add(task)
+        task.add_done_callback(self._cuts.discard)
 
 
 def _weighted(header: pb.EncryptedQueryHeader, call: Call) -> Submission:
