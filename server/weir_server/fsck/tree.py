@@ -92,6 +92,8 @@ def _check_nodes(connection: sqlite3.Connection, hashes: Sequence[bytes]) -> Ite
 def _check_checkpoints(connection: sqlite3.Connection, hashes: Sequence[bytes], vkey: str | None) -> Iterator[Finding]:
     head = connection.execute("SELECT origin, size, root FROM log_head").fetchall()
     notes = dict(connection.execute("SELECT size, note FROM log_checkpoints"))
+    if not (head or hashes or notes):
+        return  # A crash came before the log had its name; the next start gives it.
     by_size = roots(hashes, sizes={*notes, len(hashes)})
     if len(head) != 1 or tuple(head[0][1:]) != (len(hashes), by_size[len(hashes)]):
         yield Finding(None, "fsck.head", "the head is not that of the stored leaves")

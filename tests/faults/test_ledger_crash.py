@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kill −9 of a real process at every durable step, before and after it; then the same business is run again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.ledger import VKEY, Books, open_books
+from tests.support.ledger_story import ANSWERS, CountingConnection, counting, run
+from weir.receipts import verify_progress, verify_receipt
+from weir.replay import follow_all
+from weir_server import ledger, log
+from weir_server.fsck import fsck
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def child(directory: Path, statement: int, side: str) -> tuple[int, list[str]]:
+    """Exit status and acknowledged steps of one run in a process of its own."""
+    command = [sys.executable, "-m", "tests.support.ledger_story", str(directory), str(statement), side]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
+
+
+def commits(directory: Path) -> list[int]:
+    """Numbers of the statements that make something durable."""
+    numbers: list[int] = []
+    made: list[CountingConnection] = []
+
+    def hook(number: int, side: str, sql: str) -> None:
+        if sql == "COMMIT" and side == "before":
+            numbers.append(number)
+
+    books = open_books(directory, connect=counting(made, hook))
+    run(books, lambda line: None)
+    books.store.close()
+    return numbers
+
+
+def metered(books: Books) -> Counter[str]:
+    """The meter's totals over everybody."""
+    totals: Counter[str] = Counter()
+    for total in books.store.read(ledger.meter_totals):
+        totals[total.metric] += total.used
+    return totals
+
+
+def check_after_crash(directory: Path, acknowledged: list[str]) -> None:
+    """Nothing that was acknowledged is lost, nothing is there by halves, and business goes on exactly once."""
+    assert fsck(directory, vkey=VKEY).findings == ()
+    books = open_books(directory)
+    before = books.store.read(log.latest_checkpoint)
+    spent_before = metered(books)
+    answered = [line.removeprefix("answered ") for line in acknowledged if line.startswith("answered")]
+    for key in answered:
+        requester = "alice" if key < "key-000000000003" else "bob"
+        found = books.store.read(
+            lambda tx, r=requester, k=key: ledger.find_answer(tx, r, k, request_digest="d" * 64)  # type: ignore[misc]
+        )
+        assert found is not None, f"{key} was acknowledged and is lost"
+        receipt = books.store.read(lambda tx, i=found.leaf_index: log.receipt(tx, i))  # type: ignore[misc]
+        verify_receipt(receipt, vkey=VKEY, commitments={"answer": key.encode()})
+    reserved = sum(line.startswith("reserved") for line in acknowledged)
+    assert spent_before["epsilon_nano"] >= 10 * reserved, "privacy that was reserved is spent, crash or not"
+    run(books, lambda line: None)
+    after = books.store.read(log.latest_checkpoint)
+    assert after is not None
+    if before is not None:
+        proof = books.store.read(lambda tx: log.consistency(tx, before[0], after[0]))
+        verify_progress(before[1], after[1], proof, VKEY)
+    totals = metered(books)
+    assert totals["queries"] == ANSWERS, "each key was answered and billed once"
+    assert totals["price_micro"] == 3 * ANSWERS
+    leaves = books.store.read(lambda tx: list(log.entries(tx)))
+    replayed = follow_all(leaves)
+    assert sum(state == "posted" for state in replayed.states.values()) == ANSWERS
+    assert replayed.holds == {}
+    books.store.close()
+    assert fsck(directory, vkey=VKEY).findings == ()
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
+    found = commits(tmp_path_factory.mktemp("count"))
+    assert len(found) >= 10
+    return found
+
+
+def test_the_story_runs_to_its_end_in_a_process_of_its_own(tmp_path: Path) -> None:
+    status, acknowledged = child(tmp_path, -1, "never")
+    assert status == 0
+    check_after_crash(tmp_path, acknowledged)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("step", range(10))
+def test_a_kill_around_a_commit_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, steps: list[int], step: int, side: str
+) -> None:
+    status, acknowledged = child(tmp_path, steps[step], side)
+    assert status == -9
+    check_after_crash(tmp_path, acknowledged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statement", range(0, 440, 3))  # The story runs about 420.
+def test_a_kill_at_any_statement_loses_nothing_and_repeats_nothing(tmp_path: Path, statement: int) -> None:
+    status, acknowledged = child(tmp_path, statement, "after")
+    assert status in (-9, 0)
+    check_after_crash(tmp_path, acknowledged)
+
+
+def test_a_second_kill_while_recovering_from_the_first_is_survived(tmp_path: Path, steps: list[int]) -> None:
+    first, acknowledged = child(tmp_path, steps[3], "after")
+    assert first == -9
+    for statement in (2, 6, 10, 14):
+        again, _ = child(tmp_path, statement, "before")
+        assert again == -9
+        assert fsck(tmp_path, vkey=VKEY).ok
+    check_after_crash(tmp_path, acknowledged)
