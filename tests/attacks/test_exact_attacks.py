@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on exact answers by name. Each is run twice: against Weir, where it recovers nothing, and against Weir with one
-defence taken out, where the same code recovers the secret. The second run shows that the first means something.
+"""Attacks on exact answers by name. Each is run twice: against Weir, where it recovers nothing, and against Weir with
+one defence taken out, where the same code recovers the secret. The second run shows that the first means something.
 
 The prey is one person, alone in a cell, and what they spent on visits.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -71,18 +71,16 @@ def people(*, prey: bool = True) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(params=["weir", "without atoms of k"])
-def arena(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Bench, bool]]:
-    """A published dataset, and whether the defence is there. Without it every person is an atom of their own, and only the
-    threshold of `ask` is left: the classical defence."""
+def arena(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Bench, bool]:
+    """A published dataset, and whether the defence is there. Without it every person is an atom of their own, and only
+    the threshold of `ask` is left: the classical defence."""
     defended = request.param == "weir"
     bench, made = Bench(tmp_path), card()
     if not defended:
         monkeypatch.setattr(publisher_module, "check_card", lambda _: [])
         made = replace(made, k=1)
     bench.publish(made, people())
-    yield bench, defended
+    return bench, defended
 
 
 def ask(bench: Bench, cells: set[Cell]) -> Asked:
