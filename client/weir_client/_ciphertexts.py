@@ -51,6 +51,12 @@ class Table:
         """Value columns with the names of the SELECT list, in the order of the wire."""
         return [(_shown_name(column, self.parsed.presentation.columns), column) for column in self.message.values]
 
+    def in_shown_order(self) -> list[tuple[int, str, answer_pb2.ValueColumn]]:
+        """Position on the wire, name and description of each column, in the order of the SELECT list."""
+        outputs = [output.aggregate for output in self.parsed.presentation.columns]
+        found = [(at, name, column) for at, (name, column) in enumerate(self.named())]
+        return sorted(found, key=lambda item: outputs.index(item[2].name.partition("[")[0]))
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EncryptedAnswer:
@@ -59,7 +65,7 @@ class EncryptedAnswer:
     ciphertexts: tuple[int, ...] = field(repr=False)
     """One per value column, in the order of `column_names`."""
     column_names: tuple[str, ...]
-    """With the names of the SELECT list, in canonical order."""
+    """With the names and in the order of the SELECT list."""
     key_id: str
     reply_bits: int
     """Public bit length of a reply, sign included."""

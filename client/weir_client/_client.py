@@ -384,7 +384,7 @@ class Client:
         return checkpoint_size(self.checkpoint())
 
     def _key_context(self) -> bytes:
-        return self.identity.key_context if self.identity is not None else b""
+        return self.identity.uri.encode() if self.identity is not None else b""
 
 
 def new_context(

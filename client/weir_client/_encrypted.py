@@ -81,16 +81,16 @@ def encrypted_query(
     check_ciphertexts(keypair.public, ciphertexts)
     if len(ciphertexts) != len(table.message.values):
         raise malformed("it has another number of columns")
-    named = table.named()
+    shown = table.in_shown_order()
     return EncryptedAnswer(
-        ciphertexts=tuple(ciphertexts),
-        column_names=tuple(name for name, _ in named),
+        ciphertexts=tuple(ciphertexts[at] for at, _, _ in shown),
+        column_names=tuple(name for _, name, _ in shown),
         key_id=description.key_id,
         reply_bits=description.reply_bits,
         dataset=table.message.dataset,
         snapshot=table.message.snapshot,
         receipt=Receipt(completed.receipt, {"answer": completed.answer}),
-        _scales=tuple(column.scale for _, column in named),
+        _scales=tuple(column.scale for _, _, column in shown),
     )
 
 

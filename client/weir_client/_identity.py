@@ -42,13 +42,8 @@ class Identity:
 
     @property
     def uri(self) -> str:
-        """The SAN URI of the certificate, `weir://domain/role/name`."""
+        """The SAN URI of the certificate, `weir://domain/role/name`. Key proofs are bound to it."""
         return f"weir://{self.domain}/{self.role}/{self.name}"
-
-    @property
-    def key_context(self) -> bytes:
-        """What key proofs of this holder are bound to, so that nobody registers another's key as their own."""
-        return f"weir/{self.domain}/{self.name}".encode()
 
 
 def load_identity(reference: str | os.PathLike[str]) -> Identity:

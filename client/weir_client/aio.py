@@ -330,4 +330,4 @@ class Client:
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
     def _key_context(self) -> bytes:
-        return self.identity.key_context if self.identity is not None else b""
+        return self.identity.uri.encode() if self.identity is not None else b""

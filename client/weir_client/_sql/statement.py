@@ -174,6 +174,8 @@ def _order(select: exp.Select, outputs: tuple[Output, ...], group_by: tuple[str,
         if ordered.args.get("with_fill"):
             raise refusal("ORDER BY takes ASC or DESC only", "query.order_by")
         key = _order_key(ordered.this, outputs, group_by)
+        if (key.aggregate or "").startswith("histogram("):
+            raise refusal("a histogram has several columns; order by another one", "query.order_by")
         terms.append(Order(key, descending=bool(ordered.args.get("desc"))))
     return tuple(terms)
 

@@ -96,7 +96,7 @@ def message_line(error: WeirError) -> str:
     """One line with everything a caller can act on."""
     parts = [" ".join(error.message.split())]
     if isinstance(error, PolicyDenied):
-        parts += [f"{reason.code}: {reason.sentence}" for reason in error.reasons]
+        parts += [reason.sentence for reason in error.reasons if reason.sentence not in error.message]
     notes = []
     if error.rule is not None:
         notes.append(f"rule {error.rule}")
