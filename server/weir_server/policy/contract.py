@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -70,11 +70,11 @@ class Contract:
     rates: Rates
     quotas: tuple[Quota, ...]
     """Limits under this contract, its epsilon share included."""
+    digest: str = field(init=False, compare=False)
+    """Hex digest of the canonical form: part of every decision, so made once."""
 
-    @property
-    def digest(self) -> str:
-        """Hex digest of the canonical form."""
-        return digest(canonical_json(contract_json(self)))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest(canonical_json(contract_json(self))))
 
 
 def parse_documents(documents: list[str]) -> tuple[tuple[Contract, ...], tuple[Quota, ...]]:
