@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact queries through a real server process, beside a bare grpc.aio echo of the same bytes under the same TLS.
+
+`exact.p50_vs_echo`: median latency of one metered exact query at a time, over the echo's plus one durable commit of the
+same disk. `exact.throughput_vs_echo`: answers a second with 64 in flight, over the echo's. The client shares the
+machine's cores with both servers. Every query is a new one: none is answered by idempotency or from a sticky release
+unless the row says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from tests.support.sample import envelope, running_sample
+from tests.support.server import RunningServer
+from tests.support.wire import call, key
+from weir.v1 import query_service_pb2, quota_service_pb2
+
+Row = dict[str, Any]
+ROUNDS = 3
+ONE_BY_ONE = 300
+IN_FLIGHT = 64
+SECONDS = 4.0
+SETTINGS = "[limits]\nrequests_per_second = 1000000\nburst = 1000000\n"
+RUN_QUERY = "/weir.v1.QueryService/RunQuery"
+
+
+def measure() -> list[Row]:
+    """Rows {name, ours, theirs, ratio, unit, spread}."""
+    with tempfile.TemporaryDirectory() as directory, running_sample(Path(directory), settings=SETTINGS) as server:
+        identity = server.identity("requester", "alice")
+        _lift_quota(server)
+        echo = subprocess.Popen(
+            [sys.executable, "-m", "bench.echo_server", str(server.data_dir)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert echo.stdout is not None
+            port = int(echo.stdout.readline())
+            commit = durable_commit_ms(Path(directory))
+            return asyncio.run(_measure(server.public, f"127.0.0.1:{port}", identity.read_text(), commit))
+        finally:
+            assert echo.stdin is not None
+            echo.stdin.close()
+            echo.wait(timeout=10)
+
+
+def _lift_quota(server: RunningServer) -> None:
+    quota = quota_service_pb2.Quota(id="alice-queries", metric="queries", requester="alice", limit=10**9)
+    request = quota_service_pb2.SetQuotaRequest(quota=quota, reason="bench", idempotency_key=key())
+    operator = server.channel(server.identity("operator", "olga"), admin=True)
+    call(operator, "/weir.v1.QuotaAdminService/SetQuota", request)
+
+
+def durable_commit_ms(directory: Path) -> float:
+    """Median milliseconds of one small append with fdatasync, which is what one commit costs at least."""
+    times = []
+    descriptor = os.open(directory / "commit.probe", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        for _ in range(100):
+            started = time.perf_counter()
+            os.write(descriptor, b"\0" * 4096)
+            os.fdatasync(descriptor)
+            times.append((time.perf_counter() - started) * 1000)
+    finally:
+        os.close(descriptor)
+    return statistics.median(times)
+
+
+async def _measure(server: str, echo: str, identity: str, commit_ms: float) -> list[Row]:
+    content = json.loads(identity)
+    async with AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(_channel(server, content))
+        theirs = await stack.enter_async_context(_channel(echo, content))
+        fresh, again = _fresh_queries(), _sticky_queries()
+        query = ours.unary_unary(RUN_QUERY)
+        reflect = theirs.unary_unary("/bench.Echo/Echo")
+        body = next(fresh)
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "ours": lambda: query(next(fresh), timeout=60),
+            "sticky": lambda: query(next(again), timeout=60),
+            "echo": lambda: reflect(body, timeout=60),
+        }
+        for ask in calls.values():
+            await _latency(ask, 50)
+        latencies: dict[str, list[float]] = {name: [] for name in calls}
+        rates: dict[str, list[float]] = {name: [] for name in calls}
+        for _ in range(ROUNDS):
+            for name, ask in calls.items():
+                latencies[name].append(await _latency(ask, ONE_BY_ONE))
+            for name, ask in calls.items():
+                rates[name].append(await _rate(ask))
+    bases = [value + commit_ms for value in latencies["echo"]]
+    return [
+        _row("exact.p50_vs_echo", latencies["ours"], bases, unit="ms", aim=3.0, detail=f"commit {commit_ms:.2f} ms"),
+        _row("exact.sticky_p50_vs_echo", latencies["sticky"], bases, unit="ms", aim=3.0),
+        _row("exact.throughput_vs_echo", rates["ours"], rates["echo"], unit="answers/s", aim=None),
+        _row("exact.sticky_throughput_vs_echo", rates["sticky"], rates["echo"], unit="answers/s", aim=None),
+    ]
+
+
+def _row(name: str, ours: list[float], theirs: list[float], *, unit: str, aim: float | None, detail: str = "") -> Row:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "name": name,
+        "ours": statistics.median(ours),
+        "theirs": statistics.median(theirs),
+        "ratio": statistics.median(ratios),
+        "spread": (max(ratios) - min(ratios)) / statistics.median(ratios),
+        "unit": unit,
+        "aim": aim,
+        "detail": detail,
+    }
+
+
+async def _latency(call: Callable[[], Awaitable[object]], count: int) -> float:
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        await call()
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+async def _rate(call: Callable[[], Awaitable[object]]) -> float:
+    done, end = 0, time.perf_counter() + SECONDS
+
+    async def worker() -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            await call()
+            done += 1
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return done / (time.perf_counter() - started)
+
+
+def _fresh_queries() -> Any:
+    """Endless distinct questions: weights make each aggregate list, and so each release, a new one."""
+    for number in itertools.count():
+        message = envelope()
+        first, second = number % 999 + 1, number // 999 % 999 + 1
+        message.query.aggregates[0].weight, message.query.aggregates[1].weight = first, second
+        message.query.snapshot = 1
+        yield _request(message)
+
+
+def _sticky_queries() -> Any:
+    while True:
+        yield _request(envelope())
+
+
+def _request(message: query_service_pb2.QueryEnvelope) -> bytes:
+    request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=secrets.token_hex(16))
+    return request.SerializeToString()
+
+
+def _channel(address: str, content: dict[str, str]) -> grpc.aio.Channel:
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=content["ca"].encode(),
+        private_key=content["private_key"].encode(),
+        certificate_chain=content["certificate"].encode(),
+    )
+    options = (("grpc.ssl_target_name_override", content["server_name"]),)
+    return grpc.aio.secure_channel(address, credentials, options=options)
