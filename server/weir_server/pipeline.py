@@ -105,13 +105,18 @@ class Pipeline:
         # One answer for contracts of others and contracts that do not exist: their names are nobody else's business.
         if contract is None or contract.requester != submission.principal.name:
             raise UnknownName("you have no contract of this id", field="contract", rule="name.contract")
-        self._check_running(submission)
+        self.check_running(submission)
         if reasons := red_lines(bound):
             raise _denied(reasons)
         plan = analyse(bound, self._techniques[bound.mode], contract)
         return Judged(plan, contract, decide(plan, contract, policy_digest=world.policy.digest, now=self._clock()))
 
-    def _check_running(self, submission: Submission) -> None:
+    def check_running(self, submission: Submission) -> None:
+        """Refuse what an operator has stopped. Called at every stage.
+
+        Raises:
+            Suspended: requester, contract, dataset or everything.
+        """
         self._state.world.check_running(
             requester=submission.principal.name, contract=submission.contract, dataset=submission.query.dataset
         )
@@ -146,7 +151,7 @@ class Pipeline:
             stored = self.stored_answer(submission)
             if stored is not None:
                 # A stop also holds back what was answered but perhaps never delivered.
-                self._check_running(submission)
+                self.check_running(submission)
                 return self.answered(stored)
             judged = self.judge(submission)
             approval = await self.require_allowed(judged)
@@ -163,7 +168,7 @@ class Pipeline:
                 return self.answered(reserved)
             async with self.voided_on_failure(reserved):
                 answer = await self.execute_and_release(judged.plan)
-                self._check_running(submission)
+                self.check_running(submission)
                 return await self._post(judged, reserved, answer)
 
     async def _answer_again(self, judged: Judged, approval: str | None, release: StoredRelease) -> Answered:
@@ -246,7 +251,7 @@ class Pipeline:
             Suspended, PolicyDenied: stopped, changed or lapsed in the meantime.
         """
         world, submission = self._state.world, judged.plan.bound.submission
-        self._check_running(submission)
+        self.check_running(submission)
         if world.policy.contracts.get(submission.contract) != judged.contract:
             sentence = "the contract changed while the query waited; send it again"
             raise _denied((DenialReason("contract.changed", sentence),))
@@ -315,7 +320,7 @@ class Pipeline:
     async def execute_and_release(self, plan: Plan) -> answer_pb2.Answer:
         """Stages 5 and 6 under an existing reservation."""
         technique, bound = self._techniques[plan.bound.mode], plan.bound
-        self._check_running(bound.submission)
+        self.check_running(bound.submission)
         # The second check of DESIGN §6: what is about to run must lose no more than what was reserved.
         again = technique.analyse(bound)
         if again.loss != plan.analysis.loss or dict(again.mechanism) != dict(plan.analysis.mechanism):

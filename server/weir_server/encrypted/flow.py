@@ -16,13 +16,14 @@ from datetime import datetime
 from typing import Any
 
 from weir.errors import InvalidKey, InvalidRequest
-from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pack, reply_bits
+from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pack
 from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.encrypted.pool import KernelPool
 from weir_server.identity import identity_uri
 from weir_server.ledger import Posted, Replay, Reservation
 from weir_server.pipeline import Judged, Pipeline
+from weir_server.plan.analyse import reply_width
 from weir_server.plan.values import EncryptedTerms, Plan, Principal, Submission
 from weir_server.policy import book
 from weir_server.store import Store, Transaction
@@ -115,13 +116,18 @@ class EncryptedQueries:
                     field="header.weights",
                     rule="encrypted.weights",
                 )
-            bits = max(
-                reply_bits(terms.weight_bits, (-bound, bound), plan.bound.cells) for bound in plan.analysis.magnitudes
-            )
+            bits = reply_width(plan.bound, plan.analysis)
             check_headroom(key, bits)
-            self._check_affordable(judged)
-            approval = await self._pipeline.require_allowed(judged)
+            approval = None
+            # An answer that exists is fetched whatever has changed since; `finish` compares the whole request.
+            if not self._is_answered(submission):
+                approval = await self._pipeline.require_allowed(judged)
+                self._check_affordable(judged)
             return Opened(submission, judged, approval, key, (bits,) * len(plan.analysis.columns))
+
+    def _is_answered(self, submission: Submission) -> bool:
+        name, key = submission.principal.name, submission.idempotency_key
+        return self._store.read(lambda tx: ledger.is_answered(tx, name, key))
 
     def _check_affordable(self, judged: Judged) -> None:
         """Refuse before the upload what the reservation would refuse after it. Holds nothing."""
@@ -146,6 +152,7 @@ class EncryptedQueries:
                 )
             stored = self._pipeline.stored_answer(submission)
             if stored is not None:
+                self._pipeline.check_running(submission)
                 return self._again(stored)
             await self._kernels.check(opened.key, weights)
         judged = _for_submission(opened.judged, submission)
@@ -184,6 +191,7 @@ class EncryptedQueries:
         async with self._pipeline.metered_refusals(submission):
             stored = self._pipeline.stored_answer(submission)
             if stored is not None:
+                self._pipeline.check_running(submission)
                 return self._again(stored)
             terms = _terms(submission)
             key = self._key(terms.key_id, owner=None)
@@ -223,6 +231,7 @@ class EncryptedQueries:
         """Reserve, take or make the release underneath, encrypt, commit."""
         pipeline, plan = self._pipeline, judged.plan
         async with pipeline.metered_refusals(submission), pipeline.one_release_at_a_time(plan.release_key):
+            pipeline.check_still_allowed(judged)
             known = pipeline.find_release(plan)
             request = pipeline.reservation_request(judged, sticky=known is not None)
             reserved = await pipeline.reserve(judged, approval, request=request)
@@ -246,6 +255,7 @@ class EncryptedQueries:
         while True:
             reply = await reply_to(release)
             answer = reply.answer.SerializeToString(deterministic=True)
+            self._pipeline.check_running(judged.plan.bound.submission)
             posted = await self._pipeline.post(
                 judged,
                 reserved,

@@ -260,6 +260,12 @@ def find_answer(tx: Transaction, requester: str, key: str, *, request_digest: st
     return _replay(tx, integer(reservation)) if state == "posted" else None
 
 
+def is_answered(tx: Transaction, requester: str, key: str) -> bool:
+    """Whether an answer was given under this idempotency key, to whatever request."""
+    found = _by_key(tx, requester, key)
+    return found is not None and found[1] == "posted"
+
+
 def _look_up(tx: Transaction, request: ReservationRequest, moment: datetime, entropy: Entropy) -> Replay | None:
     found = _by_key(tx, request.subject.requester, request.idempotency_key)
     if found is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from weir.canonical import canonical_json, digest
 from weir.errors import InvalidQuery
+from weir.paillier import reply_bits
 from weir.query import query_json
 from weir_server.plan.values import Analysis, BoundQuery, Plan, Technique
 from weir_server.policy.contract import Contract, Rates
@@ -70,9 +71,16 @@ def price(bound: BoundQuery, analysis: Analysis, rates: Rates) -> dict[str, int]
 
 
 def _numbers(bound: BoundQuery, analysis: Analysis) -> int:
-    """Numbers that leave: all of the table, but one per column under secret weights (the mask leaves no more)."""
+    """Numbers that leave: all of the table, but one per column under secret weights (DESIGN §8)."""
     terms, columns = bound.submission.encrypted, len(analysis.columns)
     return columns if terms is not None and terms.kind == "weights" else bound.cells * columns
+
+
+def reply_width(bound: BoundQuery, analysis: Analysis) -> int:
+    """Bits, sign included, of every reply to secret weights: one width for all columns, from public facts alone."""
+    terms = bound.submission.encrypted
+    weight_bits = 0 if terms is None else terms.weight_bits
+    return max(reply_bits(weight_bits, (-most, most), bound.cells) for most in analysis.magnitudes)
 
 
 def _epsilon_price(epsilon_nano: int, rates: Rates) -> int:
