@@ -103,6 +103,11 @@ class KeyPair:
         """
         return _key_proof.prove(self.public, self.p, self.q, context=context)
 
+    def prepare(self, count: int, *, entropy: Entropy = secrets.token_bytes) -> None:
+        """Build tables for `count` encryptions to come, when they will be asked for in pieces. Optional: each piece
+        prepares for itself, but cannot know of the next."""
+        self._owner.prepare(count, entropy=entropy)
+
     def encrypt_many(
         self,
         values: Sequence[int],
@@ -119,6 +124,7 @@ class KeyPair:
             raise HeadroomExceeded("a value does not fit the key", field="values", rule="paillier.plaintext")
         owner, n_squared = self._owner, self.public.n_squared
         owner.prepare(len(values), entropy=entropy)
+        owner.encrypted += len(values)
         ciphertexts: list[int] = []
         for at, value in enumerate(values):
             if progress is not None and at % _BATCH == 0:
@@ -222,7 +228,7 @@ def _release_lock() -> None:
 class _Owner:
     """What the factors make fast, computed once. Owns the tables that grow with the number of encryptions."""
 
-    __slots__ = ("_encrypted", "_halves", "_p_squared_inverse", "_primes", "_tables")
+    __slots__ = ("_halves", "_p_squared_inverse", "_primes", "_tables", "encrypted")
 
     def __init__(self, halves: tuple[_Half, _Half]) -> None:
         p, q = halves
@@ -230,16 +236,15 @@ class _Owner:
         self._primes = (p.prime, q.prime, invert(p.prime, q.prime))
         self._p_squared_inverse = invert(p.square, q.square)
         self._tables: tuple[ResidueTable, ResidueTable] | None = None
-        self._encrypted = 0
+        self.encrypted = 0
 
     @classmethod
     def of(cls, p: int, q: int) -> _Owner:
         return cls((_Half.of(p, q), _Half.of(q, p)))
 
     def prepare(self, count: int, *, entropy: Entropy) -> None:
-        """Have tables fit for `count` more encryptions."""
-        self._encrypted += count
-        window = next(w for least, w in _WINDOWS if self._encrypted >= least)
+        """Have tables fit for `count` more encryptions. Never a smaller one than there is."""
+        window = next(w for least, w in _WINDOWS if self.encrypted + count >= least)
         if self._tables is None or self._tables[0].window < window:
             p, q = (ResidueTable.prepare(half.prime, window=window, entropy=entropy) for half in self._halves)
             self._tables = (p, q)

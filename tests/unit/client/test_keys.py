@@ -98,6 +98,23 @@ def test_many_values_round_trip_with_every_table(count: int) -> None:
     assert len(set(ciphertexts)) == count
 
 
+def test_tables_are_prepared_once_for_pieces_to_come() -> None:
+    keys, drawn = small_keypair(seed="pieces"), 0
+    source = fixed_entropy("pieces")
+
+    def counted(size: int) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        return source(size)
+
+    keys.prepare(2000, entropy=counted)
+    before = drawn
+    keys.prepare(3, entropy=counted)
+    keys.prepare(1000, entropy=counted)
+    assert 0 < before == drawn
+    assert keys.decrypt_many(keys.encrypt_many([8, -8])) == [8, -8]
+
+
 def test_equal_values_give_unequal_ciphertexts() -> None:
     keys = small_keypair()
     assert len(set(keys.encrypt_many([7] * 100))) == 100
