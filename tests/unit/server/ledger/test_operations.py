@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -298,7 +298,7 @@ def test_a_refusal_is_logged_costs_nothing_and_has_a_receipt(books: Books) -> No
 
 
 def test_other_events_are_recorded_but_never_in_the_ledger_s_own_name(books: Books) -> None:
-    def recording(type: str) -> object:
+    def recording(type: str) -> Callable[[Transaction], Posted]:
         return lambda tx: ledger.record(
             tx, type, {"by": "operator"}, subject="dataset/census", now=books.clock(), entropy=os.urandom
         )

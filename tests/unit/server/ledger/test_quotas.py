@@ -150,10 +150,10 @@ GOOD = Quota(id="q-1", metric="queries", limit=1)
         pytest.param(replace(GOOD, id="Q"), id="upper case id"),
         pytest.param(replace(GOOD, id=""), id="no id"),
         pytest.param(replace(GOOD, id="q\n"), id="newline behind the id"),
-        pytest.param(replace(GOOD, metric="rows"), id="unknown metric"),
+        pytest.param(replace(GOOD, metric="rows"), id="unknown metric"),  # type: ignore[arg-type]
         pytest.param(replace(GOOD, limit=-1), id="negative limit"),
         pytest.param(replace(GOOD, limit=2**62 + 1), id="limit too large"),
-        pytest.param(replace(GOOD, window="week"), id="unknown window"),
+        pytest.param(replace(GOOD, window="week"), id="unknown window"),  # type: ignore[arg-type]
         pytest.param(replace(GOOD, zone="Mars/Olympus"), id="unknown zone"),
         pytest.param(replace(GOOD, zone="../../etc/passwd"), id="zone that is a path"),
         pytest.param(replace(GOOD, requester=""), id="empty scope"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_receipts_verify_and_stay_byte_for_byte_the_same_as_the_log_grows(books:
     for n in range(20):
         add(books, n)
         for index in range(n + 1):
-            receipt = books.store.read(lambda tx, index=index: log.receipt(tx, index))
+            receipt = books.store.read(partial(log.receipt, index=index))
             verify_receipt(receipt, vkey=VKEY, commitments={"answer": str(index).encode()})
             assert first.setdefault(index, receipt.SerializeToString()) == receipt.SerializeToString()
 
@@ -90,7 +91,7 @@ def test_every_pair_of_checkpoints_is_shown_to_be_one_growing_log(books: Books) 
         assert size == n + 1
     for old in notes:
         for new in range(old, 18):
-            proof = books.store.read(lambda tx, old=old, new=new: log.consistency(tx, old, new))
+            proof = books.store.read(partial(log.consistency, old=old, new=new))
             assert verify_progress(notes[old], notes[new], proof, VKEY).size == new
 
 
@@ -98,7 +99,7 @@ def test_inclusion_is_proved_in_any_sealed_size(books: Books) -> None:
     leaves = [leaf_hash(add(books, n).leaf) for n in range(9)]
     for size in range(1, 10):
         for index in range(size):
-            path = books.store.read(lambda tx, i=index, s=size: log.inclusion(tx, i, s))
+            path = books.store.read(partial(log.inclusion, index=index, size=size))
             verify_inclusion(index=index, size=size, leaf=leaves[index], path=path, root=root_of(leaves[:size]))
 
 
@@ -144,8 +145,12 @@ def test_a_float_or_a_large_integer_cannot_get_into_the_log(books: Books) -> Non
     for value in (0.1, 2**53):
         with pytest.raises(NotCanonical):
             books.store.write_sync(
-                lambda tx, value=value: log.append(
-                    tx, "weir.test.note", {"v": value}, now=books.clock(), entropy=os.urandom
+                partial(
+                    log.append,
+                    type="weir.test.note",
+                    data={"v": value},
+                    now=books.clock(),
+                    entropy=os.urandom,
                 )
             )
 
@@ -190,12 +195,10 @@ def test_receipts_of_a_requester_are_its_own_and_newest_first(books: Books) -> N
 
 def test_a_store_of_another_log_is_refused(books: Books) -> None:
     books.store.close()
+    store = SqliteStore(books.directory, seal=lambda tx: None)
     with pytest.raises(InternalError) as caught:
-        store = SqliteStore(books.directory, seal=lambda tx: None)
-        try:
-            store.write_sync(lambda tx: log.initialise(tx, origin="other.test/log"))
-        finally:
-            store.close()
+        store.write_sync(lambda tx: log.initialise(tx, origin="other.test/log"))
+    store.close()
     assert caught.value.rule == "log.origin"
 
 

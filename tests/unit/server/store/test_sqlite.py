@@ -6,7 +6,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,16 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     opened.close()
 
 
-def put(n: int) -> object:
+def put(n: int) -> Callable[[Transaction], int]:
     def operation(tx: Transaction) -> int:
         tx.execute("INSERT INTO notes (n) VALUES (?)", (n,))
         return n
 
     return operation
+
+
+def nth(tx: Transaction, *, n: int) -> int:
+    return n
 
 
 def notes(store: SqliteStore) -> list[int]:
@@ -66,7 +71,7 @@ async def test_operations_that_wait_together_share_one_transaction(tmp_path: Pat
     store = SqliteStore(tmp_path, seal=lambda tx: groups.append(1))
     blocked = asyncio.create_task(store.write(lambda tx: gate.wait(5)))
     await asyncio.sleep(0.05)
-    rest = [asyncio.create_task(store.write(lambda tx, n=n: n)) for n in range(100)]
+    rest = [asyncio.create_task(store.write(partial(nth, n=n))) for n in range(100)]
     await asyncio.sleep(0.05)
     gate.set()
     assert await asyncio.gather(*rest) == list(range(100))
