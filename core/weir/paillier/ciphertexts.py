@@ -8,7 +8,6 @@ ciphertext, would be an oracle on whoever produced them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 from weir.errors import InvalidCiphertext
 from weir.paillier._gmp import gcd, mpz
@@ -55,11 +54,6 @@ def check_ciphertexts(key: PublicKey, ciphertexts: Sequence[int]) -> None:
         product = product * low % n
     if gcd(product, n) != 1:
         raise invalid_ciphertext()
-
-
-def check_table(key: PublicKey, columns: Sequence[Sequence[int]]) -> None:
-    """`check_ciphertexts` over a table given as columns. Raises: InvalidCiphertext."""
-    check_ciphertexts(key, list(chain.from_iterable(columns)))
 
 
 def invalid_ciphertext() -> InvalidCiphertext:

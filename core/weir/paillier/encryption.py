@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from weir.errors import HeadroomExceeded
-from weir.paillier._gmp import mpz, powmod
+from weir.paillier._gmp import powmod
 from weir.paillier.entropy import Entropy, uniform_below, uniform_unit
 from weir.paillier.fixed_base import FixedBase
 from weir.paillier.keys import PublicKey
@@ -78,8 +78,3 @@ class ShortExponent:
     def draw(self, *, entropy: Entropy) -> int:
         """One fresh encryption of zero."""
         return self.base.power(uniform_below(1 << self.base.bits, entropy=entropy))
-
-
-def random_plaintext(key: PublicKey, *, entropy: Entropy) -> int:
-    """A residue uniform in [0, n): what a one-time pad on a plaintext needs."""
-    return int(mpz(uniform_below(key.n, entropy=entropy)))
