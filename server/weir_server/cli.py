@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's commands; they join `weir` through the entry point `weir.commands`.
 
-A WeirError leaves a command as it is: `weir` prints its text and maps it to a documented exit code.
+Engines are imported inside the commands that need them, since this module loads whenever anybody runs `weir query`. A
+WeirError leaves a command as it is: `weir` prints its text and maps it to a documented exit code.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from weir.errors import InvalidRequest
-from weir_server import clock, doctor, observe, pki, publication
-from weir_server.app import Addresses, serve, write_ready_file
-from weir_server.books import DIRECTORY
+from weir_server import clock, pki
 from weir_server.config import Config, load_config
 from weir_server.demo.command import demo
-from weir_server.fsck import fsck
 from weir_server.identity import ROLES
+
+if TYPE_CHECKING:
+    from weir_server.app import Addresses
 
 _DATA = click.option(
     "--data",
@@ -100,6 +101,9 @@ def serve_command(
     as_json: bool,
 ) -> None:
     """Serve the domain until SIGTERM or Ctrl-C; running calls may finish first."""
+    from weir_server import observe
+    from weir_server.app import write_ready_file
+
     os.umask(0o077)
     observe.configure(sys.stderr)
     settings = _with_addresses(load_config(config_file, data_dir=data_dir), listen, admin, metrics)
@@ -118,6 +122,8 @@ def serve_command(
 
 
 async def _until_signal(data_dir: Path, config: Config, ready: Any) -> bool:
+    from weir_server.app import serve
+
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -147,6 +153,8 @@ def publish(
     card: Path, data_dir: Path, source: Path | None, server: str | None, identity_file: Path | None, as_json: bool
 ) -> None:
     """Publish a dataset: build its snapshot inside the domain, then make it answerable."""
+    from weir_server import publication
+
     os.umask(0o077)
     if server is not None and identity_file is None:
         raise InvalidRequest("--server needs the identity of an operator", field="identity", rule="publish.identity")
@@ -186,6 +194,9 @@ def fsck_command(data_dir: Path, as_json: bool) -> None:
 
     Safe while a server runs: it reads one snapshot and writes nothing.
     """
+    from weir_server.books import DIRECTORY
+    from weir_server.fsck import fsck
+
     report = fsck(data_dir / DIRECTORY, vkey=pki.log_key(data_dir))
     lines = [
         f"{'entry ' + str(item.index) if item.index is not None else 'books'}: {item.rule}: {item.what}"
@@ -205,6 +216,8 @@ def fsck_command(data_dir: Path, as_json: bool) -> None:
 @_JSON
 def doctor_command(data_dir: Path, as_json: bool) -> None:
     """Check what a server needs: Python, extras, permissions, clock, lock, ports; exit 1 where anything fails."""
+    from weir_server import doctor
+
     checks = doctor.diagnose(data_dir)
     lines = [f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in checks]
     _show({"checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))

@@ -23,8 +23,8 @@ from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.ledger import quotas as limits
+from weir_server.ledger import record
 from weir_server.ledger.values import Quota
-from weir_server.log import append
 from weir_server.plan.values import Principal
 from weir_server.policy import approvals, book
 from weir_server.policy.contract import Contract, parse_documents
@@ -302,9 +302,10 @@ class State:
         commitments: Mapping[str, bytes] | None = None,
     ) -> int:
         body = {**data, "actor": principal.name, "role": principal.role}
-        return append(
-            tx, kind, body, now=self._clock(), entropy=self._entropy, subject=subject, commitments=commitments
-        ).index
+        # Through the ledger, whose clock only moves forward: entries of one transaction must not run back in time.
+        return record(
+            tx, kind, body, subject=subject, now=self._clock(), entropy=self._entropy, commitments=commitments
+        ).leaf_index
 
     async def _mutate(
         self,

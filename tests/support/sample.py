@@ -8,6 +8,7 @@ reply, log line or metric may ever show.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,9 +129,13 @@ def write_sources(directory: Path) -> tuple[Path, Path]:
 
 def publish_sample(data_dir: Path) -> None:
     """Publishes both datasets into a domain that no server runs on."""
-    for card in write_sources(data_dir.parent / "sources"):
-        work = publication.publish_locally(card, data_dir=data_dir, source=None, progress=lambda line: None)
-        asyncio.run(work)
+    mask = os.umask(0o077)  # as the command does
+    try:
+        for card in write_sources(data_dir.parent / "sources"):
+            work = publication.publish_locally(card, data_dir=data_dir, source=None, progress=lambda line: None)
+            asyncio.run(work)
+    finally:
+        os.umask(mask)
 
 
 @contextmanager
