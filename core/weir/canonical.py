@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import rfc8785
 
@@ -30,10 +30,12 @@ def canonical_json(value: object) -> bytes:
     Raises:
         NotCanonical: a float, a larger integer, text that is not Unicode, or any other type.
     """
-    _refuse_floats(value)
     try:
+        if _plain(value):
+            # For such values the C encoder writes exactly the bytes of RFC 8785, some ten times faster.
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
         return rfc8785.dumps(value)  # type: ignore[arg-type]
-    except (rfc8785.CanonicalizationError, UnicodeError) as error:
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
         raise NotCanonical("value has no canonical form") from error
 
 
@@ -75,12 +77,29 @@ def opens(commitment: str, *, salt: bytes, label: str, data: bytes) -> bool:
     return hmac.compare_digest(commitment.encode(), commit(salt, label, data).encode())
 
 
-def _refuse_floats(value: object) -> None:
-    if isinstance(value, float):
-        raise NotCanonical("floats have no place in what is signed")
-    if isinstance(value, Mapping):
-        for member in value.values():
-            _refuse_floats(member)
-    elif isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
-        for member in value:
-            _refuse_floats(member)
+def _plain(value: object) -> bool:
+    """Whether keys sort alike by code point and by UTF-16, which is all that the two encoders differ in.
+
+    Raises:
+        NotCanonical: a value that neither may write.
+    """
+    alike = True
+    waiting: list[Any] = [value]
+    while waiting:  # To the end even when the answer is known: every value must be looked at.
+        item = waiting.pop()
+        kind = type(item)
+        if kind is dict:
+            for key in item:
+                if type(key) is not str:
+                    raise NotCanonical("a key is text")
+                # Characters beyond U+FFFF sort before U+E000 in UTF-16, behind it by code point.
+                alike = alike and (key.isascii() or max(key) <= "\uffff")
+            waiting.extend(item.values())
+        elif kind is list or kind is tuple:
+            waiting.extend(item)
+        elif kind is int:
+            if not -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER:
+                raise NotCanonical("an integer beyond 2**53 is written as text")
+        elif kind is not str and kind is not bool and item is not None:
+            raise NotCanonical("only null, booleans, integers, text, lists and mappings have a canonical form")
+    return alike

@@ -4,7 +4,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weir.canonical import NotCanonical, canonical_json, commit, digest, opens, parse_canonical
@@ -35,11 +36,21 @@ def test_keys_are_ordered_by_utf_16_and_spaces_left_out() -> None:
         pytest.param(b"raw", id="bytes"),
         pytest.param({1: "a"}, id="key that is not text"),
         pytest.param(object(), id="object"),
+        pytest.param({"a": "\ud800"}, id="lone surrogate, nested"),
+        pytest.param({"\ud800": 1}, id="lone surrogate in a key"),
+        pytest.param({"a": {1, 2}}, id="set"),
     ],
 )
 def test_what_has_no_exact_form_is_refused(value: object) -> None:
     with pytest.raises(NotCanonical):
         canonical_json(value)
+
+
+@given(values)
+@example({"\ufb33": 1, "\U0001f600": 2})
+@example([{"a": {"\uffff": '\x00\x1f\x7f\u2028\\"/', "\U00010000": -1}}])
+def test_the_bytes_are_those_of_the_reference_implementation(value: object) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
 
 
 @given(values)
