@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom, chisquare, dlaplace, kstest
 
-from weir_server.dp.noise import add_laplace, laplace_interval95, laplace_scale
+from weir_server.dp.noise import (
+    add_gaussian,
+    add_laplace,
+    gaussian_interval95,
+    gaussian_scale,
+    laplace_interval95,
+    laplace_scale,
+)
 from weir_server.dp.selection import edge_scores, select_edge, selection_scale
 
 pytestmark = pytest.mark.statistical
@@ -48,6 +55,19 @@ def test_a_scale_a_quarter_off_is_seen_by_the_same_test() -> None:
     scale = laplace_scale(3, 10**8)
     spread = np.array(add_laplace([0] * SAMPLES, scale)) + np.random.default_rng().random(SAMPLES)
     assert kstest(spread, _spread_cdf(float(scale) * 1.25)).pvalue < LEVEL
+
+
+@pytest.mark.parametrize("rho_nano", [10**7, 10**8, 10**9])
+def test_gaussian_noise_fits_its_stated_scale_and_interval(rho_nano: int) -> None:
+    scale = gaussian_scale(9, rho_nano)
+    noise = np.array(add_gaussian([0] * SAMPLES, scale))
+    integers = np.arange(-int(12 * scale) - 2, int(12 * scale) + 3)
+    weights = np.exp(-((integers / float(scale)) ** 2) / 2)
+    cumulated = np.cumsum(weights / weights.sum())
+    spread = noise + np.random.default_rng().random(SAMPLES)
+    assert kstest(spread, lambda x: np.interp(x, integers + 1, cumulated)).pvalue > LEVEL
+    assert kstest(spread, lambda x: np.interp(x / 1.25, integers + 1, cumulated)).pvalue < LEVEL
+    assert binom.cdf(int((np.abs(noise) <= gaussian_interval95(scale)).sum()), SAMPLES, 0.95) > LEVEL
 
 
 @pytest.mark.parametrize("epsilon_nano", [10**8, 10**9, 3 * 10**9])

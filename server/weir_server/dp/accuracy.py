@@ -9,8 +9,8 @@ from fractions import Fraction
 from weir.amounts import NANO
 from weir.errors import InvalidQuery
 from weir.query import Function, parse_decimal_literal
-from weir_server.dp.noise import laplace_interval95
-from weir_server.dp.plan import compile_plan
+from weir_server.dp.accounting import PURE, Accounting
+from weir_server.dp.plan import compile_plan, interval95
 from weir_server.plan.values import BoundQuery
 
 STATES_INTERVAL = frozenset({Function.COUNT, Function.COUNT_UNITS, Function.SUM, Function.HISTOGRAM})
@@ -18,7 +18,7 @@ MAX_EPSILON_NANO = 1_000 * NANO
 """A wish that takes more is refused; no budget is near it."""
 
 
-def loss_within(bound: BoundQuery, within: str) -> int:
+def loss_within(bound: BoundQuery, within: str, *, accounting: Accounting = PURE) -> int:
     """Least nano-epsilon (to the last few) at which the first aggregate with a stated interval has its cells within
     ± `within` at 95 %; `within` is decimal text in that aggregate's unit.
 
@@ -30,7 +30,7 @@ def loss_within(bound: BoundQuery, within: str) -> int:
     position = _noisy_position(bound)
     steps = _steps(within, bound, position)
     low, high = 0, MAX_EPSILON_NANO  # `low` is too little, `high` is enough
-    if not _is_within(bound, position, high, steps):
+    if not _is_within(bound, position, high, steps, accounting):
         raise InvalidQuery(
             "no loss up to epsilon 1,000 reaches this accuracy; ask for a wider interval",
             field="accuracy.within",
@@ -38,18 +38,19 @@ def loss_within(bound: BoundQuery, within: str) -> int:
         )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _is_within(bound, position, middle, steps) else (middle, high)
+        low, high = (low, middle) if _is_within(bound, position, middle, steps, accounting) else (middle, high)
     return high
 
 
-def _is_within(bound: BoundQuery, position: int, epsilon_nano: int, steps: int) -> bool:
+def _is_within(bound: BoundQuery, position: int, epsilon_nano: int, steps: int, accounting: Accounting) -> bool:
     try:
-        part = compile_plan(bound, epsilon_nano).outputs[position].parts[0]
+        part = compile_plan(bound, epsilon_nano, accounting=accounting).outputs[position].parts[0]
     except InvalidQuery as refusal:
         if refusal.rule == "dp.epsilon_too_small":
             return False
         raise
-    return laplace_interval95(part.scale) <= steps
+    width = interval95(part)
+    return width is not None and width <= steps
 
 
 def _noisy_position(bound: BoundQuery) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from weir.query import Function
 from weir.v1 import answer_pb2
 from weir_server.catalog.card import Measure
+from weir_server.dp.accounting import Accounting, micro_rho
 from weir_server.dp.layout import centre
-from weir_server.dp.noise import RELEASE_LIMIT, exact_decimal, laplace_interval95
-from weir_server.dp.plan import Output
+from weir_server.dp.noise import RELEASE_LIMIT, exact_decimal
+from weir_server.dp.plan import Output, interval95
 
 _MAX_SCALE = 18
 _RATIOS = frozenset({Function.AVG, Function.VARIANCE, Function.STDDEV})
@@ -22,10 +23,10 @@ Ratio = tuple[int, int] | None
 """Numerator and positive denominator, or no value."""
 
 
-def columns(output: Output) -> list[answer_pb2.ValueColumn]:
+def columns(output: Output, accounting: Accounting) -> list[answer_pb2.ValueColumn]:
     """Columns of one aggregate, without values: name, unit, scale, noise; one per bucket for HISTOGRAM."""
     aggregate, measure = output.aggregate, output.measure
-    column = answer_pb2.ValueColumn(name=aggregate.name, noise=noise(output))
+    column = answer_pb2.ValueColumn(name=aggregate.name, noise=noise(output, accounting))
     if measure is not None:
         column.unit = _unit(output, measure)
         column.scale = value_scale(output)
@@ -65,18 +66,20 @@ def decimal_text(steps: int, scale: int) -> str:
     return f"{'-' if steps < 0 else ''}{whole}{'.' + digits if digits else ''}"
 
 
-def noise(output: Output) -> answer_pb2.Noise:
+def noise(output: Output, accounting: Accounting) -> answer_pb2.Noise:
     """Public description of a column's noise. The buckets of a histogram share one loss."""
+    rho = micro_rho(output.rho_nano) if accounting.concentrated else 0
     if len(output.parts) > 1:
-        return answer_pb2.Noise(distribution="composite", epsilon_nano=output.epsilon_nano)
+        return answer_pb2.Noise(distribution="composite", epsilon_nano=output.epsilon_nano, rho_micro=rho)
     part = output.parts[0]
-    selection = part.quantile_ppm is not None
+    width = interval95(part)
     return answer_pb2.Noise(
-        distribution="noisy max (exponential)" if selection else "discrete laplace",
+        distribution=part.mechanism.value,
         scale=exact_decimal(part.scale),
         epsilon_nano=part.epsilon_nano,
-        sensitivity=str(part.sensitivity),
-        interval95="" if selection else str(laplace_interval95(part.scale)),
+        sensitivity=str(part.sensitivity.l1),
+        interval95="" if width is None else str(width),
+        rho_micro=rho,
     )
 
 
@@ -87,12 +90,12 @@ def magnitudes(output: Output) -> list[int]:
         return [0]
     if output.aggregate.function is Function.QUANTILE and measure is not None:
         return [max(abs(measure.lower), abs(measure.upper))]
-    return [RELEASE_LIMIT] * len(columns(output))
+    return [RELEASE_LIMIT] * (output.parts[0].tally.width() if output.aggregate.function is Function.HISTOGRAM else 1)
 
 
-def fill(output: Output, noisy: Sequence[Sequence[int]]) -> list[answer_pb2.ValueColumn]:
+def fill(output: Output, accounting: Accounting, noisy: Sequence[Sequence[int]]) -> list[answer_pb2.ValueColumn]:
     """Columns with values. `noisy`: for each part its integers after noise (edges for a selection)."""
-    made = columns(output)
+    made = columns(output, accounting)
     if output.aggregate.function is Function.HISTOGRAM:
         for index, column in enumerate(made):
             column.numerators.extend(map(str, noisy[0][index :: len(made)]))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Discrete Laplace noise of an exact scale, from OpenDP's measurements over integers.
+"""Discrete Laplace and Gaussian noise of an exact scale, from OpenDP's measurements over integers.
 
 A scale is a binary fraction of 20 significant bits, rounded up: OpenDP takes it as a float and loses nothing, people
 can read it, and the loss it causes is at most the planned one. OpenDP draws from the operating system's generator;
 there is no seed, here or anywhere.
 
-Source: Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy" (2020), algorithm 2, as implemented
-and proved in OpenDP.
+Source: Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy" (2020), algorithms 2 and 3, as
+implemented and proved in OpenDP; proposition 25 for the Gaussian's tails.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from functools import lru_cache
-from math import inf, nextafter
+from math import ceil, inf, isqrt, nextafter
 from typing import Any
 
 import opendp.prelude as dp
@@ -92,13 +92,13 @@ def check_laplace(sensitivity: int, scale: Fraction, epsilon_nano: int) -> None:
     hold_loss(laplace_loss(sensitivity, scale), sensitivity / scale, scale, epsilon_nano)
 
 
-def hold_loss(stated: Fraction, exact: Fraction, scale: Fraction, epsilon_nano: int) -> None:
+def hold_loss(stated: Fraction, exact: Fraction, scale: Fraction, loss_nano: int) -> None:
     """Two losses against the plan: the exact one, and the one that the compiled measurement states in doubles.
 
     Raises:
         InternalError: one is larger than planned, or the scale is not the one compiled.
     """
-    planned = Fraction(epsilon_nano, NANO)
+    planned = Fraction(loss_nano, NANO)
     if Fraction(float(scale)) != scale or exact > planned or stated > as_float(planned):
         raise InternalError("a measurement exceeds its planned loss", rule="dp.loss_check")
 
@@ -128,3 +128,55 @@ def laplace_interval95(scale: Fraction) -> int:
     bound = _PRECISE.multiply(b, _PRECISE.ln(_PRECISE.divide(Decimal(40), _PRECISE.add(Decimal(1), q))))
     margin = _PRECISE.multiply(_MARGIN, _PRECISE.add(bound, Decimal(1)))
     return max(0, int(_PRECISE.add(bound, margin).to_integral_value(rounding=ROUND_CEILING)) - 1)
+
+
+def gaussian_scale(l2_squared: int, rho_nano: int) -> Fraction:
+    """Least scale sigma of the stated form with l2_squared / (2 sigma**2) <= rho.
+
+    Raises:
+        InvalidQuery: rho is so small that the noise would leave 64 bits.
+    """
+    if rho_nano <= 0:
+        return round_up(Fraction(SCALE_LIMIT))
+    variance = Fraction(l2_squared * NANO, 2 * rho_nano) * (1 + Fraction(1, 2**45))  # room for OpenDP's own rounding
+    shift = 2**64
+    root = isqrt(variance.numerator * shift * shift // variance.denominator) + 1
+    return round_up(Fraction(root, shift))
+
+
+def check_gaussian(l2_squared: int, scale: Fraction, rho_nano: int) -> None:
+    """Holds the compiled measurement against the plan, before any data is touched.
+
+    Raises:
+        InternalError: it would lose more than planned.
+    """
+    hold_loss(_gaussian_loss(l2_squared, scale), l2_squared / (2 * scale * scale), scale, rho_nano)
+
+
+def add_gaussian(values: Sequence[int], scale: Fraction) -> list[int]:
+    """`values` with independent discrete Gaussian noise each, clamped to the release range. Drawn once, now."""
+    clamped = [max(-TRUE_LIMIT, min(TRUE_LIMIT, value)) for value in values]
+    noisy: list[int] = _gaussian(float(scale))(clamped) if clamped else []
+    return [max(-RELEASE_LIMIT, min(RELEASE_LIMIT, value)) for value in noisy]
+
+
+def gaussian_interval95(scale: Fraction) -> int:
+    """An integer t with P(|noise| <= t) >= 95 %, at most one too large.
+
+    P(noise >= t + 1) is at most that of a continuous Gaussian at t, so t = 1.95996... sigma, rounded up.
+    """
+    return ceil(scale * Fraction(1_959_963_984_541, 10**12))
+
+
+@lru_cache(maxsize=4096)
+def _gaussian_loss(l2_squared: int, scale: Fraction) -> Fraction:
+    change = float(as_float(Fraction(isqrt(l2_squared * 2**40) + 1, 2**20)))
+    if isqrt(l2_squared) ** 2 == l2_squared:
+        change = float(as_float(Fraction(isqrt(l2_squared))))
+    return Fraction(float(_gaussian(float(scale)).map(change)))
+
+
+@lru_cache(maxsize=1024)
+def _gaussian(scale: float) -> Any:
+    domain = dp.vector_domain(dp.atom_domain(T="i64"))
+    return dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), scale)

@@ -10,28 +10,34 @@ from weir.query import Literal
 from weir.v1 import answer_pb2, query_pb2
 from weir.wire import literal_to_proto
 from weir_server.catalog.card import Cell
+from weir_server.dp.accounting import PURE, Accounting, micro_rho
 from weir_server.dp.accuracy import MAX_EPSILON_NANO, loss_within
 from weir_server.dp.aggregate import Totals, totals
 from weir_server.dp.answer import columns, fill, magnitudes
 from weir_server.dp.layout import base_dimensions, grid_cells
-from weir_server.dp.noise import add_laplace, exact_decimal
-from weir_server.dp.plan import DpPlan, Output, Part, check_parts, compile_plan, uses_cube
+from weir_server.dp.noise import add_gaussian, add_laplace, exact_decimal
+from weir_server.dp.plan import DpPlan, Mechanism, Output, Part, check_parts, compile_plan, uses_cube
 from weir_server.dp.selection import select_edge
 from weir_server.dp.store import BoundedStores
 from weir_server.plan.values import Analysis, BoundQuery, Loss, Raw, open_raw
 
 SCAN_WORK = 1_000_000
 """Units of work of a pass over the rows: a constant, since their number is not public."""
-_NANO = 10**9
-_MICRO = 10**6
 _MAX_SECONDS = 300.0
 
 
 class DpTechnique:
     """Answers from bounded stores. Owns their engines; safe from any thread."""
 
-    def __init__(self, stores: BoundedStores | None = None, *, seconds: float = _MAX_SECONDS) -> None:
-        """`seconds`: most for one statement over a store."""
+    def __init__(
+        self,
+        stores: BoundedStores | None = None,
+        *,
+        accounting: Accounting = PURE,
+        seconds: float = _MAX_SECONDS,
+    ) -> None:
+        """`accounting`: currency that losses are planned in. `seconds`: most for one statement over a store."""
+        self._accounting = accounting
         self._stores = BoundedStores() if stores is None else stores
         self._seconds = seconds
 
@@ -46,12 +52,13 @@ class DpTechnique:
         Raises:
             InvalidQuery: no loss stated, or dp cannot answer it.
         """
-        plan = compile_plan(bound, _asked_loss(bound))
-        check_parts(plan, most=plan.epsilon_nano)
+        plan = compile_plan(bound, _asked_loss(bound, self._accounting), accounting=self._accounting)
+        loss = Loss(epsilon_nano=plan.epsilon_nano, rho_micro=micro_rho(plan.rho_nano))
+        check_parts(plan, most=loss)
         return Analysis(
             mechanism=_mechanism(bound, plan),
-            loss=_loss(plan),
-            columns=tuple(column for output in plan.outputs for column in columns(output)),
+            loss=loss,
+            columns=tuple(column for output in plan.outputs for column in columns(output, plan.accounting)),
             magnitudes=tuple(most for output in plan.outputs for most in magnitudes(output)),
             work=_work(bound, plan),
             body=plan,
@@ -66,7 +73,7 @@ class DpTechnique:
             Unavailable: it took too long.
         """
         plan = _plan(analysis)
-        check_parts(plan, most=analysis.loss.epsilon_nano)
+        check_parts(plan, most=analysis.loss)
         return Raw(totals(bound, plan, self._stores.open(bound.snapshot), seconds=self._seconds))
 
     def release(self, bound: BoundQuery, analysis: Analysis, raw: Raw) -> answer_pb2.Answer:
@@ -75,8 +82,9 @@ class DpTechnique:
         if not isinstance(found, dict):
             raise InternalError("a raw value of another technique", rule="dp.raw")
         answer = answer_pb2.Answer(keys=_keys(bound))
-        for output in _plan(analysis).outputs:
-            answer.values.extend(fill(output, [_noisy(part, found) for part in output.parts]))
+        plan = _plan(analysis)
+        for output in plan.outputs:
+            answer.values.extend(fill(output, plan.accounting, [_noisy(part, found) for part in output.parts]))
         return answer
 
 
@@ -86,12 +94,12 @@ def _plan(analysis: Analysis) -> DpPlan:
     return analysis.body
 
 
-def _asked_loss(bound: BoundQuery) -> int:
+def _asked_loss(bound: BoundQuery, accounting: Accounting) -> int:
     submission = bound.submission
     if submission.epsilon_nano is not None and submission.within is not None:
         raise InvalidQuery("state epsilon or accuracy, not both", field="epsilon_nano", rule="dp.loss")
     if submission.within is not None:
-        return loss_within(bound, submission.within)
+        return loss_within(bound, submission.within, accounting=accounting)
     if submission.epsilon_nano is None or submission.epsilon_nano <= 0:
         raise InvalidQuery(
             'a dp query states the loss it may cost: epsilon (for example "0.5"), or within (a half-width at 95 %)',
@@ -101,15 +109,6 @@ def _asked_loss(bound: BoundQuery) -> int:
     if submission.epsilon_nano > MAX_EPSILON_NANO:
         raise InvalidQuery("epsilon is at most 1,000", field="epsilon_nano", rule="dp.loss")
     return submission.epsilon_nano
-
-
-def _loss(plan: DpPlan) -> Loss:
-    """Both currencies: epsilon-dp is epsilon**2 / 2-zCDP for each part, and parts add up; rounded up.
-
-    Source: Bun, Steinke, "Concentrated Differential Privacy" (2016), proposition 1.4.
-    """
-    squares = sum(part.epsilon_nano**2 for output in plan.outputs for part in output.parts)
-    return Loss(epsilon_nano=plan.epsilon_nano, rho_micro=-(-squares * _MICRO // (2 * _NANO**2)))
 
 
 def _work(bound: BoundQuery, plan: DpPlan) -> int:
@@ -123,6 +122,7 @@ def _mechanism(bound: BoundQuery, plan: DpPlan) -> dict[str, object]:
     return {
         "technique": "dp",
         "neighbours": "add or remove one unit",
+        "delta": f"1e-{plan.accounting.delta_digits}" if plan.accounting.concentrated else "0",
         "rows_per_unit": str(bound.card.bounds.rows_per_unit),
         "groups_per_unit": {name: str(most) for name, most in sorted(bound.card.bounds.groups_per_unit.items())},
         "aggregates": [_described(output) for output in plan.outputs],
@@ -135,10 +135,11 @@ def _described(output: Output) -> dict[str, object]:
         "parts": [
             {
                 "of": part.tally.kind.value,
-                "noise": "discrete laplace" if part.quantile_ppm is None else "noisy max (exponential)",
+                "noise": part.mechanism.value,
                 "scale": exact_decimal(part.scale),
-                "sensitivity": str(part.sensitivity),
+                "sensitivity": str(part.sensitivity.l1),
                 "epsilon_nano": str(part.epsilon_nano),
+                "rho_nano": str(part.rho_nano),
             }
             for part in output.parts
         ],
@@ -149,7 +150,8 @@ def _noisy(part: Part, found: Totals) -> list[int]:
     values = found[part.tally]
     measure = part.tally.measure
     if part.quantile_ppm is None or measure is None:
-        return add_laplace(values, part.scale)
+        add = add_gaussian if part.mechanism is Mechanism.GAUSSIAN else add_laplace
+        return add(values, part.scale)
     width = part.tally.width()
     cells = [values[start : start + width] for start in range(0, len(values), width)]
     return [select_edge(counts, measure.buckets, part.quantile_ppm, part.scale) for counts in cells]
