@@ -34,6 +34,7 @@ from weir_server.dp.layout import (
     value_column,
 )
 from weir_server.engine.duckdb import Engine, quote
+from weir_server.publish.bounded_report import Effect, effects_of_bounds
 from weir_server.publish.bounded_sql import rows_statement, units_statement
 from weir_server.publish.grid import unit_key
 
@@ -44,22 +45,33 @@ _UNITS = "bounded_units"
 
 @dataclass(frozen=True, slots=True)
 class BoundedReport:
-    """What was written. It says nothing of the data: how much a bound drops is a release of its own."""
+    """What was written. It says nothing of the data but what was released with dp."""
 
     files: tuple[str, ...]
     """Names in the snapshot's directory."""
     cube: bool
     """Whether queries over dimensions alone are answered from the cube."""
+    effects: tuple[Effect, ...] = ()
+    """How much each bound drops, with noise; empty where no loss was given for it."""
+    epsilon_nano: int = 0
+    """Loss of `effects`: to be booked on the lineage before they are shown to anybody."""
 
 
 def write_bounded(
-    card: DatasetCard, *, engine: Engine, rows_relation: str, directory: Path, salt: bytes
+    card: DatasetCard,
+    *,
+    engine: Engine,
+    rows_relation: str,
+    directory: Path,
+    salt: bytes,
+    report_epsilon_nano: int = 0,
 ) -> BoundedReport:
     """Writes the bounded store of `card` into `directory`.
 
     `engine`: a publishing engine that may write below `directory`, with the macros of `grid`. `rows_relation`: table,
     view or subquery of the source's rows with their own columns. `salt`: at least 16 secret random bytes; with the
     same salt a unit whose rows did not change keeps the same rows in every snapshot. It is stored nowhere here.
+    `report_epsilon_nano`: loss to spend on saying how much the bounds drop; 0 to say nothing.
 
     Raises:
         PublicationError: a row without a unit, or a value outside a dimension's declared cells.
@@ -79,7 +91,10 @@ def write_bounded(
     finally:
         engine.run(f"DROP TABLE IF EXISTS {_UNITS}")
         engine.run(f"DETACH {_STORE}")
-    return BoundedReport(files=(FILE,), cube=has_cube(card))
+    effects: tuple[Effect, ...] = ()
+    if report_epsilon_nano:
+        effects = effects_of_bounds(card, engine=engine, rows_relation=rows_relation, epsilon_nano=report_epsilon_nano)
+    return BoundedReport(files=(FILE,), cube=has_cube(card), effects=effects, epsilon_nano=report_epsilon_nano)
 
 
 def _check_units(card: DatasetCard, engine: Engine, relation: str) -> None:

@@ -122,3 +122,29 @@ def test_an_empty_source_makes_an_empty_store(tmp_path: Path) -> None:
     support.publish(support.card(), [], tmp_path)
     with open_engine(tmp_path / FILE) as engine:
         assert [engine.one(f"SELECT count(*) FROM {table}") for table in ("rows", "cube", "units")] == [0, 0, 0]
+
+
+def test_the_report_says_with_noise_how_much_each_bound_drops(tmp_path: Path) -> None:
+    rows: list[support.Row] = [("a", "north", str(1 + i % 4), "99", "1") for i in range(9)]
+    rows += [("b", "north", "1", "1", None)] * 4 + [("c", "west", None, None, "77")]
+    dataset = support.card(rows_per_unit=2, groups_per_unit={"year": 3})
+    with support.source(rows, tmp_path) as engine:
+        report = write_bounded(
+            dataset,
+            engine=engine,
+            rows_relation="source_rows",
+            directory=tmp_path,
+            salt=SALT,
+            report_epsilon_nano=900 * 10**9,  # noise is 0 but with a probability below 1e-15
+        )
+    found = {effect.subject: effect.count for effect in report.effects}
+    assert found == {"units": 3, "rows_per_unit": 2, "rows_dropped": 4, "year": 1, "spend": 1, "visits": 1}
+    assert report.epsilon_nano == 900 * 10**9
+
+
+def test_without_a_loss_the_report_says_nothing(tmp_path: Path) -> None:
+    with support.source(PEOPLE, tmp_path) as engine:
+        report = write_bounded(
+            support.card(), engine=engine, rows_relation="source_rows", directory=tmp_path, salt=SALT
+        )
+    assert (report.effects, report.epsilon_nano) == ((), 0)
