@@ -19,6 +19,8 @@ from weir_client._calls import Call, Exchange, Method, Stream
 from weir_client._identity import Identity
 
 _DETAILS = "grpc-status-details-bin"
+_WRITE_FAILED = "SendMessageOperation"
+_STATUS_TRIES, _STATUS_WAIT = 40, 0.05
 _MAX_RECEIVE = 64 * 1024 * 1024
 
 
@@ -128,6 +130,9 @@ class GrpcAioTransport:
         stub = self._channel.stream_stream(effect.method.path, **_codecs(effect.method))
         try:
             call = stub(timeout=effect.timeout)
+        except grpc.aio.UsageError:
+            raise _closed() from None
+        try:
             await call.write(effect.header)
             first = await call.read()
             if first is grpc.aio.EOF:
@@ -137,13 +142,9 @@ class GrpcAioTransport:
             while (message := await call.read()) is not grpc.aio.EOF:
                 responses.append(message)
             return responses
-        except grpc.RpcError as error:
-            raise _weir_error(error) from None
-        except asyncio.InvalidStateError:
-            # A write found the call already ended; the status says why.
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # The latter: a write found the call already ended.
             raise await _ended(call) from None
-        except grpc.aio.UsageError:
-            raise _closed() from None
 
     async def close(self) -> None:
         """Close the channel."""
@@ -163,6 +164,12 @@ async def _upload(call: Any, effect: Exchange, first: Message) -> None:
 
 
 async def _ended(call: Any) -> WeirError:
+    """Why the service ended a call. A write that fails sets a status of its own, which says nothing; the service's
+    real one replaces it as soon as it is read."""
+    for _ in range(_STATUS_TRIES):
+        if _WRITE_FAILED not in (await call.details() or ""):
+            break
+        await asyncio.sleep(_STATUS_WAIT)
     return _from_parts(await call.code(), await call.details(), await call.trailing_metadata())
 
 
