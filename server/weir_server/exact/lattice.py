@@ -65,6 +65,11 @@ def exact_measures(card: DatasetCard) -> tuple[Measure, ...]:
     return tuple(measure for measure in card.measures if measure.mode is Mode.EXACT)
 
 
+def fine_cells(card: DatasetCard) -> int:
+    """Number of fine cells."""
+    return prod(len(dimension.cells) for dimension in base_dimensions(card))
+
+
 def levels(card: DatasetCard) -> tuple[Level, ...]:
     """Every level of the card, finest first."""
     bases = base_dimensions(card)

@@ -38,6 +38,11 @@ class Resolution:
     left_out_total: int
     """Units of atoms left out, each atom once."""
 
+    @property
+    def weight(self) -> int:
+        """Array entries held."""
+        return len(self.atoms) + 2 * len(self.cells) + 2 * len(self.covered)
+
 
 def resolve(store: AtomStore, condition: Condition, groups: tuple[Dimension, ...]) -> Resolution:
     """The atoms that answer a query with this filter and these group keys."""

@@ -9,6 +9,8 @@ earlier questions here, since the promise needs none.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -22,7 +24,7 @@ from weir.query import Aggregate, Function, Literal
 from weir.v1 import answer_pb2, query_pb2
 from weir.wire import literal_to_proto
 from weir_server.catalog.card import Cell, DatasetCard, Dimension, Measure
-from weir_server.exact.lattice import MAX_UNITS, levels
+from weir_server.exact.lattice import MAX_UNITS, fine_cells
 from weir_server.exact.resolve import Resolution, resolve
 from weir_server.exact.store import AtomStore, Stores
 from weir_server.plan.values import (
@@ -40,6 +42,8 @@ from weir_server.plan.values import (
 )
 
 _MAX_SCALE = 18
+MAX_KEPT = 8_000_000
+"""Most array entries (64 MB) of resolutions kept for filters asked before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,13 @@ class ExactRaw:
 
 
 class ExactTechnique:
-    """Technique of mode `exact`. Holds opened stores; otherwise without state."""
+    """Technique of mode `exact`. Keeps opened stores and resolved filters, both rebuilt at will; safe from any thread."""
 
     def __init__(self, *, stores: Stores | None = None) -> None:
         self._stores = Stores() if stores is None else stores
+        self._lock = threading.Lock()
+        self._resolutions: OrderedDict[tuple[str, Condition, tuple[str, ...]], Resolution] = OrderedDict()
+        self._weight = 0
 
     def analyse(self, bound: BoundQuery) -> Analysis:
         """Columns and work, from the card alone.
@@ -76,7 +83,7 @@ class ExactTechnique:
             loss=Loss(),
             columns=tuple(columns),
             magnitudes=tuple(magnitudes),
-            work=levels(bound.card)[0].cells * len(columns),
+            work=fine_cells(bound.card) * len(columns),
             body=None,
         )
 
@@ -93,11 +100,28 @@ class ExactTechnique:
             failure = error.rule
         if failure is not None:
             raise InternalError("the snapshot's atoms cannot be read", rule=failure)
-        resolution = resolve(store, bound.condition, bound.groups)
+        resolution = self._resolved(bound, store)
         results = [
             part for aggregate, measure in bound.aggregates for part in _compute(store, resolution, aggregate, measure)
         ]
         return Raw(ExactRaw(resolution, tuple(n for n, _ in results), tuple(d for _, d in results)))
+
+    def _resolved(self, bound: BoundQuery, store: AtomStore) -> Resolution:
+        """Which atoms answer: kept for the filters and groups asked last, since it depends on nothing else."""
+        key = bound.snapshot.manifest_digest, bound.condition, tuple(dimension.name for dimension in bound.groups)
+        with self._lock:
+            found = self._resolutions.get(key)
+            if found is not None:
+                self._resolutions.move_to_end(key)
+                return found
+        made = resolve(store, bound.condition, bound.groups)
+        with self._lock:
+            if key not in self._resolutions:
+                self._resolutions[key] = made
+                self._weight += made.weight
+            while self._weight > MAX_KEPT and len(self._resolutions) > 1:
+                self._weight -= self._resolutions.popitem(last=False)[1].weight
+        return made
 
     def release(self, bound: BoundQuery, analysis: Analysis, raw: Raw) -> answer_pb2.Answer:
         """The answer over every declared cell; cells that no atom covers have no value."""

@@ -3,7 +3,7 @@
 
 They run over the relation `source_rows`, which holds the source's declared columns under their own names. A number
 is read from its decimal text (for a binary float: its shortest text) into a decimal of 18 fractional digits, and from
-there to the declared grid in integers. A finite number beyond 10**20 counts as 2**63 steps: outside every bound, so
+there to the declared grid in integers. A finite number of 10**19 or more counts as 2**63 steps: outside every bound, so
 it is clipped.
 """
 
@@ -15,15 +15,9 @@ from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode, Redu
 from weir_server.engine.duckdb import Engine, identifier, quote
 
 _MACROS = (
-    # A decimal, or NULL where the text is none (or too large: see weir_saturated).
-    "CREATE TEMP MACRO weir_decimal(t) AS TRY_CAST(t AS DECIMAL(38, 18))",
-    # The same number in units of 10**-18.
-    "CREATE TEMP MACRO weir_fine(d) AS CAST(trunc(d) AS HUGEINT) * 1000000000000000000 "
-    "+ CAST(CAST(d - trunc(d) AS DECIMAL(18, 18)) * 1000000000000000000 AS HUGEINT)",
-    # Quotient rounded half to even; p > 0.
-    "CREATE TEMP MACRO weir_half_even(a, p) AS CASE WHEN 2 * (abs(a) % p) > p "
-    "OR (2 * (abs(a) % p) = p AND (abs(a) // p) % 2 = 1) THEN sign(a) * (abs(a) // p + 1) "
-    "ELSE sign(a) * (abs(a) // p) END",
+    # A decimal below 10**19, so that rounding it cannot overflow; NULL for no number and for any other (see
+    # weir_saturated).
+    "CREATE TEMP MACRO weir_decimal(t) AS CAST(TRY_CAST(t AS DECIMAL(37, 18)) AS DECIMAL(38, 18))",
     # NaN and infinities by name, and numbers too large for a decimal.
     "CREATE TEMP MACRO weir_double(t) AS TRY_CAST(t AS DOUBLE)",
     "CREATE TEMP MACRO weir_saturated(t) AS CASE WHEN isfinite(weir_double(t)) "
@@ -55,12 +49,38 @@ def order_key(column: str) -> str:
     return f"weir_order({text_of(column)})"
 
 
+def number_of(column: str) -> str:
+    """The column as DECIMAL(38, 18); NULL where it has no value, no number, none that is finite or none that fits."""
+    return f"weir_decimal({identifier(column)})"
+
+
 def grid_steps(measure: Measure) -> str:
-    """The row's value in grid steps (HUGEINT), rounded as declared, not clipped. NULL where it is missing, no number or
-    not finite."""
-    text, step = text_of(measure.column), 10 ** (18 - measure.scale)
-    exact = f"weir_half_even(weir_fine(weir_decimal({text})), CAST({step} AS HUGEINT))"
-    return f"coalesce({exact}, weir_saturated({text}))"
+    """The row's value in grid steps (HUGEINT), rounded half to even, not clipped. NULL where it is missing, no number
+    or not finite."""
+    exact, rounded = number_of(measure.column), _nearest(measure)
+    steps = _steps(rounded, measure.scale)
+    # The cast rounds halves away from zero, so only an exact half that went to an odd step goes back by one. Divisions
+    # of 128-bit integers are slow, and this way only halves meet one.
+    half = f"abs({exact} - {rounded}) = {_half(measure.scale)}"
+    even = f"CASE WHEN {half} AND {steps} % 2 <> 0 THEN {steps} - CAST(sign({exact}) AS HUGEINT) ELSE {steps} END"
+    return f"coalesce({even}, weir_saturated({text_of(measure.column)}))"
+
+
+def _nearest(measure: Measure) -> str:
+    return f"TRY_CAST({number_of(measure.column)} AS DECIMAL(38, {measure.scale}))"
+
+
+def _steps(rounded: str, scale: int) -> str:
+    if scale == 0:
+        return f"CAST({rounded} AS HUGEINT)"
+    if scale <= 9:  # any number below 10**19 times 10**9 still fits 38 digits with 9 after the point
+        return f"CAST({rounded} * CAST({10**scale} AS DECIMAL({scale + 1}, 0)) AS HUGEINT)"
+    return f"CAST(replace(CAST({rounded} AS VARCHAR), '.', '') AS HUGEINT)"
+
+
+def _half(scale: int) -> str:
+    """Half a grid step, as a decimal; no value has a half where the grid is as fine as what is read."""
+    return f"CAST(0.{'0' * scale}5 AS DECIMAL(38, 18))" if scale < 18 else "1"
 
 
 def clipped_steps(measure: Measure) -> str:
@@ -72,18 +92,19 @@ def clipped_steps(measure: Measure) -> str:
 
 def off_grid(measure: Measure) -> str:
     """Condition: the row's value lies between two grid steps."""
-    return f"weir_fine(weir_decimal({text_of(measure.column)})) % CAST({10 ** (18 - measure.scale)} AS HUGEINT) <> 0"
+    return f"({number_of(measure.column)} <> {_nearest(measure)})"
 
 
 def no_number(column: str) -> str:
     """Condition: there is a text, and it is no number."""
-    text = text_of(column)
-    return f"({identifier(column)} IS NOT NULL AND weir_decimal({text}) IS NULL AND weir_double({text}) IS NULL)"
+    rest = f"{identifier(column)} IS NOT NULL AND weir_double({text_of(column)}) IS NULL"
+    return f"(CASE WHEN {number_of(column)} IS NULL THEN {rest} ELSE FALSE END)"
 
 
 def not_finite(column: str) -> str:
     """Condition: NaN or an infinity."""
-    return f"(NOT isfinite(weir_double({text_of(column)})))"
+    rest = f"NOT isfinite(weir_double({text_of(column)}))"
+    return f"(CASE WHEN {number_of(column)} IS NULL THEN {rest} ELSE FALSE END)"
 
 
 def at_level(measure: Measure) -> str:
@@ -95,7 +116,7 @@ def at_level(measure: Measure) -> str:
         return f"coalesce({_boolean(column)} = {value}, FALSE)"
     if isinstance(value, str):
         return f"coalesce({text_of(column)} = {quote(value)}, FALSE)"
-    return f"coalesce(weir_decimal({text_of(column)}) = {value}, FALSE)"
+    return f"coalesce({number_of(column)} = {value}, FALSE)"
 
 
 def counts_rows(measure: Measure) -> bool:
@@ -120,7 +141,7 @@ def _listed(dimension: Dimension, values: Sequence[object]) -> str:
         listed = ", ".join(str(value) for value in values)
         return f"(list_position([{listed}], {_boolean(dimension.column)}) - 1)"
     listed = ", ".join(f"CAST({value} AS DECIMAL(38, 18))" for value in values)
-    return f"(list_position([{listed}], weir_decimal({text_of(dimension.column)})) - 1)"
+    return f"(list_position([{listed}], {number_of(dimension.column)}) - 1)"
 
 
 def _boolean(column: str) -> str:
@@ -154,7 +175,7 @@ def typed_columns(card: DatasetCard) -> Iterator[tuple[str, str]]:
                 found.setdefault(dimension.per_unit.order, order_key(dimension.per_unit.order))
     for measure in card.measures:
         if measure.mode is Mode.DP:
-            exact = f"weir_decimal({text_of(measure.column)})"
+            exact = number_of(measure.column)
             # Through the grid, so that a half goes where the card says; division by a power of ten is exact.
             rounded = f"CAST(CAST({grid_steps(measure)} AS DECIMAL(38, 0)) * {_unit(measure.scale)} AS DECIMAL(38, 18))"
             large = f"abs({exact}) >= 1000000000000000000"
@@ -179,5 +200,5 @@ def out_of_bins(dimension: Dimension) -> str:
     """Condition: a finite value outside the edges, which therefore falls in the first or last bin."""
     low, high = dimension.edges[0], dimension.edges[-1]
     text = text_of(dimension.column)
-    value = f"weir_decimal({text})"
+    value = number_of(dimension.column)
     return f"({value} < {low} OR {value} >= {high} OR ({value} IS NULL AND isfinite(weir_double({text}))))"

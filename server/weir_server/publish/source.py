@@ -58,13 +58,20 @@ def read_source(card: DatasetCard, *, engine: Engine, path: Path | None, work: P
             relation = _csv(path)
         else:
             relation = _relation(card.source, engine, path)
-        present = {str(row[0]) for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
-        _check_columns(card, present)
-        columns = ", ".join(identifier(column) for column in declared_columns(card))
+        present = {str(row[0]): str(row[1]).upper() for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
+        _check_columns(card, set(present))
+        columns = ", ".join(_kept(column, present[column]) for column in declared_columns(card))
         engine.run(f"CREATE TABLE {RAW} AS SELECT {columns} FROM {relation}")
     except InternalError:
         raise PublicationError("the source cannot be read as declared", rule="source.unreadable") from None
     return int(engine.one(f"SELECT count(*) FROM {RAW}"))
+
+
+def _kept(column: str, kind: str) -> str:
+    """A column as it is kept: integers and decimals as they are; floats as their shortest text, which reads back
+    exactly; everything else as text."""
+    plain = kind.endswith("INT") or kind in ("INTEGER", "UINTEGER", "VARCHAR") or kind.startswith("DECIMAL")
+    return identifier(column) if plain else f"CAST({identifier(column)} AS VARCHAR) AS {identifier(column)}"
 
 
 def _relation(source: Source, engine: Engine, path: Path) -> str:
