@@ -19,6 +19,8 @@ SALT_BYTES = 32
 MAX_SAFE_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3)."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
 
 class NotCanonical(ValueError):
     """A value that has no canonical form, or bytes that are not one."""
@@ -33,7 +35,7 @@ def canonical_json(value: object) -> bytes:
     try:
         if _plain(value):
             # For such values the C encoder writes exactly the bytes of RFC 8785, some ten times faster.
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+            return _ENCODER.encode(value).encode()
         return rfc8785.dumps(value)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
         raise NotCanonical("value has no canonical form") from error

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from weir.errors import InternalError
-from weir_server.ledger.values import MAX_CHARGE, MAX_LIMIT, PRIVACY_METRICS, MeterTotal, Metric, Subject
+from weir_server.ledger.values import PRIVACY_METRICS, MeterTotal, Metric, Subject
 from weir_server.store import Transaction, integer, text
 
 
@@ -32,13 +31,9 @@ def meter_totals(tx: Transaction, *, contract: str = "") -> list[MeterTotal]:
 
 
 def _count(tx: Transaction, subject: Subject, amounts: Iterable[tuple[Metric, int]]) -> None:
-    for metric, amount in amounts:
-        if amount:
-            rows = tx.execute(
-                """INSERT INTO meter (contract, requester, dataset, metric, used) VALUES (?, ?, ?, ?, ?)
-                   ON CONFLICT (contract, requester, dataset, metric)
-                   DO UPDATE SET used = meter.used + excluded.used WHERE meter.used <= ? RETURNING used""",
-                (subject.contract, subject.requester, subject.dataset, metric, amount, MAX_LIMIT - MAX_CHARGE),
-            )
-            if not rows:
-                raise InternalError("a meter total is full", rule="meter.full")
+    # The table refuses a total beyond 2**62, so that a sum can never wrap.
+    tx.execute_many(
+        """INSERT INTO meter (contract, requester, dataset, metric, used) VALUES (?, ?, ?, ?, ?)
+           ON CONFLICT (contract, requester, dataset, metric) DO UPDATE SET used = meter.used + excluded.used""",
+        [(subject.contract, subject.requester, subject.dataset, m, a) for m, a in amounts if a],
+    )

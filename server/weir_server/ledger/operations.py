@@ -11,7 +11,6 @@ Each reservation resolves exactly once:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from weir.errors import IdempotencyConflict, InternalError, InvalidRequest, Overloaded, Unavailable
@@ -368,7 +367,7 @@ def _give_back(
     _resolve(tx, reservation, type.rpartition(".")[2], moment)
     subject, amounts, reserved_at = _stored(tx, reservation)
     settle(tx, binding(tx, subject), amounts, reserved_at=reserved_at, keep=False)
-    data = {"reservation": str(reservation), "reason": reason_code, "subject": asdict(subject)}
+    data = {"reservation": str(reservation), "reason": reason_code, "subject": _scope(subject)}
     leaf = append(tx, type, data, now=moment, entropy=entropy, subject=_about(subject), requester=subject.requester)
     return _posted(leaf)
 
@@ -394,7 +393,7 @@ def _data(
 ) -> dict[str, object]:
     """The body of a query's leaf: `record` is the pipeline's, everything beside it the ledger's."""
     data: dict[str, object] = {
-        "subject": asdict(subject),
+        "subject": _scope(subject),
         "charge": {metric: str(amount) for metric, amount in amounts.items()},
         "record": dict(event),
     }
@@ -403,6 +402,15 @@ def _data(
     if policy_digest is not None:
         data["policy_digest"] = policy_digest
     return data
+
+
+def _scope(subject: Subject) -> dict[str, object]:
+    return {
+        "requester": subject.requester,
+        "contract": subject.contract,
+        "dataset": subject.dataset,
+        "lineage": subject.lineage,
+    }
 
 
 def _commitments(

@@ -86,10 +86,7 @@ def append(
         InvalidRequest: the event is longer than 65,535 bytes.
         NotCanonical: `data` has no canonical form.
     """
-    head = read_head(tx)
-    if head is None:
-        raise InternalError("the log has no origin yet", rule="log.origin")
-    index = _next_index(tx)
+    origin, index = _next(tx)
     salt = entropy(SALT_BYTES)
     body = dict(data)
     if commitments:
@@ -97,10 +94,10 @@ def append(
     leaf = canonical_json({
         "specversion": "1.0",
         "id": str(index),
-        "source": head.origin,
+        "source": origin,
         "type": type,
         "time": rfc3339(now),
-        "subject": subject or head.origin,
+        "subject": subject or origin,
         "datacontenttype": "application/json",
         "data": body,
     })  # fmt: skip
@@ -208,9 +205,12 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _next_index(tx: Transaction) -> int:
-    rows = tx.execute("SELECT idx FROM log_leaves ORDER BY idx DESC LIMIT 1")
-    return integer(rows[0][0]) + 1 if rows else 0
+def _next(tx: Transaction) -> tuple[str, int]:
+    """The log's origin and the index of its next leaf, which may stand behind others that are not sealed yet."""
+    rows = tx.execute("SELECT origin, (SELECT COALESCE(MAX(idx) + 1, 0) FROM log_leaves) FROM log_head WHERE id = 1")
+    if not rows:
+        raise InternalError("the log has no origin yet", rule="log.origin")
+    return text(rows[0][0]), integer(rows[0][1])
 
 
 def _require_sealed(tx: Transaction, size: int, *, field: str) -> None:

@@ -52,7 +52,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (quota, period_start), CHECK (spent >= 0 AND held >= 0)) {clustered}""",
         """CREATE TABLE meter (
             contract TEXT NOT NULL, requester TEXT NOT NULL, dataset TEXT NOT NULL, metric TEXT NOT NULL,
-            used {int} NOT NULL, PRIMARY KEY (contract, requester, dataset, metric)) {clustered}""",
+            used {int} NOT NULL CHECK (used BETWEEN 0 AND 4611686018427387904),
+            PRIMARY KEY (contract, requester, dataset, metric)) {clustered}""",
         # Ciphertexts that belong to a stored answer (encrypted queries); the answer holds their digest.
         "CREATE TABLE attachments (leaf_index {int} PRIMARY KEY, content {bytes} NOT NULL)",
         # The operators' book.

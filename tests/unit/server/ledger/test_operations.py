@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -349,3 +350,22 @@ def test_a_failed_operation_leaves_neither_leaf_nor_gap(books: Books) -> None:
     assert balance(books, "people-epsilon").used == 0
     books.answer(CHARGE)
     assert types(books) == ["query.reserved", "query.released"]
+
+
+def test_a_meter_total_that_would_pass_what_a_column_holds_is_refused_and_changes_nothing(books: Books) -> None:
+    books.answer({"bytes": 2**53 - 1})
+    books.store.write_sync(lambda tx: tx.execute("UPDATE meter SET used = ? WHERE metric = 'bytes'", (2**62 - 5,)))
+    reservation = books.reserve({"bytes": 6})
+    assert isinstance(reservation, Reservation)
+    with pytest.raises(sqlite3.IntegrityError):
+        books.store.write_sync(posting(reservation, books.clock))
+    assert not books.store.stopped
+    assert used(books) == {"bytes": 2**62 - 5}
+    books.store.write_sync(posting(reservation_of(books, 5), books.clock))
+    assert used(books) == {"bytes": 2**62}
+
+
+def reservation_of(books: Books, size: int) -> Reservation:
+    reservation = books.reserve({"bytes": size})
+    assert isinstance(reservation, Reservation)
+    return reservation

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ledger and log beside a raw SQLite insert, beside themselves without groups, and on a log of a million entries.
+
+Run: `python -m bench.ledger`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from weir.checkpoint import new_signer
+from weir.merkle import Range, leaf_hash
+from weir.replay import Books, follow
+from weir_server import log
+from weir_server.ledger import (
+    Quota,
+    Reservation,
+    ReservationRequest,
+    Subject,
+    post,
+    reserve,
+    set_quota,
+    start,
+)
+from weir_server.log.tree import grow, inclusion_path
+from weir_server.store import Transaction
+from weir_server.store.group import GROUP_LIMIT
+from weir_server.store.sqlite import SqliteStore, open_writer
+
+_SIGNER = new_signer("bench.weir/log", seed=bytes(32))
+_SUBJECT = Subject("alice", "c-1", "census", "people")
+_CLIENTS = 64
+_ROUNDS = 5
+_MILLION = 1 << 20
+
+
+def measure() -> list[dict[str, object]]:
+    """All rows."""
+    return [
+        _compared("log.group64_vs_raw_insert", "leaves/s", _log_in_groups, _raw_in_groups),
+        _compared("ledger.grouped_vs_single", "acknowledgements/s", _grouped, _single),
+        *_million(),
+        _verified(),
+    ]
+
+
+def _compared(name: str, unit: str, ours: Callable[[], float], theirs: Callable[[], float]) -> dict[str, object]:
+    pairs = [(ours(), theirs()) for _ in range(_ROUNDS)]
+    ratios = sorted(mine / other for mine, other in pairs)
+    return {
+        "name": name,
+        "ours": round(statistics.median(mine for mine, _ in pairs)),
+        "theirs": round(statistics.median(other for _, other in pairs)),
+        "ratio": round(statistics.median(ratios), 3),
+        "unit": unit,
+        "spread": [round(ratios[0], 3), round(ratios[-1], 3)],
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _open(directory: str, *, group_limit: int = GROUP_LIMIT) -> SqliteStore:
+    store = SqliteStore(Path(directory), seal=log.sealer((_SIGNER,), now=_now), group_limit=group_limit)
+    start(store, origin=_SIGNER.name, now=_now, entropy=os.urandom)
+    return store
+
+
+def _log_in_groups(groups: int = 60) -> float:
+    """Leaves a second, in groups of 64, with tree, checkpoint and signature."""
+    data = {"record": {"mode": "dp"}, "charge": {"queries": "1"}, "subject": {"requester": "alice"}}
+
+    def group(tx: Transaction) -> None:
+        for _ in range(64):
+            log.append(tx, "weir.bench.note", data, now=_now(), entropy=os.urandom)
+
+    with TemporaryDirectory() as directory:
+        store = _open(directory)
+        began = time.perf_counter()
+        for _ in range(groups):
+            store.write_sync(group)
+        took = time.perf_counter() - began
+        store.close()
+    return groups * 64 / took
+
+
+def _raw_in_groups(groups: int = 60) -> float:
+    """Rows a second of the same size, in transactions of 64, as durable, and nothing else."""
+    payload, salt = os.urandom(330), os.urandom(32)
+    with TemporaryDirectory() as directory:
+        connection = open_writer(Path(directory) / "raw.db")
+        connection.execute("CREATE TABLE raw (idx INTEGER PRIMARY KEY, leaf BLOB, salt BLOB)")
+        began = time.perf_counter()
+        for _ in range(groups):
+            connection.execute("BEGIN IMMEDIATE")
+            for _ in range(64):
+                connection.execute("INSERT INTO raw (leaf, salt) VALUES (?, ?)", (payload, salt))
+            connection.execute("COMMIT")
+        took = time.perf_counter() - began
+        connection.close()
+    return groups * 64 / took
+
+
+def _grouped() -> float:
+    return asyncio.run(_acknowledged(GROUP_LIMIT, queries=1500))
+
+
+def _single() -> float:
+    return asyncio.run(_acknowledged(1, queries=300))
+
+
+async def _acknowledged(group_limit: int, *, queries: int) -> float:
+    """Durable acknowledgements a second of 64 clients on one hot quota; a query has two (reserved, posted)."""
+    with TemporaryDirectory() as directory:
+        store = _open(directory, group_limit=group_limit)
+        quota = Quota(id="hot", metric="queries", limit=10**9, lineage="people")
+        store.write_sync(lambda tx: set_quota(tx, quota, reason="bench", actor="bench", now=_now(), entropy=os.urandom))
+        numbers = iter(range(queries))
+        began = time.perf_counter()
+        await asyncio.gather(*(_client(store, numbers) for _ in range(_CLIENTS)))
+        took = time.perf_counter() - began
+        store.close()
+    return 2 * queries / took
+
+
+async def _client(store: SqliteStore, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        reservation = await store.write(lambda tx, n=number: _reserve(tx, n))  # type: ignore[misc]
+        await store.write(lambda tx, held=reservation: _post(tx, held))  # type: ignore[misc]
+
+
+def _reserve(tx: Transaction, number: int) -> Reservation:
+    request = ReservationRequest(
+        subject=_SUBJECT,
+        idempotency_key=f"bench-key-{number:012d}",
+        request_digest="d" * 64,
+        charge={"queries": 1, "cells": 10, "epsilon_nano": 5, "price_micro": 7},
+        plan_digest="a" * 64,
+        policy_digest="b" * 64,
+        event={"mode": "dp"},
+        commitments={"query": b"q" * 200},
+    )
+    reservation = reserve(tx, request, now=_now(), hold_seconds=60, entropy=os.urandom)
+    if not isinstance(reservation, Reservation):
+        raise TypeError("the bench's keys are fresh")
+    return reservation
+
+
+def _post(tx: Transaction, reservation: Reservation) -> object:
+    return post(tx, reservation, answer=b"x" * 1000, event={"mode": "dp"}, now=_now(), entropy=os.urandom)
+
+
+def _million() -> list[dict[str, object]]:
+    """Inclusion proofs in a tree of 2**20 leaves, cold pages aside."""
+    with TemporaryDirectory() as directory:
+        store = _open(directory)
+        for first in range(0, _MILLION, 1 << 14):
+            leaves = [hashlib.sha256(n.to_bytes(8, "big")).digest() for n in range(first, first + (1 << 14))]
+            store.write_sync(lambda tx, f=first, x=leaves: grow(tx, size=f, leaves=x))  # type: ignore[misc]
+        indexes = [int.from_bytes(os.urandom(4), "big") % (_MILLION - 1) for _ in range(400)]
+        rounds = [store.read(lambda tx: _proofs(tx, indexes)) for _ in range(_ROUNDS)]
+        store.close()
+    return [_alone("log.inclusion_proof_us_at_1m", "microseconds", rounds)]
+
+
+def _proofs(tx: Transaction, indexes: list[int]) -> float:
+    began = time.perf_counter()
+    for index in indexes:
+        inclusion_path(tx, index=index, size=_MILLION - 1)
+    return (time.perf_counter() - began) / len(indexes) * 1e6
+
+
+def _verified() -> dict[str, object]:
+    """Entries a second that an auditor hashes, adds to the tree and replays."""
+    with TemporaryDirectory() as directory:
+        store = _open(directory)
+        for first in range(0, 1000, 100):
+            store.write_sync(lambda tx, f=first: [_post(tx, _reserve(tx, n)) for n in range(f, f + 100)])  # type: ignore[misc]
+        entries = store.read(lambda tx: list(log.entries(tx)))
+        store.close()
+    return _alone("log.verify_entries_per_s", "entries/s", [_replay(entries) for _ in range(_ROUNDS)])
+
+
+def _replay(entries: list[tuple[int, bytes]]) -> float:
+    books, covered = Books(), Range()
+    began = time.perf_counter()
+    for index, leaf in entries:
+        follow(books, index, leaf)
+        covered = covered.append(leaf_hash(leaf))
+    covered.root()
+    return len(entries) / (time.perf_counter() - began)
+
+
+def _alone(name: str, unit: str, rounds: list[float]) -> dict[str, object]:
+    return {
+        "name": name,
+        "ours": round(statistics.median(rounds)),
+        "theirs": None,
+        "ratio": None,
+        "unit": unit,
+        "spread": [round(min(rounds)), round(max(rounds))],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"sqlite": sqlite3.sqlite_version, "rows": measure()}, indent=2))
