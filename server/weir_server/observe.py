@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from weir.errors import tree
 
 LOGGER = "weir"
+_PACKAGES = {"weir", "weir_server"}
 _SAFE = re.compile(r"[A-Za-z0-9_.:/@<>\[\] -]{0,200}")
 
 
@@ -66,7 +67,10 @@ class Cause(TypedDict):
 def exception_fields(error: BaseException) -> Cause:
     """Type and code location of an exception, and nothing of its text."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
+    # The innermost line of our own: where a library was called says more than where it raised.
+    own = [frame for frame in frames if _PACKAGES & set(Path(frame.filename).parts)]
+    frame = (own or frames or [None])[-1]
+    where = "unknown" if frame is None else f"{Path(frame.filename).name}:{frame.lineno}"
     return Cause(exception=type(error).__name__, location=where)
 
 
