@@ -103,15 +103,16 @@ class Fields:
 
     def text(self, key: str, default: Any = _MISSING, *, choices: Iterable[str] = ()) -> str:
         """Text, one of `choices` where given."""
-        value = self.raw(key, default)
-        if value is None or value is default:
-            return "" if value is None else str(value)
+        value, words = self.raw(key, default), list(choices)
+        if value is None:
+            return words[0] if words else ""  # noted as missing; a word that callers can go on with
+        if value is default:
+            return str(value)
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             self.refuse("card.text", self.at(key), f"expected text of at most {MAX_TEXT} characters")
             return ""
-        words = list(choices)
         if words and value not in words:
             self.refuse("card.choice", self.at(key), f"expected one of: {', '.join(words)}")
             return words[0]

@@ -56,7 +56,7 @@ class ExactRaw:
 
 
 class ExactTechnique:
-    """Technique of mode `exact`. Keeps opened stores and resolved filters, both rebuilt at will; safe from any thread."""
+    """Technique of mode `exact`. Keeps opened stores and resolved filters, rebuilt at will; safe from any thread."""
 
     def __init__(self, *, stores: Stores | None = None) -> None:
         self._stores = Stores() if stores is None else stores
