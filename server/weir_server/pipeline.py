@@ -41,6 +41,7 @@ from weir.v1 import answer_pb2, query_service_pb2, receipt_pb2
 from weir_server import ledger, log
 from weir_server.catalog.card import Mode
 from weir_server.ledger import Posted, Replay, Reservation, ReservationRequest, StoredRelease, Subject, Superseded
+from weir_server.ledger.windows import ledger_time
 from weir_server.plan.analyse import analyse, without_loss
 from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Raw, Submission, Technique
@@ -88,6 +89,12 @@ class Pipeline:
         self._clock, self._entropy = clock, entropy
         self._tasks: set[asyncio.Task[Any]] = set()
         self._release_locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._latest = store.read(lambda tx: ledger_time(tx, clock()))
+
+    def _now(self) -> datetime:
+        """Present time, which never runs back: a clock set back must not revive what has ended."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
     # ── stages 1 to 3: pure ────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,7 +116,7 @@ class Pipeline:
         if reasons := red_lines(bound):
             raise _denied(reasons)
         plan = analyse(bound, self._techniques[bound.mode], contract)
-        return Judged(plan, contract, decide(plan, contract, policy_digest=world.policy.digest, now=self._clock()))
+        return Judged(plan, contract, decide(plan, contract, policy_digest=world.policy.digest, now=self._now()))
 
     def check_running(self, submission: Submission) -> None:
         """Refuse what an operator has stopped. Called at every stage.
@@ -184,11 +191,11 @@ class Pipeline:
                 release_key=judged.plan.release_key,
                 release=release.release,
                 event=request.event,
-                now=self._clock(),
+                now=self._now(),
                 entropy=self._entropy,
             )
             if approval is not None and isinstance(posted, Posted):
-                approvals.use(tx, approval, now=self._clock())
+                approvals.use(tx, approval, now=self._now())
             if isinstance(posted, Superseded):
                 raise InternalError("a sticky release changed", rule="release.sticky")
             return posted
@@ -255,12 +262,12 @@ class Pipeline:
         if world.policy.contracts.get(submission.contract) != judged.contract:
             sentence = "the contract changed while the query waited; send it again"
             raise _denied((DenialReason("contract.changed", sentence),))
-        decision = decide(judged.plan, judged.contract, policy_digest=world.policy.digest, now=self._clock())
+        decision = decide(judged.plan, judged.contract, policy_digest=world.policy.digest, now=self._now())
         if isinstance(decision, Deny):
             raise _denied(decision.reasons)
 
     async def _find_approval(self, judged: Judged) -> str:
-        plan, contract, now = judged.plan, judged.contract, self._clock()
+        plan, contract, now = judged.plan, judged.contract, self._now()
 
         def operation(tx: Transaction) -> approvals.Approval:
             known = approvals.find(tx, plan, contract, now=now)
@@ -310,9 +317,9 @@ class Pipeline:
         wanted = request or self.reservation_request(judged, sticky=False)
 
         def operation(tx: Transaction) -> Reservation | Replay:
-            reserved = ledger.reserve(tx, wanted, now=self._clock(), hold_seconds=HOLD_SECONDS, entropy=self._entropy)
+            reserved = ledger.reserve(tx, wanted, now=self._now(), hold_seconds=HOLD_SECONDS, entropy=self._entropy)
             if approval is not None and isinstance(reserved, Reservation):
-                approvals.use(tx, approval, now=self._clock())
+                approvals.use(tx, approval, now=self._now())
             return reserved
 
         return await self._store.write(operation)
@@ -351,7 +358,7 @@ class Pipeline:
                 release_key=judged.plan.release_key,
                 release=release,
                 event=reservation.request.event,
-                now=self._clock(),
+                now=self._now(),
                 entropy=self._entropy,
             )
             if attachment is not None and isinstance(posted, Posted):
@@ -412,7 +419,7 @@ class Pipeline:
     ) -> None:
         posted = await self._store.write(
             lambda tx: ledger.refuse(
-                tx, subject, event=event, now=self._clock(), entropy=self._entropy, commitments=commitments
+                tx, subject, event=event, now=self._now(), entropy=self._entropy, commitments=commitments
             )
         )
         error.receipt = self.receipt(posted.leaf_index)
@@ -434,7 +441,7 @@ class Pipeline:
         except BaseException as error:
             code = error.reason if isinstance(error, WeirError) else "INTERNAL"
             await self._store.write(
-                lambda tx: ledger.void(tx, reservation, reason_code=code, now=self._clock(), entropy=self._entropy)
+                lambda tx: ledger.void(tx, reservation, reason_code=code, now=self._now(), entropy=self._entropy)
             )
             raise
 

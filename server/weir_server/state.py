@@ -25,6 +25,7 @@ from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.ledger import quotas as limits
 from weir_server.ledger import record
 from weir_server.ledger.values import Quota
+from weir_server.ledger.windows import advance
 from weir_server.plan.values import Principal
 from weir_server.policy import approvals, book
 from weir_server.policy.contract import Contract, parse_documents
@@ -208,7 +209,7 @@ class State:
         reason = _reason(request.reason)
 
         def act(tx: Transaction) -> bytes:
-            now = self._clock()
+            now = advance(tx, self._clock())
             settled = approvals.settle(tx, request.approval, principal, approve=request.approve, now=now)
             self._record(
                 tx,

@@ -156,6 +156,7 @@ class ScoringTechnique:
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
+        self.found: tuple[int, ...] = COUNT_CELLS
         self.touches = 0
         self.draws = 0
         self.analyses = 0
@@ -180,7 +181,7 @@ class ScoringTechnique:
     def execute(self, bound: BoundQuery, analysis: Analysis) -> Raw:
         self.touches += 1
         self.on_execute(bound)
-        return Raw([COUNT_CELLS[at % 4] for at in range(bound.cells)])
+        return Raw([self.found[at % len(self.found)] for at in range(bound.cells)])
 
     def release(self, bound: BoundQuery, analysis: Analysis, raw: Raw) -> answer_pb2.Answer:
         numbers = open_raw(raw)
