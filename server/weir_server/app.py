@@ -110,9 +110,9 @@ async def serve(
         stack.callback(store.close)
         parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
         public, admin, addresses = await _listen(parts, stack)
-        sweeper = asyncio.create_task(_sweep(store, parts.metrics))
+        sweeper = asyncio.create_task(_sweep(store))
         ready(addresses)
-        event("serving", address=addresses.public, size=os.getpid())
+        event("serving", address=addresses.public, pid=os.getpid())
         await _first(stop, failed)
         event("stopping")
         stop.set()  # also where the books failed: health must say so
@@ -149,6 +149,12 @@ async def _build(
         encrypted = EncryptedQueries(
             pipeline=pipeline, store=store, kernels=kernels, clock=clock.now, entropy=os.urandom
         )
+    metrics = Metrics()
+
+    def healthy() -> bool:
+        return not store.stopped and not stopping.is_set()
+
+    metrics.healthy.set_function(lambda: float(healthy()))
     return Parts(
         domain=domain,
         config=config,
@@ -156,9 +162,9 @@ async def _build(
         state=state,
         pipeline=pipeline,
         encrypted=encrypted,
-        metrics=Metrics(),
+        metrics=metrics,
         admission=Admission(config.limits, clock=time.monotonic),
-        healthy=lambda: not store.stopped and not stopping.is_set(),
+        healthy=healthy,
     )
 
 
@@ -286,14 +292,12 @@ def split_address(address: str, *, key: str) -> tuple[str, int]:
     return host, int(port)
 
 
-async def _sweep(store: Store, metrics: Metrics) -> None:
-    """Expires holds, and says whether the books still take writes. A store that stopped ends the server elsewhere."""
+async def _sweep(store: Store) -> None:
+    """Expires holds. A store that stopped has ended the server by its own signal."""
     while not store.stopped:
-        metrics.healthy.set(1)
         await asyncio.sleep(_SWEEP_SECONDS)
         with suppress(Unavailable):
             await store.write(expire_holds)
-    metrics.healthy.set(0)
 
 
 async def _first(*events: asyncio.Event) -> None:

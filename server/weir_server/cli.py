@@ -48,10 +48,15 @@ def register(group: click.Group) -> None:
 @click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--domain", default="weir.local", show_default=True, help="Name of the domain, in every identity.")
 @click.option("--host", "hosts", multiple=True, help="Further DNS name or IP address of the server; repeatable.")
+@click.option("--renew", is_flag=True, help="Only make a new server certificate, of the same names.")
 @_JSON
-def init(data_dir: Path, domain: str, hosts: tuple[str, ...], as_json: bool) -> None:
+def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, as_json: bool) -> None:
     """Make a domain: authority, server certificate, log key and publication salt."""
     os.umask(0o077)
+    if renew:
+        pki.renew_server(data_dir, now=clock.now())
+        _show({"data": str(data_dir), "renewed": True}, as_json, "Renewed; the server uses it from its next start on.")
+        return
     data_dir.mkdir(parents=True, exist_ok=True)
     pki.init_domain(data_dir, domain=domain, hosts=hosts, now=clock.now())
     result = {"data": str(data_dir), "domain": domain, "log_key": pki.log_key(data_dir)}

@@ -93,7 +93,7 @@ def _certificates(data_dir: Path) -> str:
     ends = x509.load_pem_x509_certificate(domain.server_certificate).not_valid_after_utc
     days = (ends - clock.now()).days
     if days < _WARN_DAYS:
-        raise _Failed(f"the server's certificate ends in {days} days: issue a new one")
+        raise _Failed(f"the server's certificate ends in {days} days: weir init --renew")
     return f"domain {domain.name}; server certificate valid {days} more days"
 
 

@@ -35,21 +35,15 @@ class Fields(TypedDict, total=False):
     rpc: str
     listener: str
     role: str
-    principal: str
     reason: str
     rule: str
-    field: str
-    mode: str
     incident: str
     exception: str
     location: str
     logger: str
     address: str
     seconds: float
-    dataset: str
-    snapshot: int
-    size: int
-    signal: str
+    pid: int
 
 
 def event(name: str, *, level: int = logging.INFO, **fields: Unpack[Fields]) -> None:
@@ -68,9 +62,8 @@ def exception_fields(error: BaseException) -> Cause:
     """Type and code location of an exception, and nothing of its text."""
     frames = traceback.extract_tb(error.__traceback__)
     # The innermost line of our own: where a library was called says more than where it raised.
-    own = [frame for frame in frames if _PACKAGES & set(Path(frame.filename).parts)]
-    frame = (own or frames or [None])[-1]
-    where = "unknown" if frame is None else f"{Path(frame.filename).name}:{frame.lineno}"
+    chosen = [frame for frame in frames if _PACKAGES & set(Path(frame.filename).parts)] or list(frames)
+    where = f"{Path(chosen[-1].filename).name}:{chosen[-1].lineno}" if chosen else "unknown"
     return Cause(exception=type(error).__name__, location=where)
 
 

@@ -90,6 +90,27 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
     (data_dir / DOMAIN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def renew_server(data_dir: Path, *, now: datetime) -> None:
+    """A new key and certificate for the listeners, of the same names; used from the server's next start on.
+
+    Raises:
+        Unavailable: the directory holds no whole domain.
+    """
+    names = list(x509.load_pem_x509_certificate(load_domain(data_dir).server_certificate)
+                 .extensions.get_extension_for_class(x509.SubjectAlternativeName).value)  # fmt: skip
+    ca, ca_key = _load_authority(data_dir)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _leaf(
+        key.public_key(), names=names, usage=ExtendedKeyUsageOID.SERVER_AUTH, ca=ca, ca_key=ca_key, now=now,
+        days=SERVER_DAYS,
+    )  # fmt: skip
+    for name, content in (("server.key", _key_pem(key)), ("server.crt", _certificate_pem(certificate))):
+        path = data_dir / SECRETS / name
+        path.with_suffix(".new").unlink(missing_ok=True)
+        _write_secret(path.with_suffix(".new"), content)
+        path.with_suffix(".new").replace(path)
+
+
 def load_domain(data_dir: Path) -> Domain:
     """Everything a server needs, read from the data directory.
 

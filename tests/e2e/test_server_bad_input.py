@@ -65,9 +65,11 @@ def books(server: RunningServer) -> Books:
     )
 
 
-def bent(change: Callable[[Envelope], object], *, dp: bool = False) -> Envelope:
+def bent(change: Callable[[Envelope], object], *, dp: bool = False, drop: str | None = None) -> Envelope:
     """A good envelope with one thing wrong."""
     message = spending_envelope() if dp else envelope()
+    if drop is not None:
+        message.ClearField(drop)
     change(message)
     return message
 
@@ -129,7 +131,8 @@ BAD = [
     ("dp without a loss", bent(lambda m: m.ClearField("epsilon_nano"), dp=True), errors.InvalidRequest, None),
     ("dp with loss and accuracy", bent(lambda m: setattr(m.accuracy, "within", "3"), dp=True),
      errors.InvalidRequest, None),
-    ("accuracy of zero", bent(lambda m: (m.ClearField("epsilon_nano"), setattr(m.accuracy, "within", "0.0")), dp=True),
+    ("accuracy of zero",
+     bent(lambda m: m.MergeFrom(Envelope(accuracy={"within": "0.0"})), dp=True, drop="epsilon_nano"),
      errors.InvalidRequest, "envelope.accuracy.within"),
     ("epsilon beyond all", bent(lambda m: setattr(m, "epsilon_nano", 2**63), dp=True), errors.InvalidRequest, None),
     ("purpose not allowed", bent(lambda m: setattr(m, "purpose", "resale")), errors.PolicyDenied, None),

@@ -227,7 +227,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         public = _public_error(error, progress.rpc)
         if progress.access.metered and _is_refusal(public):
             public = await self._meter(progress, public)
-        self._end(progress, reason=public.reason)
+        self._end(progress, reason=public.reason, rule=public.rule or "")
         status = error_to_status(public)
         details = ((STATUS_TRAILER, status.SerializeToString()),)
         await context.abort(_CODES[status.code], status.message, details)
@@ -243,13 +243,21 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return _public_error(failure, progress.rpc)
         return error
 
-    def _end(self, progress: _Progress, *, reason: str) -> None:
+    def _end(self, progress: _Progress, *, reason: str, rule: str = "") -> None:
         seconds = time.monotonic() - progress.started
         self._metrics.in_flight.dec()
         if progress.access is not _CLOSED:
             self._metrics.call_ended(progress.rpc, reason=reason, seconds=seconds)
         role = "none" if progress.principal is None else progress.principal.role
-        event("call", rpc=progress.rpc, listener=self._listener, role=role, reason=reason, seconds=round(seconds, 6))
+        event(
+            "call",
+            rpc=progress.rpc,
+            listener=self._listener,
+            role=role,
+            reason=reason,
+            rule=rule,
+            seconds=round(seconds, 6),
+        )
 
 
 def _is_refusal(error: WeirError) -> bool:

@@ -143,3 +143,16 @@ def test_a_domain_has_no_text_form_that_shows_its_keys(data_dir: Path) -> None:
     domain = pki.load_domain(data_dir)
     assert "PRIVATE" not in repr(domain)
     assert domain.salt.hex() not in repr(domain)
+
+
+def test_a_renewed_server_certificate_keeps_its_names_and_nothing_else(data_dir: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (data_dir / "secrets").iterdir()}
+    pki.renew_server(data_dir, now=NOW + timedelta(days=800))
+    after = {path.name: path.read_bytes() for path in (data_dir / "secrets").iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {"server.key", "server.crt"}
+    old, new = (_certificate(files["server.crt"].decode()) for files in (before, after))
+    kind = x509.SubjectAlternativeName
+    assert old.extensions.get_extension_for_class(kind) == new.extensions.get_extension_for_class(kind)
+    assert new.not_valid_after_utc > old.not_valid_after_utc
+    new.verify_directly_issued_by(_certificate(after["ca.crt"].decode()))
+    pki.check_permissions(data_dir)

@@ -8,7 +8,7 @@ from math import log, sqrt
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support import dp as support
@@ -49,6 +49,8 @@ def test_pure_and_concentrated_losses_convert_to_the_safe_side(epsilon_nano: int
 
 
 @given(st.integers(1, 10**12), st.integers(10**4, 10 * NANO))
+@example(401, 10_000)
+@example(2, 3)
 def test_a_gaussian_scale_loses_at_most_its_rho_by_exact_and_compiled_count(l2_squared: int, rho_nano: int) -> None:
     scale = gaussian_scale(l2_squared, rho_nano)
     check_gaussian(l2_squared, scale, rho_nano)

@@ -3,6 +3,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+
 from weir.errors import InternalError, Unavailable, WeirError
 from weir_server.engine.duckdb import identifier, open_engine, quote
 
