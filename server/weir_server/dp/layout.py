@@ -44,6 +44,16 @@ def unit_dimensions(card: DatasetCard) -> tuple[Dimension, ...]:
     return tuple(item for item in base_dimensions(card) if not item.row_level)
 
 
+def ranked_groups(card: DatasetCard) -> tuple[Dimension, ...]:
+    """Row-level base dimensions of which a unit may appear in fewer cells than there are: their cells are ranked."""
+    bounds = card.bounds.groups_per_unit
+    return tuple(
+        item
+        for item in base_dimensions(card)
+        if item.row_level and bounds.get(item.name, len(item.cells)) < len(item.cells)
+    )
+
+
 def dp_measures(card: DatasetCard) -> tuple[Measure, ...]:
     """Measures released with dp, in the card's order."""
     return tuple(item for item in card.measures if item.mode is Mode.DP)

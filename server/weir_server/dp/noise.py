@@ -170,9 +170,10 @@ def gaussian_interval95(scale: Fraction) -> int:
 
 @lru_cache(maxsize=4096)
 def _gaussian_loss(l2_squared: int, scale: Fraction) -> Fraction:
-    change = float(as_float(Fraction(isqrt(l2_squared * 2**40) + 1, 2**20)))
-    if isqrt(l2_squared) ** 2 == l2_squared:
-        change = float(as_float(Fraction(isqrt(l2_squared))))
+    root = isqrt(l2_squared)
+    # The root rounded up, so that what is checked is never less than what can happen.
+    length = Fraction(root) if root * root == l2_squared else Fraction(isqrt(l2_squared << 120) + 1, 1 << 60)
+    change = float(as_float(length))
     return Fraction(float(_gaussian(float(scale)).map(change)))
 
 

@@ -18,10 +18,11 @@ from weir_server.dp.layout import (
     cell_column,
     centre,
     group_rank_column,
+    ranked_groups,
     value_column,
 )
 from weir_server.dp.plan import counts_units_by_rank
-from weir_server.dp.tally import Kind, Tally, base_name, group_bound, is_row_level, shift, strides
+from weir_server.dp.tally import Kind, Tally, base_name, shift, strides
 from weir_server.plan.values import BoundQuery, CellTest, Condition, Every, NullTest, Some, ValueTest
 
 _COMPARISONS = {
@@ -75,12 +76,9 @@ def _row_limit(card: DatasetCard) -> str:
 
 
 def _group_limits(bound: BoundQuery) -> list[str]:
-    card, limits = bound.card, [_row_limit(bound.card)]
-    for base in grouped_bases(bound):
-        dimension, most = card.dimension(base), group_bound(card, base)
-        if dimension is not None and is_row_level(card, dimension) and most is not None:
-            limits.append(f"{group_rank_column(base)} < {most}")
-    return limits
+    grouped, bounds = grouped_bases(bound), bound.card.bounds.groups_per_unit
+    ranked = [item.name for item in ranked_groups(bound.card) if item.name in grouped]
+    return [_row_limit(bound.card), *(f"{group_rank_column(name)} < {bounds[name]}" for name in ranked)]
 
 
 def _row_sum(tally: Tally) -> str:

@@ -17,6 +17,7 @@ from weir_server.dp.layout import (
     dp_measures,
     group_rank_column,
     is_bucketed,
+    ranked_groups,
     unit_dimensions,
     value_column,
 )
@@ -33,11 +34,6 @@ def signed_type(lower: int, upper: int) -> str:
     """Smallest signed column type for `lower` to `upper`."""
     most = max(abs(lower), abs(upper))
     return "SMALLINT" if most < 2**15 else "INTEGER" if most < 2**31 else "BIGINT"
-
-
-def ranked_groups(card: DatasetCard) -> tuple[Dimension, ...]:
-    """Row-level base dimensions whose cells per unit are bounded."""
-    return tuple(item for item in base_dimensions(card) if item.row_level and item.name in card.bounds.groups_per_unit)
 
 
 def unit_cell(dimension: Dimension) -> str:
@@ -102,14 +98,15 @@ def rows_statement(card: DatasetCard, *, rows: str, units: str, target: str) -> 
     unit_cells = [cell_column(d.name) for d in unit_dimensions(card)]
     names = content_columns(card)
     # Equal rows of a unit are told apart by their count so far, so that each has a draw of its own.
-    copies = f"row_number() OVER (PARTITION BY {', '.join(['id', *names])}) AS copy"
-    draw = f"{keyed_hash(quote('row'), 'id', *names, 'copy')}, {', '.join([*names, 'copy'])}"
+    draw = f"CASE WHEN copy = 1 THEN h ELSE {keyed_hash(quote('copy'), 'h', 'copy')} END"
     most = card.bounds.rows_per_unit
     return (
         f"CREATE TABLE {target} AS WITH "
         f"content AS (SELECT {', '.join([f'{unit_key(card)} AS id', *contents])} FROM {rows}), "
-        f"copies AS (SELECT *, {copies} FROM content), "
-        f"ranked AS (SELECT *, row_number() OVER (PARTITION BY id ORDER BY {draw}) - 1 AS rank FROM copies), "
+        f"hashed AS (SELECT *, {keyed_hash(quote('row'), 'id', *names)} AS h FROM content), "
+        f"copies AS (SELECT *, row_number() OVER (PARTITION BY id, h) AS copy FROM hashed), "
+        f"drawn AS (SELECT *, {draw} AS draw FROM copies), "
+        f"ranked AS (SELECT *, row_number() OVER (PARTITION BY id ORDER BY draw, h, copy) - 1 AS rank FROM drawn), "
         f"kept AS (SELECT {', '.join(['id', 'u', *unit_cells, *names, 'rank'])} "
         f"FROM ranked JOIN {units} USING (id) WHERE rank < {most}) "
         f"SELECT {', '.join(_stored_columns(card))}, u, CAST(rank AS {unsigned_type(most)}) AS r FROM kept "
