@@ -19,7 +19,7 @@ from weir_client._calls import Call, Exchange, Method, Stream
 from weir_client._identity import Identity
 
 _DETAILS = "grpc-status-details-bin"
-_WRITE_FAILED = "SendMessageOperation"
+_WRITE_FAILED = "Internal error from Core"
 _STATUS_TRIES, _STATUS_WAIT = 40, 0.05
 _MAX_RECEIVE = 64 * 1024 * 1024
 
