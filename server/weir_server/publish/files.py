@@ -85,6 +85,7 @@ def seal(
         file.write(manifest)
         file.flush()
         os.fsync(file.fileno())
+    (directory / MANIFEST).chmod(0o400)
     sync_directory(directory)
     digest = hashlib.sha256(manifest).hexdigest()
     before(digest)
