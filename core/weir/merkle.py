@@ -69,9 +69,20 @@ def verify_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes
     Raises:
         VerificationError: it does not, or index, size or a hash is out of range.
     """
+    _require_hashes((root,))
+    if not hmac.compare_digest(fold_inclusion(index=index, size=size, leaf=leaf, path=path), root):
+        raise VerificationError("inclusion path does not lead to the root", rule="merkle.root")
+
+
+def fold_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes:
+    """The root that `path` leads to from `leaf` (a leaf hash) at `index` of `size` leaves; it proves nothing yet.
+
+    Raises:
+        VerificationError: index, size, length of the path or a hash is out of range.
+    """
     if not 0 <= index < size:
         raise VerificationError("leaf index lies outside the tree", rule="merkle.index")
-    _require_hashes((leaf, root, *path))
+    _require_hashes((leaf, *path))
     position, last, node = index, size - 1, leaf
     for sibling in path:
         if last == 0:
@@ -85,8 +96,7 @@ def verify_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes
         position, last = position >> 1, last >> 1
     if last != 0:
         raise VerificationError("inclusion path is too short", rule="merkle.path")
-    if not hmac.compare_digest(node, root):
-        raise VerificationError("inclusion path does not lead to the root", rule="merkle.root")
+    return node
 
 
 def verify_consistency(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from weir.canonical import SALT_BYTES, canonical_json, commit
+from weir.checkpoint import Signer, parse
+from weir.cose import cose_receipt
 from weir.errors import InternalError, InvalidRequest, UnknownName
 from weir.merkle import leaf_hash
 from weir.receipts import MAX_LEAF_BYTES
@@ -25,6 +27,7 @@ __all__ = [
     "Head",
     "append",
     "consistency",
+    "cose",
     "entries",
     "erase",
     "inclusion",
@@ -132,6 +135,20 @@ def receipt(tx: Transaction, index: int) -> receipt_pb2.Receipt:
         salt=blob(salt),
         inclusion_path=inclusion_path(tx, index=index, size=integer(size)),
         checkpoint=text(note),
+    )
+
+
+def cose(tx: Transaction, index: int, signer: Signer) -> bytes:
+    """The COSE Receipt (RFC 9942) of one leaf, in the tree of the same checkpoint as `receipt`; always the same bytes.
+
+    `signer`: the log's Ed25519 key.
+
+    Raises: as `receipt`.
+    """
+    plain = receipt(tx, index)
+    checkpoint, _ = parse(plain.checkpoint)
+    return cose_receipt(
+        index=index, size=checkpoint.size, path=list(plain.inclusion_path), root=checkpoint.root, signer=signer
     )
 
 
