@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,7 +28,17 @@ from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measur
 from weir_server.catalog.codec import card_to_json
 from weir_server.ledger import Balance
 from weir_server.pipeline import Answered, Pipeline
-from weir_server.plan.values import Analysis, BoundQuery, EncryptedTerms, Loss, Principal, Raw, Submission, open_raw
+from weir_server.plan.values import (
+    Analysis,
+    BoundQuery,
+    EncryptedTerms,
+    Loss,
+    Principal,
+    Raw,
+    Submission,
+    Technique,
+    open_raw,
+)
 from weir_server.state import State, snapshot_directory
 from weir_server.store.sqlite import SqliteStore
 
@@ -367,8 +377,11 @@ class Domain:
         return [str(event["type"]) for event in self.events()[since:]]
 
 
-def open_domain(directory: Path, *, clock: Clock | None = None) -> Domain:
-    """Open the domain of a directory, new or not; whoever calls it closes `store`."""
+def open_domain(
+    directory: Path, *, clock: Clock | None = None, techniques: Mapping[Mode, Technique] | None = None
+) -> Domain:
+    """Open the domain of a directory, new or not; whoever calls it closes `store`. `techniques` replace the scoring
+    ones."""
     now = clock or Clock()
     store = ledger.open_ledger(directory, signers=(SIGNER,), now=now, entropy=os.urandom)
     try:
@@ -377,9 +390,8 @@ def open_domain(directory: Path, *, clock: Clock | None = None) -> Domain:
         store.close()
         raise
     exact, dp = ScoringTechnique(Mode.EXACT), ScoringTechnique(Mode.DP)
-    pipeline = Pipeline(
-        state=state, store=store, techniques={Mode.EXACT: exact, Mode.DP: dp}, clock=now, entropy=os.urandom
-    )
+    used = techniques or {Mode.EXACT: exact, Mode.DP: dp}
+    pipeline = Pipeline(state=state, store=store, techniques=used, clock=now, entropy=os.urandom)
     return Domain(directory, store, now, state, pipeline, exact, dp)
 
 
