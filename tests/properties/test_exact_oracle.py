@@ -77,7 +77,8 @@ def random_predicate(draw: random.Random, card: DatasetCard, *, depth: int) -> P
     kind = draw.random()
     if depth and kind < 0.5:
         operands = tuple(random_predicate(draw, card, depth=depth - 1) for _ in range(draw.randint(1, 3)))
-        return draw.choice([AllOf(operands), AnyOf(operands), Negation(operands[0])])
+        choices: list[Predicate] = [AllOf(operands), AnyOf(operands), Negation(operands[0])]
+        return draw.choice(choices)
     dimension = draw.choice(card.dimensions)
     literals = [Literal(cell.value) for cell in dimension.cells if cell.value is not None]
     if kind < 0.6:
