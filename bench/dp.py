@@ -3,15 +3,18 @@
 
 Ours is the whole technique (analyse, execute, release with noise). The raw side is the bare statement over the bounded
 rows, whose columns are already small integers, which is as fast as DuckDB gets. Run: `python -m bench.dp [millions …]`.
+Sizes are multiples of ten from ten on.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +25,7 @@ from weir.query import Aggregate, Comparison, Function, Literal, Operator, Predi
 from weir_server.catalog.card import Bounds, Cell, DatasetCard, Dimension, Grade, Measure, Mode, Source
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.aggregate import totals
+from weir_server.dp.layout import FILE
 from weir_server.dp.plan import DpPlan
 from weir_server.dp.store import BoundedStore, BoundedStores
 from weir_server.dp.technique import DpTechnique
@@ -32,7 +36,9 @@ from weir_server.publish.bounded import write_bounded
 from weir_server.publish.grid import install_macros
 
 ROWS_PER_UNIT = 20
-_SIZES = (1, 10)
+_SIZES = (1, 10, 50)
+_PUBLISHED = 10
+"""Millions of rows that are published at most; larger stores are grown from that."""
 _REPEATS = 15
 _MANY = [Function.SUM, Function.AVG, Function.HISTOGRAM, Function.QUANTILE]
 _COUNT = Aggregate(Function.COUNT)
@@ -87,6 +93,21 @@ def publish(millions: int, directory: Path) -> tuple[Snapshot, float]:
     return Snapshot(card(), 1, datetime(2026, 1, 1, tzinfo=UTC), f"{millions:064x}", directory, report.files), took
 
 
+def grow(snapshot: Snapshot, times: int) -> None:
+    """Each unit `times` times over, in place: larger stores without the hours of publishing them. Queries see no
+    difference to a published store of that size."""
+    with open_engine(snapshot.directory / FILE, read_only=False, threads=2, memory_limit="6GB") as engine:
+        engine.run(
+            "CREATE TABLE grown AS SELECT r.* REPLACE (u + CAST(100000000 * t.i AS UINTEGER) AS u) "
+            "FROM rows r, range(?) t(i) ORDER BY d_region, d_age, d_sex, d_month",
+            [times],
+        )
+        engine.run("DROP TABLE rows")
+        engine.run("ALTER TABLE grown RENAME TO rows")
+        for table, columns in (("cube", ("n", "c_amount", "s_amount")), ("cube_amount", ("n",)), ("units", ("n",))):
+            engine.run(f"UPDATE {table} SET " + ", ".join(f"{name} = {name} * {times}" for name in columns))
+
+
 def bind(snapshot: Snapshot, groups: tuple[str, ...], where: Predicate | None, *aggregates: Aggregate) -> BoundQuery:
     """A bound query at epsilon 1."""
     dataset = snapshot.card
@@ -106,14 +127,52 @@ def bind(snapshot: Snapshot, groups: tuple[str, ...], where: Predicate | None, *
 
 
 def measure(sizes: tuple[int, ...] = _SIZES) -> list[dict[str, object]]:
-    """One entry per key: medians of seconds, their ratio, and the spread (quartiles over the median) of ours."""
+    """One row per key: medians of seconds, the median of the rounds' ratios, and its spread (quartiles over median).
+
+    Peers run at 10 M rows where WEIR_BENCH_SMARTNOISE_PYTHON and WEIR_BENCH_OPENDP_POLARS_PYTHON name interpreters that
+    have them; without one that row is left out.
+    """
     results: list[dict[str, object]] = []
     for millions in sizes:
         with TemporaryDirectory() as folder:
-            snapshot, took = publish(millions, Path(folder))
-            print(f"{millions} M rows: bounded store in {took:.1f} s", file=sys.stderr)
+            published = min(millions, _PUBLISHED)
+            snapshot, took = publish(published, Path(folder))
+            print(f"{published} M rows: bounded store in {took:.1f} s", file=sys.stderr)
+            if millions > published:
+                grow(snapshot, millions // published)
             results += _measure_snapshot(snapshot, millions)
+            if millions == _PUBLISHED:
+                results += _measure_peers(snapshot)
     return results
+
+
+def _measure_peers(snapshot: Snapshot) -> list[dict[str, object]]:
+    """The plain question from our cube beside each peer that is there, on the same rows."""
+    file = snapshot.directory / "facts.parquet"
+    with open_engine(snapshot.directory / FILE, directories=[snapshot.directory]) as engine:
+        columns = "CAST(u AS BIGINT) AS person, CAST(d_region AS BIGINT) AS region, CAST(v_amount AS BIGINT) AS amount"
+        engine.run(f"COPY (SELECT {columns} FROM rows) TO '{file}' (FORMAT parquet)")
+        rows = int(engine.one("SELECT count(*) FROM rows"))
+    found, technique = [], DpTechnique()
+    plain = bind(snapshot, ("region",), None, _COUNT, _SUM)
+    try:
+        for peer in ("smartnoise", "opendp_polars"):
+            interpreter = os.environ.get(f"WEIR_BENCH_{peer.upper()}_PYTHON")
+            if interpreter:
+                theirs = _peer_seconds(peer, interpreter, file, rows)
+                ours = [_seconds(partial(_answer, technique, plain)) for _ in theirs]
+                found.append(_row(f"dp.vs_{peer}", ours, theirs))
+    finally:
+        technique.close()
+    return found
+
+
+def _peer_seconds(peer: str, interpreter: str, file: Path, rows: int) -> list[float]:
+    request = {"parquet": str(file), "rows": rows, "rows_per_unit": ROWS_PER_UNIT, "upper": 10_000, "rounds": 3}
+    command = [interpreter, str(Path(__file__).with_name("dp_peer.py")), peer]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=True)
+    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])["seconds"]
+    return seconds
 
 
 def _measure_snapshot(snapshot: Snapshot, millions: int) -> list[dict[str, object]]:
@@ -153,23 +212,28 @@ def _answer_from_rows(technique: DpTechnique, bound: BoundQuery, store: BoundedS
 
 def _compare(name: str, ours: Callable[[], object], theirs: Callable[[], object]) -> dict[str, object]:
     """Both sides in turn, so that whatever else the machine does hits both."""
-    times: tuple[list[float], list[float]] = ([], [])
     for call in (ours, theirs):
         call()
-    for _ in range(_REPEATS):
-        for side, call in zip(times, (ours, theirs), strict=True):
-            start = time.perf_counter()
-            call()
-            side.append(time.perf_counter() - start)
-    mine, other = statistics.median(times[0]), statistics.median(times[1])
-    low, _, high = statistics.quantiles(times[0], n=4)
+    rounds = [(_seconds(ours), _seconds(theirs)) for _ in range(_REPEATS)]
+    return _row(name, [mine for mine, _ in rounds], [other for _, other in rounds])
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _row(name: str, ours: Sequence[float], theirs: Sequence[float]) -> dict[str, object]:
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
     return {
         "name": name,
-        "ours": mine,
-        "theirs": other,
-        "ratio": mine / other,
+        "ours": statistics.median(ours),
+        "theirs": statistics.median(theirs),
+        "ratio": middle,
         "unit": "s",
-        "spread": (high - low) / mine,
+        "spread": (high - low) / middle,
     }
 
 
