@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.ledger import VKEY, Books, open_books
 from tests.support.ledger_story import ANSWERS, CountingConnection, counting, run
 from weir.receipts import verify_progress, verify_receipt
 from weir.replay import follow_all
+from weir.statement import statement
 from weir_server import ledger, log
 from weir_server.fsck import fsck
 
@@ -51,6 +53,17 @@ def metered(books: Books) -> Counter[str]:
     return totals
 
 
+def receipted(books: Books) -> int:
+    """Price over everybody's verified receipts."""
+    receipts = [
+        receipt
+        for requester in ("alice", "bob")
+        for receipt in books.store.read(partial(log.receipts_of, requester=requester))
+    ]
+    events = [verify_receipt(receipt, vkey=VKEY, commitments={}).event for receipt in receipts]
+    return sum(int(event["data"]["charge"]["price_micro"]) for event in events)  # type: ignore[index, misc]
+
+
 def check_after_crash(directory: Path, acknowledged: list[str]) -> None:
     """Nothing that was acknowledged is lost, nothing is there by halves, and business goes on exactly once."""
     assert fsck(directory, vkey=VKEY).findings == ()
@@ -77,7 +90,9 @@ def check_after_crash(directory: Path, acknowledged: list[str]) -> None:
     totals = metered(books)
     assert totals["queries"] == ANSWERS, "each key was answered and billed once"
     assert totals["price_micro"] == 3 * ANSWERS
+    assert receipted(books) == totals["price_micro"], "receipts add up to the meter"
     leaves = books.store.read(lambda tx: list(log.entries(tx)))
+    assert sum(line.price_micro for line in statement(leaf for _, leaf in leaves)) == totals["price_micro"]
     replayed = follow_all(leaves)
     assert sum(state == "posted" for state in replayed.states.values()) == ANSWERS
     assert replayed.holds == {}
@@ -119,8 +134,8 @@ def test_a_kill_at_any_statement_loses_nothing_and_repeats_nothing(tmp_path: Pat
 def test_a_second_kill_while_recovering_from_the_first_is_survived(tmp_path: Path, steps: list[int]) -> None:
     first, acknowledged = child(tmp_path, steps[3], "after")
     assert first == -9
-    for statement in (2, 6, 10, 14):
-        again, _ = child(tmp_path, statement, "before")
+    for number in (2, 6, 10, 14):
+        again, _ = child(tmp_path, number, "before")
         assert again == -9
         assert fsck(tmp_path, vkey=VKEY).ok
     check_after_crash(tmp_path, acknowledged)
