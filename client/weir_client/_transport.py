@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import grpc
@@ -19,8 +19,6 @@ from weir_client._calls import Call, Exchange, Method, Stream
 from weir_client._identity import Identity
 
 _DETAILS = "grpc-status-details-bin"
-_WRITE_FAILED = "Internal error from Core"
-_STATUS_TRIES, _STATUS_WAIT = 40, 0.05
 _MAX_RECEIVE = 64 * 1024 * 1024
 
 
@@ -31,7 +29,8 @@ def grpc_transport(address: str, identity: Identity) -> GrpcTransport:
 
 def grpc_aio_transport(address: str, identity: Identity) -> GrpcAioTransport:
     """An async transport to `host:port`, for the event loop that runs now."""
-    return GrpcAioTransport(grpc.aio.secure_channel(address, _credentials(identity), options=_options(identity)))
+    channel = grpc.aio.secure_channel(address, _credentials(identity), options=_options(identity))
+    return GrpcAioTransport(channel, lambda: grpc_transport(address, identity))
 
 
 class GrpcTransport:
@@ -100,10 +99,17 @@ def _requests(
 
 
 class GrpcAioTransport:
-    """Async transport over a gRPC channel, which it owns. Bound to one event loop."""
+    """Async transport over a gRPC channel, which it owns. Bound to one event loop.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    Exchanges go over a blocking channel of their own, in a thread: in `grpc.aio` a write that meets the service's
+    refusal replaces its status by "Internal error from Core", and the reason is lost.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, blocking: Callable[[], GrpcTransport]) -> None:
         self._channel = channel
+        self._open_blocking = blocking
+        self._blocking: GrpcTransport | None = None
+        self._is_closed = False
 
     async def call(self, effect: Call) -> Message:
         """One request, one response."""
@@ -126,51 +132,19 @@ class GrpcAioTransport:
             raise _closed() from None
 
     async def exchange(self, effect: Exchange) -> Sequence[Message]:
-        """Header, acceptance, upload, all responses."""
-        stub = self._channel.stream_stream(effect.method.path, **_codecs(effect.method))
-        try:
-            call = stub(timeout=effect.timeout)
-        except grpc.aio.UsageError:
-            raise _closed() from None
-        try:
-            await call.write(effect.header)
-            first = await call.read()
-            if first is grpc.aio.EOF:
-                raise Unavailable("the service ended the stream before accepting it", rule="stream.ended")
-            await _upload(call, effect, first)
-            responses = [first]
-            while (message := await call.read()) is not grpc.aio.EOF:
-                responses.append(message)
-            return responses
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            # The latter: a write found the call already ended.
-            raise await _ended(call) from None
+        """Header, acceptance, upload, all responses. Cancelling the waiting leaves it to end by its deadline."""
+        if self._is_closed:
+            raise _closed()
+        if self._blocking is None:
+            self._blocking = self._open_blocking()
+        return await asyncio.to_thread(self._blocking.exchange, effect)
 
     async def close(self) -> None:
-        """Close the channel."""
+        """Close the channels."""
+        self._is_closed = True
+        if self._blocking is not None:
+            self._blocking.close()
         await self._channel.close()
-
-
-async def _upload(call: Any, effect: Exchange, first: Message) -> None:
-    messages = effect.upload(first)
-    end = object()
-    try:
-        while (message := await asyncio.to_thread(next, messages, end)) is not end:
-            await call.write(message)
-    except WeirError:
-        call.cancel()
-        raise
-    await call.done_writing()
-
-
-async def _ended(call: Any) -> WeirError:
-    """Why the service ended a call. A write that fails sets a status of its own, which says nothing; the service's
-    real one replaces it as soon as it is read."""
-    for _ in range(_STATUS_TRIES):
-        if _WRITE_FAILED not in (await call.details() or ""):
-            break
-        await asyncio.sleep(_STATUS_WAIT)
-    return _from_parts(await call.code(), await call.details(), await call.trailing_metadata())
 
 
 def _credentials(identity: Identity) -> grpc.ChannelCredentials:

@@ -7,6 +7,7 @@ import pytest
 import weir_client
 from tests.support.client import identity_file
 from weir import errors
+from weir.v1 import encrypted_service_pb2 as pb
 
 SQL = "SELECT region, SUM(income) AS s, COUNT(*) FROM census GROUP BY region"
 
@@ -74,22 +75,21 @@ async def test_a_refused_header_arrives_as_its_error(client, domain, keypair):
         await client.encrypted_query(SQL, weights=[1, 1], keypair=keypair, contract="c-1")
 
 
-async def test_an_error_in_the_middle_of_an_upload_arrives_as_itself(client, domain, keypair, monkeypatch):
-    from weir.v1 import encrypted_service_pb2 as pb
-
+async def test_a_refusal_in_the_middle_of_an_upload_never_loses_its_reason(client, domain, keypair, monkeypatch):
     def handle(requests):
         next(requests)
         yield pb.RunEncryptedQueryResponse(accepted=pb.HeaderAccepted(cells=2))
+        next(requests)
         raise errors.InvalidCiphertext("a ciphertext is refused")
 
     monkeypatch.setattr(domain, "RunEncryptedQuery", handle, raising=False)
-    with pytest.raises(errors.InvalidCiphertext):
-        await client.encrypted_query(SQL, weights=[1, 1], keypair=keypair, contract="c-1")
+    monkeypatch.setattr("weir_client._encrypted.CHUNK_BYTES", 512)
+    for _ in range(20):
+        with pytest.raises(errors.InvalidCiphertext):
+            await client.encrypted_query(SQL, weights=[1, 1], keypair=keypair, contract="c-1")
 
 
 async def test_a_table_of_another_size_stops_the_upload(client, domain, keypair, monkeypatch):
-    from weir.v1 import encrypted_service_pb2 as pb
-
     def handle(requests):
         next(requests)
         yield pb.RunEncryptedQueryResponse(accepted=pb.HeaderAccepted(cells=9))
@@ -124,7 +124,7 @@ async def test_every_other_call_answers_as_the_blocking_client_does(client, keyp
     assert "weir://test.example/requester/alice" in repr(client)
 
 
-async def test_a_closed_client_says_so(domain, tmp_path, state):
+async def test_a_closed_client_says_so(domain, tmp_path, state, keypair):
     client = weir_client.aio.connect(identity=identity_file(domain, tmp_path), state_dir=state)
     await client.datasets()
     await client.close()
@@ -132,6 +132,8 @@ async def test_a_closed_client_says_so(domain, tmp_path, state):
     with pytest.raises(errors.InvalidRequest) as caught:
         await client.datasets()
     assert caught.value.rule == "client.closed"
+    with pytest.raises(errors.InvalidRequest):
+        await client.encrypted_query(SQL, weights=[1, 1], keypair=keypair, contract="c-1")
 
 
 def test_both_clients_have_the_same_methods_and_parameters():
