@@ -32,7 +32,7 @@ def quota(limit: int, **changes: object) -> Event:
 
 
 def charge(queries: int = 1) -> Event:
-    return {"subject": SUBJECT, "charge": {"queries": str(queries), "epsilon_nano": "5"}}
+    return {"subject": dict(SUBJECT), "charge": {"queries": str(queries), "epsilon_nano": "5"}}
 
 
 def story() -> list[Event]:
@@ -42,8 +42,8 @@ def story() -> list[Event]:
         event(1, "weir.query.reserved", charge()),
         event(2, "weir.query.reserved", charge()),
         event(3, "weir.query.released", {**charge(), "reservation": "1"}),
-        event(4, "weir.query.voided", {"subject": SUBJECT, "reservation": "2", "reason": "x"}),
-        event(5, "weir.query.refused", {"subject": SUBJECT, "charge": {"queries": "0"}}),
+        event(4, "weir.query.voided", {"subject": dict(SUBJECT), "reservation": "2", "reason": "x"}),
+        event(5, "weir.query.refused", {"subject": dict(SUBJECT), "charge": {"queries": "0"}}),
         event(6, "weir.dataset.published", {"snapshot": 1}),
     ]
 
