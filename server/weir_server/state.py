@@ -19,7 +19,7 @@ from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest, PublicationError, Suspended
 from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_server.catalog.card import DatasetCard
-from weir_server.catalog.card_rules import check_card
+from weir_server.catalog.card_rules import check_card, lineage_conflicts
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.ledger import quotas as limits
@@ -41,7 +41,7 @@ class Policy:
 
     contracts: Mapping[str, Contract]
     digest: str
-    """Hex digest over all contracts: names the policy in every decision."""
+    """Hex digest over all documents in force: names the policy in every decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class State:
             if (quota := limits.find_quota(tx, name)) is not None
         }
         changes = differences(self.world.policy.contracts, wanted, in_force, wanted_quotas)
-        return changes, policy_digest(wanted)
+        return changes, policy_digest(wanted, quotas)
 
     def _applied(self, changes: tuple[Change, ...], new_digest: str) -> policy_service_pb2.ApplyPolicyResponse:
         return policy_service_pb2.ApplyPolicyResponse(
@@ -263,11 +263,11 @@ class State:
                 rule="card.rules",
             )
         # Old versions stay answerable, so what they released counts as well.
-        if conflict := _both_ways(card, [old.card for versions in datasets.values() for old in versions]):
+        if conflicts := lineage_conflicts(card, [old.card for versions in datasets.values() for old in versions]):
             raise PublicationError(
-                f"column {conflict} is released in another mode by this lineage; what was released exactly carries no "
-                "dp promise",
-                rule="lineage.mode",
+                "; ".join(f"{v.subject}: {v.sentence}" for v in conflicts[:20]),
+                violations=conflicts,
+                rule=conflicts[0].rule,
             )
 
     def _activate(self, tx: Transaction, principal: Principal, snapshot: Snapshot) -> int:
@@ -336,9 +336,10 @@ class State:
         return reply
 
 
-def policy_digest(contracts: Mapping[str, Contract]) -> str:
-    """Hex digest that names a set of contracts."""
-    return digest(canonical_json({name: contracts[name].digest for name in sorted(contracts)}))
+def policy_digest(contracts: Mapping[str, Contract], quotas: tuple[Quota, ...]) -> str:
+    """Hex digest that names a set of contracts and the limits set beside them."""
+    terms: dict[str, object] = {f"contract/{name}": contract.digest for name, contract in contracts.items()}
+    return digest(canonical_json(terms | {f"quota/{quota.id}": limits.describe(quota) for quota in quotas}))
 
 
 def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
@@ -358,9 +359,9 @@ def lineage_quota_id(lineage: str) -> str:
 
 
 def _load_policy(tx: Transaction) -> Policy:
-    contracts, _ = parse_documents(book.documents(tx))
+    contracts, quotas = parse_documents(book.documents(tx))
     by_id = {contract.id: contract for contract in contracts}
-    return Policy(MappingProxyType(by_id), policy_digest(by_id))
+    return Policy(MappingProxyType(by_id), policy_digest(by_id, quotas))
 
 
 def _load_catalogue(store: Store, data_dir: Path) -> Catalogue:
@@ -383,17 +384,6 @@ def _named(change: Change, contracts: tuple[Contract, ...]) -> dict[str, object]
 
 def _same_shape(old: Quota, new: Quota) -> bool:
     return replace(old, limit=new.limit) == new
-
-
-def _both_ways(card: DatasetCard, others: list[DatasetCard]) -> str | None:
-    """A source column that the lineage would release both exactly and with dp, or None."""
-    released = {
-        measure.column: measure.mode for other in others if other.lineage == card.lineage for measure in other.measures
-    }
-    for measure in card.measures:
-        if released.get(measure.column, measure.mode) is not measure.mode:
-            return measure.column
-    return None
 
 
 def _reason(text: str) -> str:

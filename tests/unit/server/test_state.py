@@ -117,6 +117,15 @@ async def test_policy_that_moved_since_it_was_compared_is_not_applied(domain: Do
     await domain.apply(*DOCUMENTS, expected_digest=domain.state.world.policy.digest)
 
 
+async def test_a_limit_that_moved_since_it_was_compared_counts_as_a_move(domain: Domain) -> None:
+    seen = domain.state.world.policy.digest
+    await domain.apply(*DOCUMENTS, quota_document())
+    with pytest.raises(InvalidRequest) as caught:
+        await domain.apply(*DOCUMENTS, expected_digest=seen)
+    assert caught.value.rule == "policy.moved"
+    assert domain.quotas()["q-1"] == 5
+
+
 async def test_every_change_is_a_leaf_with_its_author_and_the_digest_of_the_terms(domain: Domain) -> None:
     await domain.apply(contract_document(title="Other"), *DOCUMENTS[1:])
     event = domain.events("weir.policy.changed")[-1]
