@@ -155,6 +155,7 @@ def _measure_peers(snapshot: Snapshot) -> list[dict[str, object]]:
         rows = int(engine.one("SELECT count(*) FROM rows"))
     found, technique = [], DpTechnique()
     plain = bind(snapshot, ("region",), None, _COUNT, _SUM)
+    _answer(technique, plain)
     try:
         for peer in ("smartnoise", "opendp_polars"):
             interpreter = os.environ.get(f"WEIR_BENCH_{peer.upper()}_PYTHON")
@@ -168,7 +169,8 @@ def _measure_peers(snapshot: Snapshot) -> list[dict[str, object]]:
 
 
 def _peer_seconds(peer: str, interpreter: str, file: Path, rows: int) -> list[float]:
-    request = {"parquet": str(file), "rows": rows, "rows_per_unit": ROWS_PER_UNIT, "upper": 10_000, "rounds": 3}
+    request: dict[str, object] = {"parquet": str(file), "rows": rows, "regions": 31, "rows_per_unit": ROWS_PER_UNIT}
+    request |= {"upper": 10_000, "rounds": 2}
     command = [interpreter, str(Path(__file__).with_name("dp_peer.py")), peer]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=True)
     seconds: list[float] = json.loads(done.stdout.splitlines()[-1])["seconds"]

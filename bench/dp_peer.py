@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One user-level dp query by a peer, run by the interpreter of an environment that has it and nothing of Weir.
 
-Argument: `smartnoise` (PyPI `smartnoise-sql`) or `opendp_polars` (PyPI `opendp[polars]`). Reads {"parquet", "rows",
-"rows_per_unit", "upper", "rounds"} from stdin, writes {"seconds"} to stdout. The question is ours:
+Argument: `smartnoise` (PyPI `smartnoise-sql` and `duckdb`) or `opendp_polars` (PyPI `opendp[polars]`). Reads
+{"parquet", "rows", "regions", "rows_per_unit", "upper", "rounds"} from stdin, writes {"seconds"} to stdout.
+The question is ours:
 COUNT(*) and SUM(amount) by region at epsilon 1, a unit being a person. Reading the file is outside the clock for
 SmartNoise, which works on a data frame.
 """
@@ -21,8 +22,8 @@ _EPSILON = 1.0
 
 def smartnoise(request: dict[str, Any]) -> Callable[[], object]:
     """SmartNoise SQL over a pandas data frame."""
-    snsql, pandas = importlib.import_module("snsql"), importlib.import_module("pandas")
-    frame = pandas.read_parquet(request["parquet"])
+    snsql, duckdb = importlib.import_module("snsql"), importlib.import_module("duckdb")
+    frame = duckdb.read_parquet(request["parquet"]).df()
     columns = {
         "row_privacy": False,
         "max_ids": request["rows_per_unit"],
@@ -52,11 +53,12 @@ def opendp_polars(request: dict[str, Any]) -> Callable[[], object]:
             privacy_unit=dp.unit_of(contributions=1, identifier=pl.col("person")),
             privacy_loss=dp.loss_of(epsilon=_EPSILON),
             split_evenly_over=1,
-            margins=[dp.polars.Margin(by=["region"], invariant="keys", max_length=request["rows"])],
+            margins=[dp.polars.Margin(max_length=request["rows"])],
         )
         bounded = context.query().truncate_per_group(request["rows_per_unit"])
         amounts = pl.col("amount").fill_null(0).dp.sum((0, request["upper"]))
-        return bounded.group_by("region").agg(dp.len(), amounts).release().collect()
+        keys = pl.LazyFrame({"region": list(range(request["regions"]))})
+        return bounded.group_by("region").agg(dp.len(), amounts).with_keys(keys).release().collect()
 
     return run
 
