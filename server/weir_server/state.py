@@ -18,7 +18,6 @@ from types import MappingProxyType
 from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest, PublicationError, Suspended
 from weir.v1 import policy_service_pb2, quota_service_pb2
-from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.card_rules import check_card, lineage_conflicts
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot, open_snapshot

@@ -32,19 +32,25 @@ def check_card(card: DatasetCard) -> list[Violation]:
 
 
 def lineage_conflicts(card: DatasetCard, others: Iterable[DatasetCard]) -> list[Violation]:
-    """Columns that `card` would release one way and another card of its lineage releases the other way.
+    """What `card` may not release beside the cards that its lineage has published, older versions included.
 
-    What has been released exactly carries no dp promise, so one lineage never offers one column both ways.
+    A column released exactly carries no dp promise, so it is never offered both ways. And a lineage is answered exactly
+    by one dataset only: atoms of two partitions of the same people could be subtracted from each other.
     """
     ours = {mode: _columns(card, mode) for mode in (Mode.EXACT, Mode.DP)}
-    found = set()
+    columns, datasets = set(), set()
     for other in others:
-        if other.lineage == card.lineage and other.name != card.name:
-            found |= ours[Mode.EXACT] & _columns(other, Mode.DP)
-            found |= ours[Mode.DP] & _columns(other, Mode.EXACT)
-    return [_broken("lineage.both_ways", column, _BOTH_WAYS) for column in sorted(found)]
+        if other.lineage == card.lineage:
+            columns |= (ours[Mode.EXACT] & _columns(other, Mode.DP)) | (ours[Mode.DP] & _columns(other, Mode.EXACT))
+            if other.name != card.name and ours[Mode.EXACT] and _columns(other, Mode.EXACT):
+                datasets.add(other.name)
+    both = [_broken("lineage.mode", column, _BOTH_WAYS) for column in sorted(columns)]
+    return both + [_broken("lineage.exact_twice", name, _EXACT_TWICE) for name in sorted(datasets)]
 
 
+_EXACT_TWICE = (
+    "this dataset of the lineage is answered exactly already; add the measures there before its first version"
+)
 _BOTH_WAYS = "a lineage never releases one column both exactly and with dp; keep one of the two measures"
 
 

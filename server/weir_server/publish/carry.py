@@ -54,7 +54,7 @@ def check_succession(card: DatasetCard, previous: Snapshot) -> list[Violation]:
             rule="snapshot.card_changed",
             subject=key,
             count=0,
-            sentence="versions of one dataset share units, dimensions, exact measures and k: publish under a new name",
+            sentence="versions of one dataset share units, dimensions, exact measures and k: keep them as they were",
         )
         for key in new
         if old[key] != new[key]

@@ -192,6 +192,15 @@ def test_one_column_is_never_released_both_ways_over_a_lineage() -> None:
     assert [item.subject for item in lineage_conflicts(dp, [exact])] == ["spend"]
     assert [item.subject for item in lineage_conflicts(exact, [exact, dp])] == ["spend"]
     assert lineage_conflicts(replace(dp, lineage="other"), [exact]) == []
+    later = replace(dp, name="clinic")
+    assert [item.rule for item in lineage_conflicts(later, [exact])] == ["lineage.mode"], "older versions count as well"
+
+
+def test_one_dataset_of_a_lineage_is_answered_exactly() -> None:
+    card = parse(clinic())
+    assert [item.rule for item in lineage_conflicts(replace(card, name="second"), [card])] == ["lineage.exact_twice"]
+    assert lineage_conflicts(card, [card]) == []
+    assert lineage_conflicts(replace(card, name="second", lineage="elsewhere"), [card]) == []
 
 
 def test_a_core_dataset_is_catalogued_without_measures() -> None:
