@@ -59,6 +59,8 @@ def grid_steps(measure: Measure) -> str:
     or not finite."""
     exact, rounded = number_of(measure.column), _nearest(measure)
     steps = _steps(rounded, measure.scale)
+    if measure.rounding == "refuse":  # nothing lies between two steps, or publication is refused
+        return f"coalesce({steps}, weir_saturated({text_of(measure.column)}))"
     # The cast rounds halves away from zero, so only an exact half that went to an odd step goes back by one. Divisions
     # of 128-bit integers are slow, and this way only halves meet one.
     half = f"abs({exact} - {rounded}) = {_half(measure.scale)}"
