@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from weir_server.dp.selection import edge_scores
 from weir_server.dp.store import BoundedStores
 from weir_server.dp.tally import Kind
 from weir_server.plan.values import BoundQuery
+
+pytestmark = pytest.mark.slow
 
 EVERYTHING = (
     support.count(),
