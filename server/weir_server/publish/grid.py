@@ -63,13 +63,13 @@ def grid_steps(measure: Measure) -> str:
         return f"coalesce({steps}, weir_saturated({text_of(measure.column)}))"
     # The cast rounds halves away from zero, so only an exact half that went to an odd step goes back by one. Divisions
     # of 128-bit integers are slow, and this way only halves meet one.
-    half = f"abs({exact} - {rounded}) = {_half(measure.scale)}"
+    half = f"abs({rounded}) - abs({exact}) = {_half(measure.scale)}"
     even = f"CASE WHEN {half} AND {steps} % 2 <> 0 THEN {steps} - CAST(sign({exact}) AS HUGEINT) ELSE {steps} END"
     return f"coalesce({even}, weir_saturated({text_of(measure.column)}))"
 
 
 def _nearest(measure: Measure) -> str:
-    return f"TRY_CAST({number_of(measure.column)} AS DECIMAL(38, {measure.scale}))"
+    return f"TRY_CAST({identifier(measure.column)} AS DECIMAL({19 + measure.scale}, {measure.scale}))"
 
 
 def _steps(rounded: str, scale: int) -> str:
