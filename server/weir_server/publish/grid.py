@@ -40,8 +40,8 @@ def text_of(column: str) -> str:
 
 
 def unit_key(card: DatasetCard) -> str:
-    """The privacy unit of a row, as text."""
-    return text_of(card.unit_column)
+    """The privacy unit of a row, as it is kept: an integer or text."""
+    return identifier(card.unit_column)
 
 
 def order_key(column: str) -> str:
