@@ -24,7 +24,7 @@ from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
 from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
-from weir_client._sql import parse as parse_sql
+from weir_client._shares import Shares
 from weir_client._transport import grpc_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
 
@@ -130,9 +130,13 @@ class Client:
         epsilon: Amount | None = None,
         within: Amount | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
     ) -> Estimate:
-        """What a query would do now: verdict, privacy loss, price, noise. Nothing is reserved or charged."""
-        terms = Terms(contract, purpose, mode, epsilon, within, None, snapshot)
+        """What a query would do now: verdict, privacy loss, price, noise. Nothing is reserved or charged.
+
+        `shares`: as for `query`; the noise shown is that of the shares.
+        """
+        terms = Terms(contract, purpose, mode, epsilon, within, None, snapshot, shares)
         return self._run(_operations.estimate(self._context, sql, terms))
 
     def query(
@@ -147,19 +151,26 @@ class Client:
         max_price: Amount | None = None,
         idempotency_key: str | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
+        wait_for_approval: float | None = None,
     ) -> Job[Answer]:
         """Asks a question; the job's result is its Answer. Language: `weir_client._sql`'s docstring and the README.
 
         `epsilon`, `within`: privacy loss to spend, or wished accuracy instead (dp only). `max_price`: refuse rather
         than pay more. `snapshot`: version to ask; also `FROM "census@3"`. `idempotency_key`: of an earlier job, to get
-        its answer again; drawn at random by default.
+        its answer again; drawn at random by default. `shares`: how the aggregates share a dp budget, by output column
+        of the SELECT list: {"usd": 3, "years": 1} gives `usd` three quarters; whole numbers from 1 to 1000, and 1 for a
+        column not named. Columns that show the same aggregate have one share. `wait_for_approval`: seconds, at most
+        seven days; where a person must approve, the job waits that long for it and sends the same request again. It
+        ends with ApprovalRequired if nobody decides, and `close` waits for it.
 
         Raises:
             InvalidQuery: at once, where the statement is outside the language.
-            InvalidRequest: at once, where an amount is malformed.
+            InvalidRequest: at once, where an amount is malformed or `shares` names no aggregate's column.
         """
-        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
-        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key), sql, terms)
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
+        _operations.check_wait(wait_for_approval)
+        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key, wait_for_approval), sql, terms)
 
     def encrypted_query(
         self,
@@ -175,6 +186,7 @@ class Client:
         max_price: Amount | None = None,
         idempotency_key: str | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
         weight_bits: int = DEFAULT_WEIGHT_BITS,
         progress: Progress | None = None,
     ) -> Job[EncryptedAnswer]:
@@ -183,9 +195,10 @@ class Client:
         `weights`: integers by group key (tuple in the order of the SELECT list; a missing key is 0), or one per cell.
         `weight_bits`: public bound on every |weight| < 2^weight_bits, 1 to 64; it does not depend on the weights unless
         you make it so. The key is registered on first use. An idempotency key may be repeated only with the same
-        ciphertexts, which only this job holds. `progress(done, total)` is called as weights are sent.
+        ciphertexts, which only this job holds. `progress(done, total)` is called as weights are sent. `shares`: of a dp
+        budget under the table, as for `query`.
         """
-        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
 
         def ask(key: str) -> EncryptedAnswer:
             operation = _encrypted.encrypted_query(
@@ -218,12 +231,14 @@ class Client:
         max_price: Amount | None = None,
         idempotency_key: str | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
     ) -> Job[SealedTable]:
         """Asks for a release encrypted under the registered key `to` (a key id, `sha256:…`), anybody's.
 
-        `max_addends`: how many such tables may later be added up with `add_sealed`, 1 to 65536.
+        `max_addends`: how many such tables may later be added up with `add_sealed`, 1 to 65536. `shares`: of a dp
+        budget, as for `query`; domains whose tables are added up should be asked alike.
         """
-        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
 
         def ask(key: str) -> SealedTable:
             return self._run(
@@ -374,8 +389,8 @@ class Client:
         chosen = key or new_idempotency_key()
         return Job(self._threads.submit(work, chosen), chosen)
 
-    def _answer(self, sql: str, terms: Terms, key: str) -> Answer:
-        parsed, reply = self._run(_operations.run_query(self._context, sql, terms, key))
+    def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
+        parsed, reply = self._run(_operations.run_approved_query(self._context, sql, terms, key, wait))
         receipt = Receipt(reply.receipt, {"answer": reply.answer})
         message = _operations.parsed_answer(reply.answer)
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
@@ -406,7 +421,7 @@ def chosen_address(address: str | None, identity: Identity) -> str:
 
 def check_question(sql: str, terms: Terms) -> None:
     """Raise at once what the client can see to be wrong."""
-    _operations.envelope(parse_sql(sql).query, terms)
+    _operations.checked_question(sql, terms)
 
 
 def checkpoint_size(note: str) -> int:

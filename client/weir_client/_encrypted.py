@@ -134,6 +134,9 @@ class _Upload:
         cells = cast(encrypted_service_pb2.RunEncryptedQueryResponse, accepted).accepted.cells
         if cells != len(self._values):
             raise malformed(f"it has {cells} cells where the catalogue has {len(self._values)}")
+        if not self._chunks:
+            # One table for all of them: chunk by chunk, a small one would be built first and a larger one later.
+            self._keypair.prepare(len(self._values))
         each = max(1, CHUNK_BYTES // self._keypair.public.ciphertext_bytes)
         for number, start in enumerate(range(0, len(self._values), each)):
             if number == len(self._chunks):

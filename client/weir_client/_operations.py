@@ -14,7 +14,7 @@ from typing import Any, cast
 from google.protobuf.message import DecodeError, Message
 
 from weir.amounts import parse_epsilon, parse_price
-from weir.errors import InvalidQuery, InvalidReceipt, InvalidRequest, WeirError
+from weir.errors import ApprovalRequired, InvalidQuery, InvalidReceipt, InvalidRequest, WeirError
 from weir.query import Query
 from weir.v1 import (
     answer_pb2,
@@ -42,6 +42,7 @@ from weir_client._records import (
     estimate_of,
     quota_to_proto,
 )
+from weir_client._shares import Shares, with_shares
 from weir_client._sql import ParsedQuery, parse
 
 Amount = str | int | float | Decimal
@@ -51,6 +52,9 @@ MAX_TIMEOUT = 600.0
 _MODES = {None: answer_pb2.MODE_UNSPECIFIED, "exact": answer_pb2.MODE_EXACT, "dp": answer_pb2.MODE_DP}
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 2.0
+MAX_APPROVAL_WAIT = 7 * 86_400.0
+_FIRST_POLL = 0.5
+_LONGEST_POLL = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class Terms:
     """Refuse rather than pay more."""
     snapshot: int | None = None
     """Version to ask; None for what FROM says, else the latest."""
+    shares: Shares | None = None
+    """dp: how the aggregates share the budget, by output column."""
 
 
 @dataclass(slots=True)
@@ -179,9 +185,24 @@ def dataset(context: Context, name: str) -> Operation[Dataset]:
 
 def question(context: Context, sql: str, terms: Terms) -> Operation[tuple[ParsedQuery, Any]]:
     """A statement and its envelope, checked as far as the client can."""
-    parsed = parse(sql)
+    parsed, message = checked_question(sql, terms)
     if parsed.unit is not None:
         yield from _check_unit(context, parsed.query.dataset, parsed.unit)
+    return parsed, message
+
+
+def checked_question(sql: str, terms: Terms) -> tuple[ParsedQuery, query_service_pb2.QueryEnvelope]:
+    """A statement and its envelope, without asking anybody.
+
+    Raises:
+        InvalidQuery: the statement is outside the language.
+        InvalidRequest: an amount, mode or share is malformed, or two of them contradict each other.
+    """
+    parsed = parse(sql)
+    if terms.shares is not None:
+        if terms.mode == "exact":
+            raise InvalidRequest("shares divide a dp budget; exact has none", field="shares", rule="shares.mode")
+        parsed = with_shares(parsed, terms.shares)
     return parsed, envelope(parsed.query, terms)
 
 
@@ -227,6 +248,54 @@ def run_query(
     request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=idempotency_key)
     reply = yield from invoke(context, "QueryService", "RunQuery", request)
     return parsed, cast(query_service_pb2.RunQueryResponse, reply)
+
+
+def run_approved_query(
+    context: Context, sql: str, terms: Terms, idempotency_key: str, wait: float | None
+) -> Operation[tuple[ParsedQuery, query_service_pb2.RunQueryResponse]]:
+    """As `run_query`; where a person must approve, waits for that up to `wait` seconds and sends the very same again.
+
+    Raises:
+        ApprovalRequired: nobody decided in time.
+        PolicyDenied: it was rejected.
+    """
+    clock = context.settings.clock
+    deadline = clock() + (wait or 0)
+    while True:
+        try:
+            return (yield from run_query(context, sql, terms, idempotency_key))
+        except ApprovalRequired as error:
+            approval = error.metadata.get("approval")
+            if wait is None or approval is None or clock() >= deadline:
+                raise
+            # Once decided, lapsed or used by an equal query, the service says what holds now.
+            if not (yield from _decided(context, approval, deadline)):
+                raise
+
+
+def _decided(context: Context, approval: str, deadline: float) -> Operation[bool]:
+    """Whether an approval waits no longer; polls until the deadline, ever more rarely."""
+    clock, pause = context.settings.clock, _FIRST_POLL
+    while (left := deadline - clock()) > 0:
+        yield Sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_POLL)
+        if not any(item.id == approval and item.state == "waiting" for item in (yield from approvals(context))):
+            return True
+    return False
+
+
+def check_wait(seconds: float | None) -> None:
+    """Refuse a wait for approval that is none or has no end.
+
+    Raises:
+        InvalidRequest: not more than 0 and at most seven days.
+    """
+    if seconds is not None and not 0 < seconds <= MAX_APPROVAL_WAIT:
+        raise InvalidRequest(
+            "wait_for_approval is more than 0 seconds and at most seven days",
+            field="wait_for_approval",
+            rule="approval.wait",
+        )
 
 
 def parsed_answer(data: bytes) -> answer_pb2.Answer:

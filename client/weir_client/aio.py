@@ -36,6 +36,7 @@ from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Terms, new_idempotency_key
 from weir_client._receipts import Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
+from weir_client._shares import Shares
 from weir_client._transport import grpc_aio_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
 
@@ -117,9 +118,10 @@ class Client:
         epsilon: Amount | None = None,
         within: Amount | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
     ) -> Estimate:
         """As `weir_client.Client.estimate`."""
-        terms = Terms(contract, purpose, mode, epsilon, within, None, snapshot)
+        terms = Terms(contract, purpose, mode, epsilon, within, None, snapshot, shares)
         return await self._run(_operations.estimate(self._context, sql, terms))
 
     def query(
@@ -134,10 +136,13 @@ class Client:
         max_price: Amount | None = None,
         idempotency_key: str | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
+        wait_for_approval: float | None = None,
     ) -> Job[Answer]:
         """As `weir_client.Client.query`; the job starts at once."""
-        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
-        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key), sql, terms)
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
+        _operations.check_wait(wait_for_approval)
+        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key, wait_for_approval), sql, terms)
 
     def encrypted_query(
         self,
@@ -153,11 +158,12 @@ class Client:
         max_price: Amount | None = None,
         idempotency_key: str | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
         weight_bits: int = DEFAULT_WEIGHT_BITS,
         progress: Callable[[int, int], None] | None = None,
     ) -> Job[EncryptedAnswer]:
         """As `weir_client.Client.encrypted_query`."""
-        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
 
         async def ask(key: str) -> EncryptedAnswer:
             operation = _encrypted.encrypted_query(
@@ -190,9 +196,10 @@ class Client:
         max_price: Amount | None = None,
         idempotency_key: str | None = None,
         snapshot: int | None = None,
+        shares: Shares | None = None,
     ) -> Job[SealedTable]:
         """As `weir_client.Client.sealed_query`."""
-        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot)
+        terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
 
         async def ask(key: str) -> SealedTable:
             return await self._run(
@@ -323,8 +330,8 @@ class Client:
         task.add_done_callback(self._tasks.discard)
         return Job(task, chosen)
 
-    async def _answer(self, sql: str, terms: Terms, key: str) -> Answer:
-        parsed, reply = await self._run(_operations.run_query(self._context, sql, terms, key))
+    async def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
+        parsed, reply = await self._run(_operations.run_approved_query(self._context, sql, terms, key, wait))
         receipt = Receipt(reply.receipt, {"answer": reply.answer})
         message = _operations.parsed_answer(reply.answer)
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))

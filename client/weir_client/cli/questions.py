@@ -21,6 +21,17 @@ def register(group: click.Group) -> None:
         group.add_command(command)
 
 
+def _shares(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, int] | None:
+    """COLUMN=N, each column once."""
+    shares: dict[str, int] = {}
+    for text in given:
+        name, found, number = text.rpartition("=")
+        if not found or not name or not number.isascii() or not number.isdigit() or name in shares:
+            raise click.BadParameter("each is COLUMN=N, such as usd=3, and each column comes once")
+        shares[name] = int(number[:9])
+    return shares or None
+
+
 def question_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of everything that asks a question."""
     for option in reversed(
@@ -30,6 +41,14 @@ def question_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--mode", type=click.Choice(["exact", "dp"]), help="By default that of the measures."),
             click.option("--epsilon", help="dp: privacy loss to spend, such as 0.5."),
             click.option("--within", help="dp: wished half-width of the 95 % interval instead."),
+            click.option(
+                "--share",
+                "shares",
+                multiple=True,
+                callback=_shares,
+                metavar="COLUMN=N",
+                help="dp: this column's part of the budget, such as usd=3; repeatable, 1 where not given.",
+            ),
             click.option("--purpose", help="One of the contract's purposes."),
             click.option("--snapshot", type=click.IntRange(min=1), help="Version to ask; by default the latest."),
         )
@@ -57,6 +76,13 @@ def datasets(session: Session, name: str | None, search: str | None) -> None:
 @click.command()
 @question_options
 @click.option("--max-price", help="Refuse rather than pay more.")
+@click.option(
+    "--wait",
+    "wait_for_approval",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Where a person must approve: wait so long for it, then ask again.",
+)
 @click.option("--idempotency-key", help="Of an earlier try: gives its answer again, charged once.")
 @click.option("--save-receipt", type=click.Path(dir_okay=False), help="Write the receipt to this file.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the receipt against the log.")

@@ -265,3 +265,15 @@ def test_sealed_tables_add_up_to_totals_only_the_key_s_holder_reads(client, seal
         weir_client.add_sealed([tables[0], other], sealing.public_key)
     assert caught.value.rule == "sealed.shape"
     assert {client.verify(receipt).index for receipt in total.receipts} == {1, 3, 5}
+
+
+def test_tables_are_prepared_once_for_the_whole_upload(client, keypair, monkeypatch):
+    prepared = []
+    original = type(keypair).prepare
+    monkeypatch.setattr(
+        type(keypair), "prepare", lambda self, count, **rest: (prepared.append(count), original(self, count, **rest))
+    )
+    monkeypatch.setattr("weir_client._encrypted.CHUNK_BYTES", 1024)
+    sql = "SELECT COUNT(*) FROM census GROUP BY region, year"
+    client.encrypted_query(sql, weights=range(6), keypair=keypair, contract="c-1").result(60)
+    assert prepared == [6]
