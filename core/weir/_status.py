@@ -2,16 +2,18 @@
 """Errors as google.rpc.Status and back; reached through `weir.wire`.
 
 Order of what is kept when an error is larger than a call's trailers may be: ErrorInfo (always), the field at fault,
-limits or reasons (shortened from the end), the receipt (whole or not at all: the caller can list it later).
+the first limit or reason, the receipt without its COSE form (whole or not at all: the caller can list it later),
+further limits or reasons, the COSE form. A receipt is packed before anything is given up for it.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from weir import errors
@@ -27,6 +29,7 @@ whole status beyond 8 KiB, and the frame around it needs some."""
 _MAX_TEXT = 400
 _MAX_METADATA = 1_500
 _MAX_ENTRIES = 16
+_MAX_UNPACKED = 128 * 1024
 
 _CODES: dict[type[WeirError], int] = {
     errors.InvalidRequest: code_pb2.INVALID_ARGUMENT,
@@ -87,10 +90,11 @@ def error_to_status(error: WeirError) -> status_pb2.Status:
     _add(status, _error_info(error))
     if error.field is not None:
         _add(status, _bad_request(error))
-    _add_entries(status, _entries(error))
     receipt = getattr(error, "receipt", None)
-    if isinstance(receipt, receipt_pb2.Receipt):
-        _add(status, receipt)
+    if not isinstance(receipt, receipt_pb2.Receipt):
+        _add_entries(status, _entries(error), most=_MAX_ENTRIES)
+    else:
+        _add_entries_and_receipt(status, _entries(error), receipt)
     return status
 
 
@@ -109,7 +113,7 @@ def error_from_status(status: status_pb2.Status) -> WeirError:
     }
     error = _construct(CLASSES.get(info.reason, errors.InternalError), status, common)
     if isinstance(error, errors.RefusalError):
-        error.receipt = _detail(status, receipt_pb2.Receipt())
+        error.receipt = _receipt(status)
     return error
 
 
@@ -195,14 +199,47 @@ def _quota_violation(hit: LimitHit) -> error_details_pb2.QuotaFailure.Violation:
     )
 
 
-def _add_entries(status: status_pb2.Status, build: Callable[[int], Message | None]) -> None:
-    """Add as many list entries as fit, halving."""
-    count = _MAX_ENTRIES
+def _add_entries_and_receipt(
+    status: status_pb2.Status, build: Callable[[int], Message | None], receipt: receipt_pb2.Receipt
+) -> None:
+    """Entries and receipt, packed where it must be; the COSE form is given up first, then all entries but one."""
+    plain = receipt_pb2.Receipt()
+    plain.CopyFrom(receipt)
+    plain.ClearField("cose_receipt")
+    whole, part = _packed(receipt), _packed(plain)
+    fixed = len(status.details)
+    for most, form in ((_MAX_ENTRIES, receipt), (_MAX_ENTRIES, whole), (_MAX_ENTRIES, part), (4, part), (1, part)):
+        if _add_entries(status, build, most=most) and _add(status, form):
+            return
+        del status.details[fixed:]
+    _add_entries(status, build, most=_MAX_ENTRIES)
+
+
+def _packed(receipt: receipt_pb2.Receipt) -> receipt_pb2.PackedReceipt:
+    """Signatures in a note are base64, and both proofs share their path: a third of the bytes goes."""
+    return receipt_pb2.PackedReceipt(zlib=zlib.compress(receipt.SerializeToString(deterministic=True), 9))
+
+
+def _receipt(status: status_pb2.Status) -> receipt_pb2.Receipt | None:
+    """The receipt in either form; None where there is none, or none that can be unpacked."""
+    packed = _detail(status, receipt_pb2.PackedReceipt())
+    if packed is None:
+        return _detail(status, receipt_pb2.Receipt())
+    try:
+        return receipt_pb2.Receipt.FromString(zlib.decompressobj().decompress(packed.zlib, _MAX_UNPACKED))
+    except (zlib.error, DecodeError):
+        return None
+
+
+def _add_entries(status: status_pb2.Status, build: Callable[[int], Message | None], *, most: int) -> bool:
+    """Add as many list entries as fit, at most `most`, halving; whether nothing of the list was lost entirely."""
+    count = most
     while count > 0:
         detail = build(count)
         if detail is None or _add(status, detail):
-            return
+            return True
         count //= 2
+    return False
 
 
 def _add(status: status_pb2.Status, detail: Message) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from weir.canonical import SALT_BYTES, NotCanonical, opens, parse_canonical
-from weir.checkpoint import Checkpoint, verify
+from weir.checkpoint import ED25519, Checkpoint, parse_vkey, verify
+from weir.cose import verify_cose_receipt
 from weir.errors import InvalidReceipt, LogInconsistent, VerificationError
 from weir.merkle import leaf_hash, verify_consistency, verify_inclusion
 from weir.v1 import receipt_pb2
@@ -56,7 +57,10 @@ def verify_receipt(receipt: receipt_pb2.Receipt, *, vkey: str, commitments: Mapp
     event = parse_event(receipt.leaf)
     if event.get("id") != str(receipt.leaf_index) or event.get("source") != checkpoint.origin:
         raise InvalidReceipt("the event names another index or log", rule="receipt.event")
-    # 4. The commitments open to what was asked and received.
+    # 4. The same proof in COSE, where it came along.
+    if receipt.cose_receipt:
+        _check_cose(receipt, checkpoint, vkey)
+    # 5. The commitments open to what was asked and received.
     _check_commitments(event, receipt.salt, commitments)
     return VerifiedReceipt(event, receipt.leaf_index, checkpoint)
 
@@ -106,6 +110,15 @@ def parse_event(leaf: bytes) -> dict[str, object]:
     if not isinstance(event.get("type"), str) or not isinstance(event.get("data"), dict):
         raise InvalidReceipt("the leaf is not a CloudEvents event", rule="receipt.leaf")
     return event
+
+
+def _check_cose(receipt: receipt_pb2.Receipt, checkpoint: Checkpoint, vkey: str) -> None:
+    """Both forms must prove the same leaf in the same tree. Without the log's Ed25519 key the COSE form says nothing."""
+    for key in vkey.split():
+        if parse_vkey(key).kind == ED25519:
+            proved = verify_cose_receipt(receipt.cose_receipt, leaf=receipt.leaf, vkey=key)
+            if (proved.index, proved.size, proved.root) != (receipt.leaf_index, checkpoint.size, checkpoint.root):
+                raise InvalidReceipt("the COSE Receipt is of another leaf or tree", rule="cose.tree")
 
 
 def _check_commitments(event: dict[str, object], salt: bytes, wanted: Mapping[str, bytes]) -> None:

@@ -40,6 +40,7 @@ from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.technique import ExactTechnique
+from weir_server.log.receipts import Receipts
 from weir_server.observe import Metrics, event, exception_fields
 from weir_server.pipeline import Pipeline
 from weir_server.pki import Domain, load_domain
@@ -82,6 +83,7 @@ class Parts:
     config: Config
     store: Store
     state: State
+    receipts: Receipts
     pipeline: Pipeline
     encrypted: EncryptedQueries | None
     metrics: Metrics
@@ -134,12 +136,14 @@ async def _build(
     data_dir: Path, config: Config, domain: Domain, store: Store, *, stopping: asyncio.Event, stack: AsyncExitStack
 ) -> Parts:
     state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
+    receipts = Receipts(domain.log_signers)
     dp = DpTechnique()
     stack.callback(dp.close)
     pipeline = Pipeline(
         state=state,
         store=store,
         techniques={Mode.EXACT: ExactTechnique(), Mode.DP: dp},
+        receipts=receipts,
         clock=clock.now,
         entropy=os.urandom,
     )
@@ -160,6 +164,7 @@ async def _build(
         config=config,
         store=store,
         state=state,
+        receipts=receipts,
         pipeline=pipeline,
         encrypted=encrypted,
         metrics=metrics,
@@ -224,7 +229,7 @@ def _add_common(server: Any, parts: Parts, listener: str) -> None:
 
 
 def _add_public(server: Any, parts: Parts) -> None:
-    plain = QueryService(parts.pipeline, parts.store, parts.metrics)
+    plain = QueryService(parts.pipeline, parts.store, parts.receipts, parts.metrics)
     query_service_pb2_grpc.add_QueryServiceServicer_to_server(plain, server)
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(QuotaService(parts.state, parts.store), server)
     if parts.encrypted is not None:

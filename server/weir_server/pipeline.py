@@ -38,10 +38,11 @@ from weir.errors import (
 )
 from weir.query import query_json
 from weir.v1 import answer_pb2, query_service_pb2, receipt_pb2
-from weir_server import ledger, log
+from weir_server import ledger
 from weir_server.catalog.card import Mode
 from weir_server.ledger import Posted, Replay, Reservation, ReservationRequest, StoredRelease, Subject, Superseded
 from weir_server.ledger.windows import ledger_time
+from weir_server.log.receipts import Receipts
 from weir_server.plan.analyse import analyse, without_loss
 from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Raw, Submission, Technique
@@ -82,11 +83,12 @@ class Pipeline:
         state: State,
         store: Store,
         techniques: Mapping[Mode, Technique],
+        receipts: Receipts,
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes],
     ) -> None:
         self._state, self._store, self._techniques = state, store, techniques
-        self._clock, self._entropy = clock, entropy
+        self._receipts, self._clock, self._entropy = receipts, clock, entropy
         self._tasks: set[asyncio.Task[Any]] = set()
         self._release_locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._latest = store.read(lambda tx: ledger_time(tx, clock()))
@@ -107,11 +109,11 @@ class Pipeline:
             Suspended: an operator stopped requester, contract or dataset.
         """
         world = self._state.world
-        bound = bind(submission, world.catalogue)
         contract = world.policy.contracts.get(submission.contract)
         # One answer for contracts of others and contracts that do not exist: their names are nobody else's business.
         if contract is None or contract.requester != submission.principal.name:
             raise UnknownName("you have no contract of this id", field="contract", rule="name.contract")
+        bound = bind(submission, world.catalogue)
         self.check_running(submission)
         if reasons := red_lines(bound):
             raise _denied(reasons)
@@ -131,7 +133,9 @@ class Pipeline:
     async def estimate(self, submission: Submission) -> query_service_pb2.EstimateQueryResponse:
         """What `run` would decide and charge now. Touches no data, reserves nothing, leaves no meter record."""
         judged = self.judge(submission)
-        plan, sticky = judged.plan, self.find_release(judged.plan) is not None
+        # Whom the policy denies learns nothing of what others have asked.
+        plan = judged.plan
+        sticky = not isinstance(judged.decision, Deny) and self.find_release(plan) is not None
         charge = without_loss(plan, judged.contract.rates) if sticky else plan.charge
         return query_service_pb2.EstimateQueryResponse(
             decision=_decision_to_proto(judged.decision),
@@ -375,7 +379,7 @@ class Pipeline:
 
     def receipt(self, leaf_index: int) -> receipt_pb2.Receipt:
         """Receipt of a durable leaf."""
-        return self._store.read(lambda tx: log.receipt(tx, leaf_index))
+        return self._store.read(lambda tx: self._receipts.of(tx, leaf_index))
 
     # ── failure order ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from weir.checkpoint import Signer, new_signer, parse_skey
+from weir.checkpoint import ED25519, MLDSA44, Signer, new_signer, parse_skey
 from weir.errors import InvalidRequest, Unavailable
 from weir_server.identity import DOMAIN, NAME, ROLES, identity_uri
 
@@ -74,7 +74,7 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
         raise InvalidRequest("the directory already holds a domain", field="data", rule="domain.exists")
     secrets.mkdir(parents=True, mode=0o700)
     secrets.chmod(0o700)
-    signer = new_signer(f"weir/{domain}", seed=os.urandom(32))
+    signers = [new_signer(f"weir/{domain}", seed=os.urandom(32), kind=kind) for kind in (ED25519, MLDSA44)]
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = _authority(ca_key, domain=domain, now=now)
     server_key = ec.generate_private_key(ec.SECP256R1())
@@ -83,10 +83,10 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
     _write_secret(secrets / "ca.crt", _certificate_pem(ca))
     _write_secret(secrets / "server.key", _key_pem(server_key))
     _write_secret(secrets / "server.crt", _certificate_pem(server))
-    _write_secret(secrets / "log.key", signer.skey.encode() + b"\n")
+    _write_secret(secrets / "log.key", "".join(f"{signer.skey}\n" for signer in signers).encode())
     _write_secret(secrets / "publication.salt", os.urandom(32))
     # Last: a directory with this file is a whole domain.
-    content = {"weir_domain": 1, "domain": domain, "log_key": signer.verifier.vkey}
+    content = {"weir_domain": 1, "domain": domain, "log_key": " ".join(signer.verifier.vkey for signer in signers)}
     (data_dir / DOMAIN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -142,7 +142,7 @@ def domain_name(data_dir: Path) -> str:
 
 
 def log_key(data_dir: Path) -> str:
-    """Verifier key of the domain's log, as auditors and requesters keep it.
+    """Verifier keys of the domain's log (separated by a space; each signs every checkpoint), as auditors and requesters keep it.
 
     Raises:
         Unavailable: the directory holds no domain.

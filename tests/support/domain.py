@@ -27,6 +27,7 @@ from weir_server import ledger, log
 from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measure, Mode, Source
 from weir_server.catalog.codec import card_to_json
 from weir_server.ledger import Balance
+from weir_server.log.receipts import Receipts
 from weir_server.pipeline import Answered, Pipeline
 from weir_server.plan.values import (
     Analysis,
@@ -127,6 +128,7 @@ def contract_document(contract: str = "c-1", **changes: Any) -> str:
         "dimensions": ["site", "age", "coast"],
         "measures": ["visits"],
         "aggregates": ["count", "sum", "avg"],
+        "seal_to": ["alice", "bob"],
         "valid_from": "2026-01-01T00:00:00+00:00",
         "valid_until": "2027-01-01T00:00:00+00:00",
         "rates": {"per_query": "0.5", "per_cell": "0.01", "per_encrypted_operation": "0.001"},
@@ -391,7 +393,9 @@ def open_domain(
         raise
     exact, dp = ScoringTechnique(Mode.EXACT), ScoringTechnique(Mode.DP)
     used = techniques or {Mode.EXACT: exact, Mode.DP: dp}
-    pipeline = Pipeline(state=state, store=store, techniques=used, clock=now, entropy=os.urandom)
+    pipeline = Pipeline(
+        state=state, store=store, techniques=used, receipts=Receipts((SIGNER,)), clock=now, entropy=os.urandom
+    )
     return Domain(directory, store, now, state, pipeline, exact, dp)
 
 

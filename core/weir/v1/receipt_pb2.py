@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15weir/v1/receipt.proto\x12\x07weir.v1\"e\n\x07Receipt\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\x16\n\x0einclusion_path\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\"D\n\x10\x43onsistencyProof\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15weir/v1/receipt.proto\x12\x07weir.v1\"{\n\x07Receipt\x12\x12\n\nleaf_index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\x12\x16\n\x0einclusion_path\x18\x04 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\t\x12\x14\n\x0c\x63ose_receipt\x18\x06 \x01(\x0c\"\x1d\n\rPackedReceipt\x12\x0c\n\x04zlib\x18\x01 \x01(\x0c\"D\n\x10\x43onsistencyProof\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.receipt_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECEIPT']._serialized_start=34
-  _globals['_RECEIPT']._serialized_end=135
-  _globals['_CONSISTENCYPROOF']._serialized_start=137
-  _globals['_CONSISTENCYPROOF']._serialized_end=205
+  _globals['_RECEIPT']._serialized_end=157
+  _globals['_PACKEDRECEIPT']._serialized_start=159
+  _globals['_PACKEDRECEIPT']._serialized_end=188
+  _globals['_CONSISTENCYPROOF']._serialized_start=190
+  _globals['_CONSISTENCYPROOF']._serialized_end=258
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from weir.v1 import answer_pb2, query_service_pb2, query_service_pb2_grpc
-from weir_server import log
+from weir_server.log.receipts import Receipts
 from weir_server.observe import Metrics
 from weir_server.pipeline import Pipeline
 from weir_server.services.guard import Call
@@ -20,8 +20,8 @@ _MODES = {answer_pb2.MODE_EXACT: "exact", answer_pb2.MODE_DP: "dp"}
 class QueryService(query_service_pb2_grpc.QueryServiceServicer):
     """Plain queries."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, metrics: Metrics) -> None:
-        self._pipeline, self._store, self._metrics = pipeline, store, metrics
+    def __init__(self, pipeline: Pipeline, store: Store, receipts: Receipts, metrics: Metrics) -> None:
+        self._pipeline, self._store, self._receipts, self._metrics = pipeline, store, receipts, metrics
 
     async def EstimateQuery(
         self, request: query_service_pb2.EstimateQueryRequest, call: Call
@@ -47,7 +47,7 @@ class QueryService(query_service_pb2_grpc.QueryServiceServicer):
         size, before = page_size(request.page_size, default=50), index_token(request.page_token)
         name = call.principal.name
         found = await asyncio.to_thread(
-            self._store.read, lambda tx: log.receipts_of(tx, name, before=before, limit=size + 1)
+            self._store.read, lambda tx: self._receipts.of_requester(tx, name, before=before, limit=size + 1)
         )
         return query_service_pb2.ListReceiptsResponse(
             receipts=found[:size],

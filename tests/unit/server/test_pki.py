@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from weir.checkpoint import parse_vkey
+from weir.checkpoint import ED25519, MLDSA44, parse_vkey
 from weir.errors import InvalidRequest, Unavailable
 from weir_server import pki
 
@@ -47,7 +47,8 @@ def test_a_server_reads_back_what_init_wrote(data_dir: Path) -> None:
     assert domain.name == "test.weir"
     assert len(domain.salt) == 32
     assert [signer.verifier.vkey for signer in domain.log_signers] == pki.log_key(data_dir).split()
-    assert parse_vkey(pki.log_key(data_dir)).name == "weir/test.weir"
+    keys = [parse_vkey(key) for key in pki.log_key(data_dir).split()]
+    assert [(key.name, key.kind) for key in keys] == [("weir/test.weir", ED25519), ("weir/test.weir", MLDSA44)]
 
 
 def test_two_domains_share_no_secret(data_dir: Path, tmp_path: Path) -> None:
