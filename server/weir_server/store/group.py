@@ -6,11 +6,13 @@ Both embedded and served stores use it; what differs is the connection behind `E
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from weir.errors import Unavailable
@@ -51,7 +53,11 @@ class Engine(Protocol):
 @dataclass(slots=True)
 class _Job:
     operation: Callable[[Transaction], Any]
-    future: Future[Any] = field(default_factory=Future)
+    waiter: Future[Any] | asyncio.Future[Any]
+
+
+_Outcome = tuple[_Job, Any, BaseException | None]
+"""A job with its result, or with what it raised."""
 
 
 class GroupWriter:
@@ -77,13 +83,26 @@ class GroupWriter:
         self._thread.start()
 
     def submit(self, operation: Callable[[Transaction], T]) -> Future[T]:
-        """Queues an operation; the future resolves after its group is durable."""
-        job = _Job(operation)
+        """Queues an operation; the future resolves after its group is durable. Cancelling it changes nothing."""
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._put(_Job(operation, future))
+        return future
+
+    def submit_from_loop(self, operation: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        """As `submit`, for the running event loop, which is woken once for all of its operations in a group.
+
+        Cancelling the future drops the result and nothing else.
+        """
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._put(_Job(operation, waiter))
+        return waiter
+
+    def _put(self, job: _Job) -> None:
         with self._gate:  # Together with close and fail: no job may slip in behind the last group.
             if not self._accepting:
                 raise _stopped()
             self._jobs.put(job)
-        return job.future
 
     def close(self) -> None:
         """Finishes what was accepted, then frees the connection."""
@@ -125,22 +144,17 @@ class GroupWriter:
         Until then nobody has heard of anything, so a crash before it loses nothing that was promised; a crash after it
         is found again by idempotency key.
         """
-        outcomes: list[tuple[_Job, Any, BaseException | None]] = []
-        live = [job for job in group if job.future.set_running_or_notify_cancel()]
+        outcomes: list[_Outcome] = []
         try:
             self._engine.begin()
-            outcomes = [(job, *self._attempt(job)) for job in live]
+            outcomes = [(job, *self._attempt(job)) for job in group]
             if any(error is None for _, _, error in outcomes):
                 self._seal(self._engine.transaction)
             self._engine.commit()
         except BaseException as error:  # Not swallowed: the writer ends, and every caller is told.
-            self._fail(live, error)
+            self._fail(group, error)
             return False
-        for job, result, problem in outcomes:
-            if problem is None:
-                job.future.set_result(result)
-            else:
-                job.future.set_exception(problem)
+        _tell(outcomes)
         return True
 
     def _attempt(self, job: _Job) -> tuple[Any, BaseException | None]:
@@ -162,12 +176,39 @@ class GroupWriter:
         waiting = list(group)
         while not self._jobs.empty():
             job = self._jobs.get_nowait()
-            if job is not None and job.future.set_running_or_notify_cancel():
+            if job is not None:
                 waiting.append(job)
         self.stopped = True
-        for job in waiting:
-            job.future.set_exception(_stopped())
+        _tell([(job, None, _stopped()) for job in waiting])
         self._on_failure(error)
+
+
+def _tell(outcomes: Sequence[_Outcome]) -> None:
+    """Resolves every waiter: those of a thread here, those of an event loop in one step of that loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+    for outcome in outcomes:
+        waiter = outcome[0].waiter
+        if isinstance(waiter, Future):
+            _resolve(outcome)
+        else:
+            by_loop.setdefault(waiter.get_loop(), []).append(outcome)
+    for loop, theirs in by_loop.items():
+        with suppress(RuntimeError):  # The loop has closed: nobody waits any more, and what was done stays done.
+            loop.call_soon_threadsafe(_resolve_all, theirs)
+
+
+def _resolve_all(outcomes: Sequence[_Outcome]) -> None:
+    for outcome in outcomes:
+        if not outcome[0].waiter.cancelled():
+            _resolve(outcome)
+
+
+def _resolve(outcome: _Outcome) -> None:
+    job, result, problem = outcome
+    if problem is None:
+        job.waiter.set_result(result)
+    else:
+        job.waiter.set_exception(problem)
 
 
 def _stopped() -> Unavailable:

@@ -7,7 +7,6 @@ between two checkpointing connections that SQLite had before 3.51.3.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import queue
@@ -133,8 +132,8 @@ class SqliteStore:
 
     async def write(self, operation: Callable[[Transaction], T]) -> T:
         """Runs `operation` in the next group; see the port."""
-        # Shielded: a caller that goes away must not undo what its group may be committing.
-        return await asyncio.shield(asyncio.wrap_future(self._writer.submit(operation)))
+        # A caller that goes away drops the result only: nothing undoes what its group may be committing.
+        return await self._writer.submit_from_loop(operation)
 
     def write_sync(self, operation: Callable[[Transaction], T]) -> T:
         """Runs `operation` in the next group and waits; see the port."""
