@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from weir.amounts import MICRO, NANO
+from weir.amounts import MICRO, NANO, format_decimal
 from weir.errors import DenialReason
 from weir.v1 import (
     answer_pb2,
@@ -224,6 +224,16 @@ class Quota:
     zone: str = "UTC"
     """IANA zone of calendar windows."""
 
+    @property
+    def metric_name(self) -> str:
+        """The metric as people say it: `epsilon`, `rho` and `price` without the unit they are counted in."""
+        return self.metric.rpartition("_")[0] if self.metric in _UNITS else self.metric
+
+    def amount(self, count: int) -> int | Decimal:
+        """A count of this metric as people write it: epsilon, rho and price as exact decimals, the rest as it is."""
+        unit = _UNITS.get(self.metric)
+        return count if unit is None else Decimal(format_decimal(count, unit=unit))
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -383,6 +393,7 @@ def difference_of(message: policy_service_pb2.ApplyPolicyResponse) -> PolicyDiff
     return PolicyDifference(changes, message.old_digest, message.new_digest)
 
 
+_UNITS = {"epsilon_nano": NANO, "rho_micro": MICRO, "price_micro": MICRO}
 _QUOTA = "id metric limit requester contract dataset lineage window zone"
 
 

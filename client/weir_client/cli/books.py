@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from weir.amounts import format_epsilon, format_price
+from weir_client._client import Client
 from weir_client._receipts import Receipt
 from weir_client._records import Balance, Contract
 from weir_client.cli.output import Session, connected, table
@@ -44,7 +46,8 @@ def balance(session: Session, contract: str | None) -> None:
     """Show the limits that bind you, and what is left of them."""
     with session.client() as client:
         found = client.balance(contract)
-    session.show(found, lambda: balances(found))
+        known = {} if session.as_json else currencies(client)
+    session.show(found, lambda: balances(found, known))
 
 
 @click.command()
@@ -65,23 +68,24 @@ def receipts(session: Session, save: Path | None) -> None:
     )
 
 
-def balances(found: list[Balance]) -> str:
-    """A table of limits."""
-    rows = [
-        (
-            item.quota.id,
-            item.quota.metric,
-            item.used,
-            item.held,
-            item.quota.limit,
-            item.remaining,
-            item.quota.window,
-            item.resets.isoformat() if item.resets else None,
-        )
-        for item in found
-    ]
+def balances(found: list[Balance], currencies: Mapping[str, str] | None = None) -> str:
+    """A table of limits, amounts as people write them. `currencies`: by contract, where known."""
+    rows = [_balance_row(item, (currencies or {}).get(item.quota.contract, "")) for item in found]
     names = ("quota", "metric", "used", "held", "limit", "left", "window", "resets")
     return table(names, rows, empty="No limits.")
+
+
+def currencies(client: Client) -> dict[str, str]:
+    """Currency of each contract that the caller may see."""
+    return {contract.id: contract.rates.currency for contract in client.contracts()}
+
+
+def _balance_row(item: Balance, currency: str) -> tuple[object, ...]:
+    quota = item.quota
+    amounts = [quota.amount(amount) for amount in (item.used, item.held, quota.limit, item.remaining)]
+    metric = quota.metric_name + (f" {currency}" if currency and quota.metric == "price_micro" else "")
+    resets = item.resets.isoformat() if item.resets else None
+    return quota.id, metric, *amounts, quota.window, resets
 
 
 def _receipt_row(receipt: Receipt) -> tuple[object, ...]:

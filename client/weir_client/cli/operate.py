@@ -13,7 +13,7 @@ from weir.amounts import format_epsilon, format_price
 from weir.errors import InvalidRequest, UnknownName
 from weir_client._client import Client
 from weir_client._records import Approval, PolicyDifference, Quota
-from weir_client.cli.books import balances
+from weir_client.cli.books import balances, currencies
 from weir_client.cli.output import Session, connected, table
 
 _REASON = click.option("--reason", required=True, help="Why; it is logged.")
@@ -71,7 +71,8 @@ def show_quotas(session: Session) -> None:
     """Show every quota with what is used of it."""
     with session.client() as client:
         found = client.list_quotas()
-    session.show(found, lambda: balances(found))
+        known = {} if session.as_json else currencies(client)
+    session.show(found, lambda: balances(found, known))
 
 
 @quota.command("set")

@@ -142,7 +142,7 @@ def use_up_the_quota(client: weir_client.Client) -> None:
     """Six queries a day, then no more."""
     say("\n· Six exact queries a day; how many are left?")
     for balance in client.balance("visits-1"):
-        say(f"    {balance.quota.id}: {balance.used} of {balance.quota.limit} used")
+        say(f"    {balance.quota.id}: {used(balance)}")
     for site in range(1, 7):
         try:
             client.query(by_age(site), contract="visits-1").result()
@@ -164,7 +164,13 @@ def again(client: weir_client.Client) -> None:
     show(answer)
     answer.verify()
     for balance in client.balance():
-        say(f"    {balance.quota.id}: {balance.used} of {balance.quota.limit} used")
+        say(f"    {balance.quota.id}: {used(balance)}")
+
+
+def used(balance: weir_client.Balance) -> str:
+    """What is used of a limit, as people write it."""
+    quota = balance.quota
+    return f"{quota.amount(balance.used):,} of {quota.amount(quota.limit):,} {quota.metric_name} used"
 
 
 def by_age(site: int) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.client import SIGNER, FakeLog, identity_file
 from weir import errors
+from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_client import cli
 from weir_client.cli import output
 
@@ -147,6 +148,29 @@ def test_catalogue_and_books_are_shown(weir):
     assert weir("contracts", "c-9")[0] == 1
     assert "q-1" in weir("balance", "c-1")[1]
     assert "weir.query.released" in weir("receipts")[1]
+
+
+def test_amounts_are_readable_in_tables_and_whole_numbers_in_json(weir, domain, monkeypatch):
+    def balances():
+        for metric, limit, used in (("epsilon_nano", 4 * 10**9, 750_000_000), ("price_micro", 2000 * 10**6, 1_120_000)):
+            quota = quota_service_pb2.Quota(id=metric, metric=metric, contract="c-1", window="lifetime", limit=limit)
+            yield quota_service_pb2.Balance(quota=quota, used=used)
+
+    def contracts(request):
+        rates = policy_service_pb2.RateCard(currency="CNY")
+        return policy_service_pb2.ListContractsResponse(contracts=[policy_service_pb2.Contract(id="c-1", rates=rates)])
+
+    monkeypatch.setattr(domain, "ListContracts", contracts, raising=False)
+    for call, response in (("GetBalance", "GetBalanceResponse"), ("ListQuotas", "ListQuotasResponse")):
+        made = getattr(quota_service_pb2, response)
+        monkeypatch.setattr(domain, call, lambda request, made=made: made(balances=list(balances())), raising=False)
+    for command in (("balance",), ("quota", "show")):
+        lines = weir(*command)[1].splitlines()
+        assert lines[2].split() == ["epsilon_nano", "epsilon", "0.75", "0", "4", "3.25", "lifetime", "–"]
+        assert lines[3].split()[1:7] == ["price", "CNY", "1.12", "0", "2,000", "1,998.88"]
+        document = json.loads(weir(*command, "--json")[1])
+        assert (document[0]["used"], document[1]["quota"]["limit"]) == (750_000_000, 2_000_000_000)
+        assert document[1]["quota"]["metric"] == "price_micro"
 
 
 def test_receipts_are_saved_and_verify_offline_and_online(weir, tmp_path):
