@@ -19,6 +19,8 @@ from weir.errors import InvalidQuery
 MAX_NODES = 500
 MAX_DEPTH = 32
 MAX_LIST = 1000
+MAX_LITERALS = 5000
+"""Most literals in all lists of one predicate together."""
 MAX_GROUPS = 8
 MAX_AGGREGATES = 32
 MAX_TEXT = 256
@@ -283,16 +285,21 @@ def check_name(name: str, *, field: str) -> None:
 
 
 def check_size(predicate: Predicate) -> None:
-    """Refuse a predicate of more than 500 nodes or 32 levels, before anything walks it recursively.
+    """Refuse a predicate of more than 500 nodes, 32 levels or 5,000 literals, before anything walks it recursively.
 
     Raises:
         InvalidQuery: too large or too deep.
     """
-    nodes, level = 0, [predicate]
+    nodes, literals, level = 0, 0, [predicate]
     for _ in range(MAX_DEPTH):
         nodes += len(level)
         if nodes > MAX_NODES:
             raise InvalidQuery(f"a predicate has at most {MAX_NODES} nodes", field="where", rule="query.nodes")
+        literals += sum(len(node.literals) for node in level if isinstance(node, Membership))
+        if literals > MAX_LITERALS:
+            raise InvalidQuery(
+                f"a predicate lists at most {MAX_LITERALS} literals", field="where", rule="query.literals"
+            )
         level = [child for node in level for child in children(node)]
         if not level:
             return

@@ -76,7 +76,7 @@ def submissions(draw: st.DrawFn) -> Submission:
     query = canonicalise(Query(dataset, chosen, groups, AllOf(where) if where else None))
     encrypted = None
     if all(aggregate.function is not Function.AVG for aggregate in query.aggregates) and draw(st.booleans()):
-        encrypted = EncryptedTerms("sealed", "sha256:" + "0" * 64)
+        encrypted = EncryptedTerms("sealed", "sha256:" + "0" * 64, key_bits=2048, key_owners=frozenset({"bob"}))
     return submit(
         query,
         who=draw(st.sampled_from([ALICE, BOB, replace(ALICE, role="operator")])),

@@ -29,10 +29,18 @@ class Packing:
 
     @classmethod
     def for_key(cls, key: PublicKey, *, value_bits: int, parties: int) -> Packing:
-        """The layout with most slots. Raises: InvalidRequest, HeadroomExceeded when not even one slot fits."""
+        """The layout with most slots for a key. Raises: as `for_bits`."""
+        return cls.for_bits(key.bits, value_bits=value_bits, parties=parties)
+
+    @classmethod
+    def for_bits(cls, key_bits: int, *, value_bits: int, parties: int) -> Packing:
+        """The layout with most slots for keys of that length.
+
+        Raises: InvalidRequest, HeadroomExceeded when not even one slot fits.
+        """
         if value_bits < 1 or parties < 1:
             raise InvalidRequest("value bits and parties must be at least 1", rule="paillier.packing")
-        slots = (key.bits - 2) // (value_bits + parties.bit_length() + 1)
+        slots = (key_bits - 2) // (value_bits + parties.bit_length() + 1)
         if slots < 1:
             raise HeadroomExceeded("a value does not fit one plaintext", rule="paillier.packing")
         return cls(value_bits, parties, slots)

@@ -56,7 +56,7 @@ class ListContractsResponse(_message.Message):
     def __init__(self, contracts: _Optional[_Iterable[_Union[Contract, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Contract(_message.Message):
-    __slots__ = ("id", "title", "provider", "requester", "dataset", "purposes", "modes", "dimensions", "measures", "aggregates", "epsilon_nano", "epsilon_per_query_nano", "valid_from", "valid_until", "approval", "rates", "digest")
+    __slots__ = ("id", "title", "provider", "requester", "dataset", "purposes", "modes", "dimensions", "measures", "aggregates", "epsilon_nano", "epsilon_per_query_nano", "valid_from", "valid_until", "approval", "rates", "digest", "seal_to")
     ID_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class Contract(_message.Message):
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     RATES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SEAL_TO_FIELD_NUMBER: _ClassVar[int]
     id: str
     title: str
     provider: str
@@ -91,7 +92,8 @@ class Contract(_message.Message):
     approval: str
     rates: RateCard
     digest: str
-    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., provider: _Optional[str] = ..., requester: _Optional[str] = ..., dataset: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., modes: _Optional[_Iterable[str]] = ..., dimensions: _Optional[_Iterable[str]] = ..., measures: _Optional[_Iterable[str]] = ..., aggregates: _Optional[_Iterable[_Union[_query_pb2.AggregateFunction, str]]] = ..., epsilon_nano: _Optional[int] = ..., epsilon_per_query_nano: _Optional[int] = ..., valid_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approval: _Optional[str] = ..., rates: _Optional[_Union[RateCard, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...
+    seal_to: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., provider: _Optional[str] = ..., requester: _Optional[str] = ..., dataset: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., modes: _Optional[_Iterable[str]] = ..., dimensions: _Optional[_Iterable[str]] = ..., measures: _Optional[_Iterable[str]] = ..., aggregates: _Optional[_Iterable[_Union[_query_pb2.AggregateFunction, str]]] = ..., epsilon_nano: _Optional[int] = ..., epsilon_per_query_nano: _Optional[int] = ..., valid_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approval: _Optional[str] = ..., rates: _Optional[_Union[RateCard, _Mapping]] = ..., digest: _Optional[str] = ..., seal_to: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RateCard(_message.Message):
     __slots__ = ("currency", "per_query_micro", "per_cell_micro", "per_epsilon_micro", "per_encrypted_operation_micro")

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from weir.errors import UnknownName
+from weir_server.catalog.card import Grade
 from weir_server.catalog.snapshot import Snapshot
 
 
@@ -18,7 +19,9 @@ class Catalogue:
     datasets: Mapping[str, tuple[Snapshot, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def resolve(self, dataset: str, version: int) -> Snapshot:
-        """The snapshot of that version, or the newest for 0.
+        """The snapshot of that version, or the newest for 0, under the strictest grade that any version ever had.
+
+        Data that was regraded must not stay open in its older versions: a red line has no past.
 
         Raises:
             UnknownName: no such dataset or version.
@@ -26,11 +29,10 @@ class Catalogue:
         snapshots = self.datasets.get(dataset)
         if snapshots is None:
             raise UnknownName("no dataset of this name is published", field="query.dataset", rule="name.dataset")
-        if version == 0:
-            return snapshots[0]
         for snapshot in snapshots:
-            if snapshot.version == version:
-                return snapshot
+            if version in (0, snapshot.version):
+                strictest = max((other.card.grade for other in snapshots), key=lambda grade: grade.value)
+                return snapshot if snapshot.card.grade is strictest else _regraded(snapshot, strictest)
         raise UnknownName(
             f"the dataset has no version {version}; the newest is {snapshots[0].version}",
             field="query.snapshot",
@@ -41,3 +43,7 @@ class Catalogue:
         """This catalogue and one newer snapshot."""
         older = self.datasets.get(snapshot.card.name, ())
         return Catalogue(MappingProxyType({**self.datasets, snapshot.card.name: (snapshot, *older)}))
+
+
+def _regraded(snapshot: Snapshot, grade: Grade) -> Snapshot:
+    return replace(snapshot, card=replace(snapshot.card, grade=grade))

@@ -23,8 +23,8 @@ from weir_server.encrypted.pool import KernelPool
 from weir_server.identity import identity_uri
 from weir_server.ledger import Posted, Replay, Reservation
 from weir_server.pipeline import Judged, Pipeline
-from weir_server.plan.analyse import reply_width
-from weir_server.plan.values import EncryptedTerms, Plan, Principal, Submission
+from weir_server.plan.analyse import reply_width, sealed_layout
+from weir_server.plan.values import EncryptedTerms, Principal, Submission
 from weir_server.policy import book
 from weir_server.store import Store, Transaction
 
@@ -107,7 +107,7 @@ class EncryptedQueries:
         """
         async with self._pipeline.metered_refusals(submission):
             terms = _terms(submission)
-            key = self._key(terms.key_id, owner=submission.principal.name)
+            key, submission = self._with_key(submission, owner=submission.principal.name)
             judged = self._pipeline.judge(submission)
             plan = judged.plan
             if terms.weights != plan.bound.cells:
@@ -194,9 +194,9 @@ class EncryptedQueries:
                 self._pipeline.check_running(submission)
                 return self._again(stored)
             terms = _terms(submission)
-            key = self._key(terms.key_id, owner=None)
+            key, submission = self._with_key(submission, owner=None)
             judged = self._pipeline.judge(submission)
-            layout = sealed_layout(key, judged.plan, terms.max_addends)
+            layout = sealed_layout(_terms(submission), judged.plan.analysis)
             approval = await self._pipeline.require_allowed(judged)
         return await self._pipeline.to_the_end(
             self._charge_and_answer(
@@ -281,11 +281,15 @@ class EncryptedQueries:
         answered = self._pipeline.answered(stored)
         return EncryptedAnswered(results, answered.answer, answered.receipt)
 
-    def _key(self, key_id: str, *, owner: str | None) -> PublicKey:
-        modulus = self._store.read(lambda tx: book.public_key(tx, key_id, owner=owner))
-        if modulus is None:
+    def _with_key(self, submission: Submission, *, owner: str | None) -> tuple[PublicKey, Submission]:
+        """The registered key of the submission, of this owner or of anybody; and the submission that says whose."""
+        terms = _terms(submission)
+        known = self._store.read(lambda tx: book.public_key(tx, terms.key_id))
+        if known is None or (owner is not None and owner not in known.owners):
             raise InvalidKey("register the public key first", field="key_id", rule="key.registered")
-        return PublicKey.from_bytes(modulus)
+        key = PublicKey.from_bytes(known.modulus)
+        whole = replace(terms, key_owners=known.owners, key_bits=key.bits)
+        return key, replace(submission, encrypted=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,11 +301,6 @@ class _Reply:
 def key_context(principal: Principal) -> bytes:
     """What a key proof is bound to, the holder's identity, so that nobody registers another's key as their own."""
     return identity_uri(domain=principal.domain, role=principal.role, name=principal.name).encode()
-
-
-def sealed_layout(key: PublicKey, plan: Plan, addends: int) -> Packing:
-    """How a sealed release of the plan is packed; from public bounds alone."""
-    return Packing.for_key(key, value_bits=max(plan.analysis.magnitudes).bit_length(), parties=addends)
 
 
 def _terms(submission: Submission) -> EncryptedTerms:

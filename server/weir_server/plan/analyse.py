@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from weir.canonical import canonical_json, digest
 from weir.errors import InvalidQuery
-from weir.paillier import reply_bits
+from weir.paillier import Packing, reply_bits
 from weir.query import query_json
-from weir_server.plan.values import Analysis, BoundQuery, Plan, Technique
+from weir_server.plan.values import Analysis, BoundQuery, EncryptedTerms, Plan, Technique
 from weir_server.policy.contract import Contract, Rates
 
 NANO = 1_000_000_000
@@ -63,6 +63,7 @@ def price(bound: BoundQuery, analysis: Analysis, rates: Rates) -> dict[str, int]
         "epsilon_nano": loss.epsilon_nano,
         "rho_micro": loss.rho_micro,
         "encrypted_operations": operations,
+        "bytes": ciphertext_bytes(bound, analysis),
         "price_micro": rates.per_query_micro
         + rates.per_cell_micro * numbers
         + rates.per_encrypted_operation_micro * operations
@@ -71,9 +72,34 @@ def price(bound: BoundQuery, analysis: Analysis, rates: Rates) -> dict[str, int]
 
 
 def _numbers(bound: BoundQuery, analysis: Analysis) -> int:
-    """Numbers that leave: all of the table, but one per column under secret weights (DESIGN §8)."""
+    """Numbers charged: the whole table, under secret weights too.
+
+    A masked reply carries its declared bits and no more, but those may hold several small cells side by side, packed by
+    hostile weights, and how small the cells are is not public. So a reply is charged for all that it could read.
+    """
+    return bound.cells * len(analysis.columns)
+
+
+def ciphertexts(bound: BoundQuery, analysis: Analysis) -> tuple[int, int]:
+    """Ciphertexts that come in and go out, by public facts."""
     terms, columns = bound.submission.encrypted, len(analysis.columns)
-    return columns if terms is not None and terms.kind == "weights" else bound.cells * columns
+    if terms is None:
+        return 0, 0
+    if terms.kind == "weights":
+        return bound.cells, columns
+    return 0, sealed_layout(terms, analysis).ciphertexts_for(bound.cells * columns)
+
+
+def ciphertext_bytes(bound: BoundQuery, analysis: Analysis) -> int:
+    """Their length on the wire: the metric `bytes`, which plain queries have none of."""
+    terms = bound.submission.encrypted
+    return 0 if terms is None else sum(ciphertexts(bound, analysis)) * 2 * (terms.key_bits // 8)
+
+
+def sealed_layout(terms: EncryptedTerms, analysis: Analysis) -> Packing:
+    """How a sealed release is packed; from public bounds alone."""
+    bits = max(analysis.magnitudes).bit_length()
+    return Packing.for_bits(terms.key_bits, value_bits=bits, parties=terms.max_addends)
 
 
 def reply_width(bound: BoundQuery, analysis: Analysis) -> int:
@@ -98,8 +124,11 @@ def without_loss(plan: Plan, rates: Rates) -> dict[str, int]:
 
 
 def encrypted_operations(bound: BoundQuery, analysis: Analysis) -> int:
-    """Homomorphic operations by public facts: one multiplication per cell and column, or one encryption per cell."""
-    return 0 if bound.submission.encrypted is None else bound.cells * len(analysis.columns)
+    """Homomorphic operations by public facts: a multiplication per cell and column, or an encryption per ciphertext."""
+    terms = bound.submission.encrypted
+    if terms is None:
+        return 0
+    return bound.cells * len(analysis.columns) if terms.kind == "weights" else ciphertexts(bound, analysis)[1]
 
 
 def _plan_digest(bound: BoundQuery, release_key: str, contract: Contract, charge: dict[str, int]) -> str:

@@ -18,7 +18,8 @@ from weir_server.plan.conditions import bind_condition
 from weir_server.plan.values import BoundQuery, Every, Submission
 
 MAX_NUMBERS = 200_000
-"""Most cells times aggregates of one answer."""
+"""Most numbers that one query may compute: cells times aggregates, and for each aggregate over buckets times those."""
+_BUCKETED = frozenset({Function.HISTOGRAM, Function.QUANTILE})
 
 
 def bind(submission: Submission, catalogue: Catalogue) -> BoundQuery:
@@ -101,7 +102,7 @@ def _release_mode(
 
 def _check_size(bound: BoundQuery) -> None:
     columns = sum(
-        len(measure.buckets) - 1 if aggregate.function is Function.HISTOGRAM and measure is not None else 1
+        max(1, len(measure.buckets) - 1) if aggregate.function in _BUCKETED and measure is not None else 1
         for aggregate, measure in bound.aggregates
     )
     if bound.cells * columns > MAX_NUMBERS:

@@ -20,6 +20,7 @@ from weir.query import (
     Negation,
     Operator,
     Predicate,
+    leaves,
 )
 from weir_server.catalog.card import DatasetCard, Dimension, Measure
 from weir_server.plan.values import CellTest, Condition, Every, NullTest, Some, ValueTest
@@ -33,6 +34,8 @@ _TESTS: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.GREATER_OR_EQUAL: operators.ge,
 }
 _ORDERED = frozenset({Operator.LESS, Operator.LESS_OR_EQUAL, Operator.GREATER, Operator.GREATER_OR_EQUAL})
+MAX_SETTLED = 500_000
+"""Most cells looked at while a predicate is bound, over all of its comparisons."""
 _CUTS_BINS = frozenset({Operator.LESS_OR_EQUAL, Operator.GREATER})
 
 
@@ -41,13 +44,30 @@ def bind_condition(node: Predicate, card: DatasetCard) -> Condition:
 
     Raises:
         UnknownName: a column is neither dimension nor measure.
-        InvalidQuery: literal of the wrong type, off the declared cells or grid, or an order where there is none.
+        InvalidQuery: literal of the wrong type, off the declared cells or grid, an order where there is none, or more
+            comparisons than can be settled at once.
     """
+    _check_work(node, card)
+    return _bind(node, card)
+
+
+def _check_work(node: Predicate, card: DatasetCard) -> None:
+    """Each comparison is settled for every cell of its dimension, in the event loop: that must stay short."""
+    sizes = {dimension.name: len(dimension.cells) for dimension in card.dimensions}
+    if sum(sizes.get(leaf.column, 1) for leaf in leaves(node)) > MAX_SETTLED:
+        raise InvalidQuery(
+            "the predicate compares dimensions of many cells too often; use IN with a list, or fewer comparisons",
+            field="query.where",
+            rule="query.work",
+        )
+
+
+def _bind(node: Predicate, card: DatasetCard) -> Condition:
     match node:
         case AllOf(operands):
-            return Every(tuple(bind_condition(operand, card) for operand in operands))
+            return Every(tuple(_bind(operand, card) for operand in operands))
         case AnyOf(operands):
-            return Some(tuple(bind_condition(operand, card) for operand in operands))
+            return Some(tuple(_bind(operand, card) for operand in operands))
         case Negation():
             raise InvalidQuery("a canonical query has no NOT", field="query.where", rule="predicate.canonical")
         case Comparison(column) | Membership(column) | IsNull(column):
@@ -62,22 +82,25 @@ def bind_condition(node: Predicate, card: DatasetCard) -> Condition:
 def _matching_cells(node: Comparison | Membership | IsNull, dimension: Dimension) -> frozenset[int]:
     """Indexes of the dimension's own cells for which the leaf is true; the null cell only under IS NULL."""
     valued = [index for index, cell in enumerate(dimension.cells) if cell.value is not None]
+    known = frozenset(cell.value for cell in dimension.cells)
     match node:
         case IsNull(_, negated):
             nulls = frozenset(range(len(dimension.cells))) - frozenset(valued)
             return frozenset(valued) if negated else nulls
         case Membership(_, literals, negated):
-            listed = {_declared(literal, dimension) for literal in literals}
+            listed = {_declared(literal, dimension, known) for literal in literals}
             return frozenset(i for i in valued if (dimension.cells[i].value in listed) != negated)
         case Comparison(_, operator, literal):
-            value = _comparable(operator, literal, dimension)
+            value = _comparable(operator, literal, dimension, known)
             test = _TESTS[operator]
             return frozenset(i for i in valued if test(dimension.cells[i].value, value))
 
 
-def _comparable(operator: Operator, literal: Literal, dimension: Dimension) -> LiteralValue:
+def _comparable(
+    operator: Operator, literal: Literal, dimension: Dimension, known: frozenset[LiteralValue | None]
+) -> LiteralValue:
     if operator not in _ORDERED:
-        return _declared(literal, dimension)
+        return _declared(literal, dimension, known)
     _check_type(literal, dimension)
     if dimension.type != "integer":
         raise InvalidQuery(
@@ -106,10 +129,10 @@ def _edges(dimension: Dimension) -> list[LiteralValue]:
     return [cell.value for cell in dimension.cells if cell.value is not None]
 
 
-def _declared(literal: Literal, dimension: Dimension) -> LiteralValue:
+def _declared(literal: Literal, dimension: Dimension, known: frozenset[LiteralValue | None]) -> LiteralValue:
     _check_type(literal, dimension)
-    values = [cell.value for cell in dimension.cells if cell.value is not None]
-    if literal.value not in values:
+    if literal.value not in known:
+        values = [cell.value for cell in dimension.cells[:13] if cell.value is not None]
         raise InvalidQuery(
             f"the literal is not a declared value of {dimension.name}; declared are {_listing(values)}",
             field="query.where",

@@ -39,6 +39,10 @@ class EncryptedTerms:
     """Every weight lies in (-2**weight_bits, 2**weight_bits); 0 for sealed."""
     max_addends: int = 1
     """Sealed: tables that may be added up."""
+    key_owners: frozenset[str] = frozenset()
+    """Who registered the key; filled in from the book before anything is decided."""
+    key_bits: int = 0
+    """Length of the key's modulus; filled in likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.clock import to_micros
-from weir_server.store import Transaction
+from weir_server.store import Transaction, blob, text
 
 
 def documents(tx: Transaction) -> list[str]:
@@ -65,10 +66,19 @@ def add_public_key(tx: Transaction, *, key_id: str, owner: str, modulus: bytes, 
     return bool(added)
 
 
-def public_key(tx: Transaction, key_id: str, *, owner: str | None) -> bytes | None:
-    """Modulus of a registered key, big-endian; of this owner, or of anybody. None where there is none."""
-    rows = tx.execute(
-        "SELECT modulus FROM public_keys WHERE key_id = ? AND (? = '' OR owner = ?) LIMIT 1",
-        (key_id, owner or "", owner or ""),
-    )
-    return bytes(rows[0][0]) if rows and isinstance(rows[0][0], bytes) else None
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """A public key that was proven well formed."""
+
+    modulus: bytes
+    """Big-endian."""
+    owners: frozenset[str]
+    """Everybody who proved to hold its private key."""
+
+
+def public_key(tx: Transaction, key_id: str) -> RegisteredKey | None:
+    """A registered key; None where there is none."""
+    rows = tx.execute("SELECT modulus, owner FROM public_keys WHERE key_id = ?", (key_id,))
+    if not rows:
+        return None
+    return RegisteredKey(blob(rows[0][0]), frozenset(text(owner) for _, owner in rows))

@@ -68,6 +68,8 @@ class Contract:
     approval: str
     """`none` or `per_query`."""
     rates: Rates
+    seal_to: tuple[str, ...]
+    """Holders to whose keys a release may be sealed; every holder of the named key must be among them."""
     quotas: tuple[Quota, ...]
     """Limits under this contract, its epsilon share included."""
     digest: str = field(init=False, compare=False)
@@ -237,6 +239,7 @@ def _read_contract(reader: _Reader) -> Contract | None:
         valid_until=reader.instant("valid_until"),
         approval=reader.text("approval", "none"),
         rates=_read_rates(reader.nested("rates")),
+        seal_to=reader.texts("seal_to"),
         quotas=_contract_quotas(reader, contract_id, total),
     )
     if contract.approval not in ("none", "per_query"):
@@ -348,6 +351,7 @@ def contract_json(contract: Contract) -> dict[str, object]:
             "per_epsilon": format_price(rates.per_epsilon_micro),
             "per_encrypted_operation": format_price(rates.per_encrypted_operation_micro),
         },
+        "seal_to": sorted(contract.seal_to),
         "quotas": [
             {"metric": q.metric, "window": q.window, "zone": q.zone, "limit": str(q.limit)}
             for q in sorted(contract.quotas, key=lambda quota: quota.id)

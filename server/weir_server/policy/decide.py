@@ -109,6 +109,10 @@ def _scope_reasons(bound: BoundQuery, contract: Contract) -> Iterator[DenialReas
             "contract.dimension",
             f"{_listing(outside)} not covered; the contract allows {_listing(contract.dimensions)}",
         )
+    terms = bound.submission.encrypted
+    if terms is not None and terms.kind == "sealed" and not (terms.key_owners <= set(contract.seal_to)):
+        # A release sealed to one's own key, or to a key one shares, is the plain table.
+        yield DenialReason("contract.seal_to", f"the contract allows sealing to keys of {_listing(contract.seal_to)}")
     measures = {measure.name for _, measure in bound.aggregates if measure is not None}
     measures |= {name for name in filters if bound.card.measure(name) is not None}
     if outside := measures - contract.measures:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from weir_server.ledger.values import Quota
 from weir_server.policy.contract import Contract, contract_json
 
-_GROWING = ("purposes", "modes", "dimensions", "measures", "aggregates")
+_GROWING = ("purposes", "modes", "dimensions", "measures", "aggregates", "seal_to")
 _PARTIES = ("requester", "provider", "dataset")
 
 

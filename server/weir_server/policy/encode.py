@@ -36,6 +36,7 @@ def contract_to_proto(contract: Contract) -> policy_service_pb2.Contract:
             per_encrypted_operation_micro=rates.per_encrypted_operation_micro,
         ),
         digest=contract.digest,
+        seal_to=contract.seal_to,
     )
     message.valid_from.FromDatetime(contract.valid_from)
     message.valid_until.FromDatetime(contract.valid_until)

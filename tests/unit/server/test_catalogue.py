@@ -34,6 +34,13 @@ def test_what_is_not_published_is_unknown(dataset: str, version: int, rule: str)
     assert caught.value.rule == rule
 
 
+@pytest.mark.parametrize("order", [(Grade.GENERAL, Grade.CORE), (Grade.CORE, Grade.GENERAL)], ids=["raised", "lowered"])
+def test_the_strictest_grade_a_dataset_ever_had_holds_for_all_of_its_versions(order: tuple[Grade, Grade]) -> None:
+    first, second = (census_card(grade=grade) for grade in order)
+    catalogue = Catalogue().with_snapshot(snapshot(first)).with_snapshot(snapshot(second, 2))
+    assert all(catalogue.resolve("census", version).card.modes == () for version in (0, 1, 2))
+
+
 def test_a_newer_snapshot_leaves_the_older_catalogue_as_it_was() -> None:
     before = Catalogue()
     before.with_snapshot(snapshot(census_card()))

@@ -164,10 +164,33 @@ async def test_equal_queries_at_once_share_one_draw(encrypted: Encrypted) -> Non
     assert encrypted.domain.used("lineage-money-epsilon") == NANO // 2
 
 
-async def test_a_reply_is_metered_as_one_number_and_its_arithmetic(encrypted: Encrypted) -> None:
+async def test_a_reply_is_metered_as_the_table_its_arithmetic_and_its_ciphertexts(encrypted: Encrypted) -> None:
     await encrypted.run(submit(encrypted=terms()))
-    metered = {m: encrypted.domain.metered(m, "c-1") for m in ("queries", "cells", "encrypted_operations")}
-    assert metered == {"queries": 1, "cells": 1, "encrypted_operations": 4}
+    metered = {m: encrypted.domain.metered(m, "c-1") for m in ("queries", "cells", "encrypted_operations", "bytes")}
+    size = OWN.public.ciphertext_bytes
+    assert metered == {"queries": 1, "cells": 4, "encrypted_operations": 4, "bytes": (4 + 1) * size}
+
+
+SEALING: dict[str, tuple[list[str], bool]] = {
+    "to nobody": ([], False),
+    "to somebody else": (["carol"], False),
+    "to one of two holders": (["bob"], False),
+    "to all holders": (["alice", "bob"], True),
+}
+
+
+@pytest.mark.parametrize(("allowed", "answered"), SEALING.values(), ids=SEALING)
+async def test_a_release_is_sealed_only_to_keys_whose_every_holder_the_contract_names(
+    encrypted: Encrypted, allowed: list[str], answered: bool
+) -> None:
+    await encrypted.register(OWN, BOB)
+    await encrypted.domain.apply(contract_document(seal_to=allowed))
+    if answered:
+        await encrypted.flow.run_sealed(submit(encrypted=sealed()))
+        return
+    with pytest.raises(PolicyDenied) as caught:
+        await encrypted.flow.run_sealed(submit(encrypted=sealed()))
+    assert caught.value.rule == "contract.seal_to"
 
 
 async def test_a_replay_gives_the_same_ciphertexts_and_charges_nothing(encrypted: Encrypted) -> None:

@@ -340,6 +340,14 @@ async def test_an_estimate_is_what_the_run_then_charges(domain: Domain) -> None:
     assert (again.sticky, sticky.sticky, sticky.epsilon_nano) == (False, True, 0)
 
 
+async def test_an_estimate_of_what_is_denied_does_not_say_whether_others_asked_it(domain: Domain) -> None:
+    await domain.pipeline.run(submit_dp())
+    denied = submit_dp(purpose="marketing")
+    estimate = await domain.pipeline.estimate(denied)
+    assert estimate.decision.verdict == query_service_pb2.VERDICT_DENY
+    assert (estimate.sticky, estimate.epsilon_nano) == (False, NANO // 2)
+
+
 async def test_an_estimate_of_what_is_denied_says_why(domain: Domain) -> None:
     estimate = await domain.pipeline.estimate(submit(max_price=1))
     assert estimate.decision.verdict == query_service_pb2.VERDICT_DENY

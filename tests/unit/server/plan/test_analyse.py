@@ -29,8 +29,8 @@ from weir_server.plan.values import EncryptedTerms, Plan, Submission
 from weir_server.policy.contract import Contract, Rates, parse_documents
 
 TECHNIQUES = {mode: ScoringTechnique(mode) for mode in (Mode.EXACT, Mode.DP)}
-WEIGHTS = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=4, weight_bits=20)
-SEALED = EncryptedTerms("sealed", "sha256:" + "0" * 64, max_addends=3)
+WEIGHTS = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=4, weight_bits=20, key_bits=2048)
+SEALED = EncryptedTerms("sealed", "sha256:" + "0" * 64, max_addends=3, key_bits=2048)
 
 
 def contract(document: str | None = None) -> Contract:
@@ -142,16 +142,16 @@ def test_a_release_that_exists_is_priced_without_its_loss() -> None:
     assert again["cells"] == first.charge["cells"]
 
 
-def test_secret_weights_are_metered_as_one_number_for_each_column() -> None:
+def test_secret_weights_are_metered_as_the_whole_table_that_packed_ones_could_read() -> None:
     under = replace(contract(), rates=RATES)
     charge = plan(submit(by_site(COUNT, VISITS), encrypted=WEIGHTS), under).charge
-    assert (charge["cells"], charge["encrypted_operations"]) == (2, 8)
-    assert charge["price_micro"] == 7 + 3 * 2 + 5 * 8
+    assert (charge["cells"], charge["encrypted_operations"], charge["bytes"]) == (8, 8, (4 + 2) * 512)
+    assert charge["price_micro"] == 7 + 3 * 8 + 5 * 8
 
 
-def test_a_sealed_release_is_metered_as_the_whole_table() -> None:
+def test_a_sealed_release_is_metered_as_the_whole_table_and_the_ciphertexts_it_packs_into() -> None:
     charge = plan(submit(by_site(COUNT, VISITS), encrypted=SEALED)).charge
-    assert (charge["cells"], charge["encrypted_operations"]) == (8, 8)
+    assert (charge["cells"], charge["encrypted_operations"], charge["bytes"]) == (8, 1, 512)
 
 
 def test_secret_weights_lose_the_whole_tables_privacy() -> None:

@@ -136,6 +136,7 @@ CHANGES: dict[str, Any] = {
     "valid_until": datetime(2028, 2, 1, tzinfo=UTC),
     "approval": "per_query",
     "rates": Rates(currency="EUR"),
+    "seal_to": ("carol",),
     "quotas": (),
 }
 

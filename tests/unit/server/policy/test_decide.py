@@ -30,7 +30,7 @@ from weir_server.policy.contract import Contract, parse_documents
 from weir_server.policy.decide import Allow, Decision, Deny, NeedsApproval, decide, red_lines
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-WEIGHTS = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=4, weight_bits=20)
+WEIGHTS = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=4, weight_bits=20, key_bits=2048)
 TECHNIQUES = {mode: ScoringTechnique(mode) for mode in (Mode.EXACT, Mode.DP)}
 
 
