@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from weir.errors import WeirError
-from weir_client.cli import audit, books, encrypted, operate, questions
+from weir_client.cli import audit, books, encrypted, operate, questions, sealed
 from weir_client.cli.output import EXIT_OTHER, exit_code, message_line
 
 SERVER_COMMANDS = {
@@ -91,7 +91,7 @@ def cli() -> None:
     """Weir: aggregate, differentially private and encrypted questions to a data domain."""
 
 
-for _module in (questions, encrypted, books, operate, audit):
+for _module in (questions, encrypted, sealed, books, operate, audit):
     _module.register(cli)
 
 

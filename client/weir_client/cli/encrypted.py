@@ -11,11 +11,12 @@ import click
 
 from weir.errors import InvalidRequest
 from weir_client._keys import KeyPair, fingerprint, generate_keypair
+from weir_client._sealed_file import public_key_to_json
 from weir_client._weights import DEFAULT_WEIGHT_BITS, MAX_WEIGHT_BITS, Weights
-from weir_client.cli.output import Session, connected, progress, table
+from weir_client.cli.output import Session, connected, print_value, progress, table
 from weir_client.cli.questions import question_options
 
-_PASSPHRASE = click.option(
+PASSPHRASE = click.option(
     "--passphrase", envvar="WEIR_KEY_PASSPHRASE", help="Of the key file; better given as WEIR_KEY_PASSPHRASE."
 )
 
@@ -34,7 +35,7 @@ def keys() -> None:
 @keys.command("new")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--bits", type=click.Choice(["2048", "3072"]), default="3072", show_default=True)
-@_PASSPHRASE
+@PASSPHRASE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def new_key(file: Path, bits: str, passphrase: str | None, as_json: bool) -> None:
     """Make a key pair and write it to FILE, readable by its owner only."""
@@ -48,16 +49,30 @@ def new_key(file: Path, bits: str, passphrase: str | None, as_json: bool) -> Non
 
 @keys.command("show")
 @click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@_PASSPHRASE
+@PASSPHRASE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_key(file: Path, passphrase: str | None, as_json: bool) -> None:
     """Show id and fingerprint of a key."""
     _show_key(KeyPair.load(file, passphrase), file, as_json)
 
 
+@keys.command("public")
+@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@PASSPHRASE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def public_key(file: Path, output: Path, passphrase: str | None, as_json: bool) -> None:
+    """Write the public half of a key to a file, for whoever adds up tables sealed to it."""
+    keypair = KeyPair.load(file, passphrase)
+    if output.exists():
+        raise InvalidRequest(f"{output} exists; give a new file", field="output", rule="output.exists")
+    output.write_text(public_key_to_json(keypair.public), encoding="utf-8")
+    _show_key(keypair, output, as_json)
+
+
 @keys.command("register")
 @click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@_PASSPHRASE
+@PASSPHRASE
 @connected
 def register_key(session: Session, file: Path, passphrase: str | None) -> None:
     """Register the public key with the service, with a proof that it is well formed."""
@@ -77,7 +92,7 @@ def register_key(session: Session, file: Path, passphrase: str | None) -> None:
     help='JSON: [3, -1, …] by cell, {"north": 3} by a single key, or [{"key": ["north", 1], "weight": 3}, …].',
 )
 @click.option("--key", required=True, type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Key file.")
-@_PASSPHRASE
+@PASSPHRASE
 @click.option(
     "--weight-bits",
     type=click.IntRange(1, MAX_WEIGHT_BITS),
@@ -149,7 +164,5 @@ def _bad(sentence: str) -> InvalidRequest:
 
 def _show_key(keypair: KeyPair, file: Path, as_json: bool) -> None:
     found = {"file": str(file), "key_id": keypair.public.key_id, "bits": keypair.public.bits}
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        click.echo(f"{file}: {keypair.public.bits} bits\n{keypair.public.key_id}\nfingerprint {fingerprint(keypair)}")
+    text = f"{file}: {keypair.public.bits} bits\n{keypair.public.key_id}\nfingerprint {fingerprint(keypair)}"
+    print_value(found, text, as_json=as_json)

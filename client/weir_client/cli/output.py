@@ -65,10 +65,15 @@ class Session:
 
     def show(self, value: object, text: str | Callable[[], str]) -> None:
         """The value as JSON, or its text."""
-        if self.as_json:
-            click.echo(json.dumps(to_json(value), ensure_ascii=False, indent=2))
-        else:
-            click.echo(text if isinstance(text, str) else text())
+        print_value(value, text, as_json=self.as_json)
+
+
+def print_value(value: object, text: str | Callable[[], str], *, as_json: bool) -> None:
+    """The value as JSON, or its text."""
+    if as_json:
+        click.echo(json.dumps(to_json(value), ensure_ascii=False, indent=2))
+    else:
+        click.echo(text if isinstance(text, str) else text())
 
 
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
