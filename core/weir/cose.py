@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -47,8 +48,7 @@ def cose_receipt(*, index: int, size: int, path: Sequence[bytes], root: bytes, s
     """
     if signer.kind != ED25519:
         raise ValueError("COSE Receipts are signed with the log's Ed25519 key")
-    protected = encode({_ALGORITHM: _EDDSA, _KEY_ID: signer.verifier.key_id, _VDS: _RFC9162_SHA256})
-    signature = Ed25519PrivateKey.from_private_bytes(signer.seed).sign(_to_be_signed(protected, root))
+    protected, signature = _signed(signer, root)
     proof = encode([size, index, list(path)])
     return encode(Tag(_SIGN1_TAG, [protected, {_VDP: {_INCLUSION: [proof]}}, None, signature]))
 
@@ -75,6 +75,13 @@ def verify_cose_receipt(receipt: bytes, *, leaf: bytes, vkey: str) -> CoseInclus
     except InvalidSignature as error:
         raise InvalidReceipt("the log's signature does not fit leaf and path", rule="cose.signature") from error
     return CoseInclusion(index, size, root)
+
+
+@lru_cache(maxsize=64)
+def _signed(signer: Signer, root: bytes) -> tuple[bytes, bytes]:
+    """Protected header and signature: one for all leaves of a tree, and so for all answers of a group."""
+    protected = encode({_ALGORITHM: _EDDSA, _KEY_ID: signer.verifier.key_id, _VDS: _RFC9162_SHA256})
+    return protected, Ed25519PrivateKey.from_private_bytes(signer.seed).sign(_to_be_signed(protected, root))
 
 
 def _to_be_signed(protected: bytes, root: bytes) -> bytes:

@@ -169,9 +169,18 @@ class Pipeline:
         return await self.to_the_end(self._charge_and_answer(submission, judged, approval))
 
     async def _charge_and_answer(self, submission: Submission, judged: Judged, approval: str | None) -> Answered:
-        async with self.metered_refusals(submission), self.one_release_at_a_time(judged.plan.release_key):
-            self.check_still_allowed(judged)
+        async with self.metered_refusals(submission):
+            # A release never changes, so whoever finds one need not wait for the others that do.
             release = self.find_release(judged.plan)
+            if release is not None:
+                self.check_still_allowed(judged)
+                return await self._answer_again(judged, approval, release)
+            return await self._release_once(judged, approval)
+
+    async def _release_once(self, judged: Judged, approval: str | None) -> Answered:
+        async with self.one_release_at_a_time(judged.plan.release_key) as waited:
+            self.check_still_allowed(judged)
+            release = self.find_release(judged.plan) if waited else None
             if release is not None:
                 return await self._answer_again(judged, approval, release)
             reserved = await self.reserve(judged, approval)
@@ -179,7 +188,7 @@ class Pipeline:
                 return self.answered(reserved)
             async with self.voided_on_failure(reserved):
                 answer = await self.execute_and_release(judged.plan)
-                self.check_running(submission)
+                self.check_running(judged.plan.bound.submission)
                 return await self._post(judged, reserved, answer)
 
     async def _answer_again(self, judged: Judged, approval: str | None, release: StoredRelease) -> Answered:
@@ -336,12 +345,18 @@ class Pipeline:
         again = technique.analyse(bound)
         if again.loss != plan.analysis.loss or dict(again.mechanism) != dict(plan.analysis.mechanism):
             raise InternalError("the plan changed between charge and touch", rule="plan.recheck")
-        raw: Raw = await asyncio.to_thread(technique.execute, bound, plan.analysis)
-        answer = await asyncio.to_thread(technique.release, bound, plan.analysis, raw)
+        answer = await self._touch(technique, plan)
         answer.dataset, answer.snapshot = bound.query.dataset, bound.snapshot.version
         answer.mode = answer_pb2.MODE_DP if bound.mode is Mode.DP else answer_pb2.MODE_EXACT
         answer.epsilon_nano = plan.analysis.loss.epsilon_nano
         return answer
+
+    async def _touch(self, technique: Technique, plan: Plan) -> answer_pb2.Answer:
+        bound, analysis = plan.bound, plan.analysis
+        if analysis.brief:  # Two changes of thread would cost more than the work itself.
+            return technique.release(bound, analysis, technique.execute(bound, analysis))
+        raw: Raw = await asyncio.to_thread(technique.execute, bound, analysis)
+        return await asyncio.to_thread(technique.release, bound, analysis, raw)
 
     async def post(
         self,
@@ -450,13 +465,16 @@ class Pipeline:
             raise
 
     @asynccontextmanager
-    async def one_release_at_a_time(self, release_key: str) -> AsyncIterator[None]:
-        """Equal queries wait for the first one's release instead of paying for a second draw of noise."""
+    async def one_release_at_a_time(self, release_key: str) -> AsyncIterator[bool]:
+        """Equal queries wait for the first one's release instead of paying for a second draw of noise.
+
+        Gives whether this one waited, so that a release may have been made since it last looked.
+        """
         lock, waiting = self._release_locks.get(release_key, (asyncio.Lock(), 0))
         self._release_locks[release_key] = (lock, waiting + 1)
         try:
             async with lock:
-                yield
+                yield waiting > 0
         finally:
             lock, waiting = self._release_locks.pop(release_key)
             if waiting > 1:

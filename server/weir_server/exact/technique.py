@@ -45,6 +45,9 @@ _MAX_SCALE = 18
 MAX_KEPT = 8_000_000
 """Most array entries (64 MB) of resolutions kept for filters asked before."""
 
+MAX_BRIEF = 20_000
+"""Most fine cells times columns that are summed on the event loop, as one vector operation each."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExactRaw:
@@ -78,13 +81,15 @@ class ExactTechnique:
             made = _columns(aggregate, measure)
             columns += made
             magnitudes += [_magnitude(aggregate, measure)] * len(made)
+        work = fine_cells(bound.card) * len(columns)
         return Analysis(
             mechanism={"technique": "exact", "k": str(bound.card.k)},
             loss=Loss(),
             columns=tuple(columns),
             magnitudes=tuple(magnitudes),
-            work=fine_cells(bound.card) * len(columns),
+            work=work,
             body=None,
+            brief=work <= MAX_BRIEF,
         )
 
     def execute(self, bound: BoundQuery, analysis: Analysis) -> Raw:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-from weir.checkpoint import ED25519, Signer, parse
+from weir.checkpoint import ED25519, Checkpoint, Signer, parse
 from weir.cose import cose_receipt
 from weir.v1 import receipt_pb2
 from weir_server import log
@@ -38,8 +39,14 @@ class Receipts:
         return [self._with_cose(plain) for plain in log.receipts_of(tx, requester, before=before, limit=limit)]
 
     def _with_cose(self, plain: receipt_pb2.Receipt) -> receipt_pb2.Receipt:
-        head, _ = parse(plain.checkpoint)
+        head = _head(plain.checkpoint)
         plain.cose_receipt = cose_receipt(
             index=plain.leaf_index, size=head.size, path=list(plain.inclusion_path), root=head.root, signer=self._signer
         )
         return plain
+
+
+@lru_cache(maxsize=64)
+def _head(note: str) -> Checkpoint:
+    """Head that a note of our own states: one note for all receipts of a group."""
+    return parse(note)[0]

@@ -11,20 +11,24 @@ from collections.abc import Sequence
 
 from weir.errors import InternalError, InvalidRequest
 from weir.merkle import EMPTY_ROOT, node_hash
-from weir_server.store import Transaction, blob
+from weir_server.store import Transaction, blob, integer
 
-Node = tuple[int, int, bytes]
-"""Level, index, hash."""
+Place = tuple[int, int]
+"""Level and index of a node."""
+Span = tuple[int, int]
+"""Leaves [start, end); `start` is a multiple of the largest power of two below or at the width."""
 
 
 def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> None:
     """Adds leaf hashes behind the first `size`, and every inner node they complete."""
-    fresh: dict[tuple[int, int], bytes] = {}
+    # Whatever the new leaves complete has its left part among themselves or among the whole subtrees of the old tree.
+    known = _read(tx, _parts((0, size)))
+    fresh: dict[Place, bytes] = {}
     for offset, leaf in enumerate(leaves):
         level, index, node = 0, size + offset, leaf
         fresh[level, index] = node
         while index & 1:
-            left = fresh.get((level, index - 1)) or _node(tx, level, index - 1)
+            left = fresh.get((level, index - 1)) or known[level, index - 1]
             level, index, node = level + 1, index >> 1, node_hash(left, node)
             fresh[level, index] = node
     tx.execute_many(
@@ -35,7 +39,7 @@ def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> None:
 
 def root(tx: Transaction, size: int) -> bytes:
     """Root of the tree of the first `size` leaves."""
-    return _subtree(tx, 0, size) if size else EMPTY_ROOT
+    return _hashes(tx, [(0, size)])[0] if size else EMPTY_ROOT
 
 
 def inclusion_path(tx: Transaction, *, index: int, size: int) -> list[bytes]:
@@ -46,17 +50,17 @@ def inclusion_path(tx: Transaction, *, index: int, size: int) -> list[bytes]:
     """
     if not 0 <= index < size:
         raise InvalidRequest("the leaf lies outside the tree", field="index", rule="log.index")
-    path: list[bytes] = []
+    spans: list[Span] = []
     start, end = 0, size
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            path.append(_subtree(tx, middle, end))
+            spans.append((middle, end))
             end = middle
         else:
-            path.append(_subtree(tx, start, middle))
+            spans.append((start, middle))
             start = middle
-    return path[::-1]
+    return _hashes(tx, spans)[::-1]
 
 
 def consistency_path(tx: Transaction, *, old_size: int, new_size: int) -> list[bytes]:
@@ -69,30 +73,44 @@ def consistency_path(tx: Transaction, *, old_size: int, new_size: int) -> list[b
         raise InvalidRequest("the older size is greater", field="known_size", rule="log.size")
     if old_size in (0, new_size):
         return []
-    path: list[bytes] = []
+    spans: list[Span] = []
     start, end, whole = 0, new_size, True
     # `whole`: the old tree is still exactly the left edge from 0, whose root the verifier knows.
     while old_size != end:
         middle = start + _split(end - start)
         if old_size <= middle:
-            path.append(_subtree(tx, middle, end))
+            spans.append((middle, end))
             end = middle
         else:
-            path.append(_subtree(tx, start, middle))
+            spans.append((start, middle))
             start, whole = middle, False
     if not whole:
-        path.append(_subtree(tx, start, end))
-    return path[::-1]
+        spans.append((start, end))
+    return _hashes(tx, spans)[::-1]
 
 
-def _subtree(tx: Transaction, start: int, end: int) -> bytes:
-    """Hash over leaves [start, end); `start` is a multiple of the largest power of two below or at the width."""
-    width = end - start
-    if width & (width - 1) == 0:
-        level = width.bit_length() - 1
-        return _node(tx, level, start >> level)
-    middle = start + _split(width)
-    return node_hash(_subtree(tx, start, middle), _subtree(tx, middle, end))
+def _hashes(tx: Transaction, spans: Sequence[Span]) -> list[bytes]:
+    """Hash over each span, all read with one statement."""
+    parts = [_parts(span) for span in spans]
+    nodes = _read(tx, [place for places in parts for place in places])
+    hashes = []
+    for places in parts:
+        *left, node = (nodes[place] for place in places)
+        for other in reversed(left):
+            node = node_hash(other, node)
+        hashes.append(node)
+    return hashes
+
+
+def _parts(span: Span) -> list[Place]:
+    """The complete subtrees that make up a span, from left to right."""
+    start, end = span
+    places = []
+    while start < end:
+        level = (end - start).bit_length() - 1
+        places.append((level, start >> level))
+        start += 1 << level
+    return places
 
 
 def _split(width: int) -> int:
@@ -100,8 +118,17 @@ def _split(width: int) -> int:
     return 1 << ((width - 1).bit_length() - 1)
 
 
-def _node(tx: Transaction, level: int, index: int) -> bytes:
-    rows = tx.execute("SELECT hash FROM log_nodes WHERE level = ? AND idx = ?", (level, index))
-    if not rows:
+def _read(tx: Transaction, places: Sequence[Place]) -> dict[Place, bytes]:
+    """Nodes by place; every one of them must be there."""
+    if not places:
+        return {}
+    # As alternatives, each of which is a point look-up on the key; `IN (VALUES …)` would scan the table.
+    wanted = " OR ".join(["level = ? AND idx = ?"] * len(places))
+    rows = tx.execute(
+        f"SELECT level, idx, hash FROM log_nodes WHERE {wanted}",  # noqa: S608
+        [number for place in places for number in place],
+    )
+    nodes = {(integer(level), integer(index)): blob(node) for level, index, node in rows}
+    if len(nodes) != len(set(places)):
         raise InternalError("the log's tree has a hole: run fsck")
-    return blob(rows[0][0])
+    return nodes

@@ -169,6 +169,9 @@ class Analysis:
     """Pre-declared units of work, from public facts (cells of the store looked at)."""
     body: object
     """The technique's own compiled plan, opaque to the pipeline."""
+    brief: bool = False
+    """Whether execution and release take well under a millisecond by public facts and wait for nothing: they then run
+    on the event loop instead of in a worker thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +226,8 @@ class Technique(Protocol):
         ...
 
     def execute(self, bound: BoundQuery, analysis: Analysis) -> Raw:
-        """Compute the aggregates; the only stage that touches data. Runs in a worker thread. MUST raise nothing that
-        carries a value; engine errors are replaced here."""
+        """Compute the aggregates; the only stage that touches data. Runs in a worker thread, or on the event loop
+        where the analysis says `brief`. MUST raise nothing that carries a value; engine errors are replaced here."""
         ...
 
     def release(self, bound: BoundQuery, analysis: Analysis, raw: Raw) -> answer_pb2.Answer:
