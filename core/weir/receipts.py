@@ -17,6 +17,22 @@ MAX_LEAF_BYTES = 65_535
 """A tlog-tiles entry's length is 16 bits."""
 
 
+RELEASED, REFUSED = "weir.query.released", "weir.query.refused"
+"""Types of the leaves that requesters get receipts of."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Whose leaf, of what kind, a receipt must be for."""
+
+    types: tuple[str, ...]
+    """The event's type is one of them."""
+    requester: str | None = None
+    """Whom it was metered to; None where that is not known."""
+    contract: str | None = None
+    """Under which contract; None where any will do."""
+
+
 @dataclass(frozen=True, slots=True)
 class VerifiedReceipt:
     """What a receipt proves once it has been checked."""
@@ -29,11 +45,14 @@ class VerifiedReceipt:
     """Signed head of the tree that holds it."""
 
 
-def verify_receipt(receipt: receipt_pb2.Receipt, *, vkey: str, commitments: Mapping[str, bytes]) -> VerifiedReceipt:
+def verify_receipt(
+    receipt: receipt_pb2.Receipt, *, vkey: str, commitments: Mapping[str, bytes], about: About | None = None
+) -> VerifiedReceipt:
     """Checks a receipt and gives what it proves.
 
     `vkey`: the log's verifier keys, got by another way than from the server that issued the receipt. `commitments`:
-    per label (`query`, `answer`) the bytes that the leaf must commit to; each named label must be there.
+    per label (`request`, `query`, `answer`) the bytes that the leaf must commit to; each named label must be there.
+    `about`: what kind of leaf it must be, and whose; None proves only that some leaf is in the log.
 
     Raises:
         InvalidReceipt: `rule` says which check failed.
@@ -60,7 +79,10 @@ def verify_receipt(receipt: receipt_pb2.Receipt, *, vkey: str, commitments: Mapp
     # 4. The same proof in COSE, where it came along.
     if receipt.cose_receipt:
         _check_cose(receipt, checkpoint, vkey)
-    # 5. The commitments open to what was asked and received.
+    # 5. The leaf is of the kind expected, and metered to whom and under what it should be.
+    if about is not None:
+        _check_about(event, about)
+    # 6. The commitments open to what was asked and received.
     _check_commitments(event, receipt.salt, commitments)
     return VerifiedReceipt(event, receipt.leaf_index, checkpoint)
 
@@ -113,12 +135,22 @@ def parse_event(leaf: bytes) -> dict[str, object]:
 
 
 def _check_cose(receipt: receipt_pb2.Receipt, checkpoint: Checkpoint, vkey: str) -> None:
-    """Both forms must prove the same leaf in the same tree. Without the log's Ed25519 key the COSE form says nothing."""
+    """Both forms must prove the same leaf in one tree; without the log's Ed25519 key the COSE form says nothing."""
     for key in vkey.split():
         if parse_vkey(key).kind == ED25519:
             proved = verify_cose_receipt(receipt.cose_receipt, leaf=receipt.leaf, vkey=key)
             if (proved.index, proved.size, proved.root) != (receipt.leaf_index, checkpoint.size, checkpoint.root):
                 raise InvalidReceipt("the COSE Receipt is of another leaf or tree", rule="cose.tree")
+
+
+def _check_about(event: dict[str, object], about: About) -> None:
+    if event["type"] not in about.types:
+        raise InvalidReceipt("the leaf is of another kind of event", rule="receipt.type")
+    data = event["data"]
+    subject = data.get("subject") if isinstance(data, dict) else None
+    for name, wanted in (("requester", about.requester), ("contract", about.contract)):
+        if wanted is not None and (not isinstance(subject, dict) or subject.get(name) != wanted):
+            raise InvalidReceipt(f"the leaf is of another {name}", rule=f"receipt.{name}")
 
 
 def _check_commitments(event: dict[str, object], salt: bytes, wanted: Mapping[str, bytes]) -> None:

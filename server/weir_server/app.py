@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +40,10 @@ from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.technique import ExactTechnique
+from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
+from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported
 from weir_server.log.receipts import Receipts
+from weir_server.log.serve import TileServer
 from weir_server.observe import Metrics, event, exception_fields
 from weir_server.pipeline import Pipeline
 from weir_server.pki import Domain, load_domain
@@ -73,12 +76,15 @@ class Addresses:
     admin: str
     metrics: str
     """Empty where metrics are off."""
+    log: str
+    """Empty where the log is not served as tiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What services are made of."""
 
+    directory: Path
     domain: Domain
     config: Config
     store: Store
@@ -107,18 +113,21 @@ async def serve(
         loop.call_soon_threadsafe(failed.set)
 
     async with AsyncExitStack() as stack:
+        if config.witness.url:
+            check_witness(config.witness.url, config.witness.key)
         domain = load_domain(data_dir)
         store = open_books(data_dir, domain, on_failure=on_failure)
         stack.callback(store.close)
         parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
         public, admin, addresses = await _listen(parts, stack)
-        sweeper = asyncio.create_task(_sweep(store))
+        background = [asyncio.create_task(work) for work in _background(data_dir, config, store)]
         ready(addresses)
         event("serving", address=addresses.public, pid=os.getpid())
         await _first(stop, failed)
         event("stopping")
         stop.set()  # also where the books failed: health must say so
-        await _end(sweeper)
+        for task in background:
+            await _end(task)
         await _drain(public, admin, parts)
     event("stopped")
     return not failed.is_set()
@@ -160,6 +169,7 @@ async def _build(
 
     metrics.healthy.set_function(lambda: float(healthy()))
     return Parts(
+        directory=data_dir,
         domain=domain,
         config=config,
         store=store,
@@ -176,6 +186,7 @@ async def _build(
 async def _listen(parts: Parts, stack: AsyncExitStack) -> tuple[Any, Any, Addresses]:
     listen = parts.config.listen
     metrics = _serve_metrics(listen.metrics, parts.metrics, stack)
+    tiles = _serve_log(listen.log, parts.directory / LOG_DIRECTORY, stack)
     public, admin = _listener(parts, PUBLIC), _listener(parts, ADMIN)
     _add_common(public, parts, PUBLIC)
     _add_public(public, parts)
@@ -185,6 +196,7 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> tuple[Any, Any, Addres
         public=_bind(public, listen.public, parts.domain, key="listen.public"),
         admin=_bind(admin, listen.admin, parts.domain, key="listen.admin"),
         metrics=metrics,
+        log=tiles,
     )
     await public.start()
     await admin.start()
@@ -285,6 +297,19 @@ def _serve_metrics(address: str, metrics: Metrics, stack: AsyncExitStack) -> str
     return f"{host}:{server.server_port}"
 
 
+def _serve_log(address: str, directory: Path, stack: AsyncExitStack) -> str:
+    if not address:
+        return ""
+    host, port = split_address(address, key="listen.log")
+    try:
+        server = TileServer(directory, host=host, port=port)
+    except OSError as error:
+        sentence = f"the address {address} cannot be taken"
+        raise Unavailable(sentence, field="listen.log", rule="listen.address") from error
+    stack.callback(server.close)
+    return f"{host}:{server.port}"
+
+
 def split_address(address: str, *, key: str) -> tuple[str, int]:
     """Host and port of `host:port`.
 
@@ -295,6 +320,16 @@ def split_address(address: str, *, key: str) -> tuple[str, int]:
     if not separator or not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
         raise InvalidRequest("an address is host:port", field=key, rule="listen.form")
     return host, int(port)
+
+
+def _background(data_dir: Path, config: Config, store: Store) -> list[Coroutine[Any, Any, None]]:
+    """What runs beside the calls: it follows the books and answers nobody."""
+    work = [_sweep(store), keep_exported(store, data_dir / LOG_DIRECTORY)]
+    if config.witness.url:
+        post = http_post(config.witness.url)
+        seconds = config.witness.interval_seconds
+        work.append(keep_cosigned(store, witness=config.witness.key, post=post, seconds=seconds))
+    return work
 
 
 async def _sweep(store: Store) -> None:

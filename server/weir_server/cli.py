@@ -77,9 +77,7 @@ def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, as_js
 @click.option("--address", default="", help="Address of the server to keep in the file, host:port.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write (NAME.weir).")
 @_JSON
-def identity(
-    data_dir: Path, role: str, name: str, days: int, address: str, output: Path | None, as_json: bool
-) -> None:
+def identity(data_dir: Path, role: str, name: str, days: int, address: str, output: Path | None, as_json: bool) -> None:
     """Issue an identity: a key pair and a certificate in one file, readable by its owner only."""
     issued = pki.issue_identity(data_dir, role=role, name=name, now=clock.now(), days=days, address=address)
     path = Path(f"{name}.weir") if output is None else output
@@ -119,7 +117,8 @@ def serve_command(
         _show(
             asdict(addresses),
             as_json,
-            f"Serving {addresses.public}\nAdmin   {addresses.admin}\nMetrics {addresses.metrics or 'off'}",
+            f"Serving {addresses.public}\nAdmin   {addresses.admin}\nMetrics {addresses.metrics or 'off'}\n"
+            f"Log     {addresses.log or 'off'}",
         )
 
     if not asyncio.run(_until_signal(data_dir, settings, ready)):
@@ -201,8 +200,9 @@ def fsck_command(data_dir: Path, as_json: bool) -> None:
     """
     from weir_server.books import DIRECTORY
     from weir_server.fsck import fsck
+    from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 
-    report = fsck(data_dir / DIRECTORY, vkey=pki.log_key(data_dir))
+    report = fsck(data_dir / DIRECTORY, vkey=pki.log_key(data_dir), files=data_dir / LOG_DIRECTORY)
     lines = [
         f"{'entry ' + str(item.index) if item.index is not None else 'books'}: {item.rule}: {item.what}"
         for item in report.findings

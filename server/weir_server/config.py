@@ -29,6 +29,20 @@ class Listen:
     """Address and port for operators: policy, quotas, reflection."""
     metrics: str = "127.0.0.1:7445"
     """Address and port of Prometheus metrics over plain HTTP; empty for none."""
+    log: str = ""
+    """Loopback address and port of the log as C2SP tlog-tiles over plain HTTP; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Who cosigns the log."""
+
+    url: str = ""
+    """Prefix of a tlog-witness (http or https); checkpoints go to URL/add-checkpoint. Empty for none."""
+    key: str = ""
+    """The witness's verifier key; a reply that does not verify under it is not stored."""
+    interval_seconds: int = 10
+    """How often the newest checkpoint is submitted, where it is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,7 @@ class Config:
     """All settings."""
 
     listen: Listen = field(default_factory=Listen)
+    witness: Witness = field(default_factory=Witness)
     limits: Limits = field(default_factory=Limits)
     encrypted: Encrypted = field(default_factory=Encrypted)
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -83,6 +98,7 @@ class Config:
 
 SECTIONS: dict[str, type[Any]] = {
     "listen": Listen,
+    "witness": Witness,
     "limits": Limits,
     "encrypted": Encrypted,
     "shutdown": Shutdown,
@@ -91,6 +107,7 @@ _RANGES: dict[str, tuple[int, int]] = {
     "limits.max_deadline_seconds": (1, 600),
     "encrypted.workers": (0, 64),
     "shutdown.drain_seconds": (0, 600),
+    "witness.interval_seconds": (1, 86_400),
 }
 _DEFAULT_RANGE = (1, 2**31 - 1)
 

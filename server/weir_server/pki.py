@@ -142,7 +142,8 @@ def domain_name(data_dir: Path) -> str:
 
 
 def log_key(data_dir: Path) -> str:
-    """Verifier keys of the domain's log (separated by a space; each signs every checkpoint), as auditors and requesters keep it.
+    """Verifier keys of the domain's log, separated by a space, as auditors and requesters keep them; each signs every
+    checkpoint.
 
     Raises:
         Unavailable: the directory holds no domain.

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from weir_server.fsck.books import check_books
-from weir_server.fsck.files import check_files
+from weir_server.fsck.files import check_files, read_note
 from weir_server.fsck.findings import Finding
 from weir_server.fsck.tree import check_tree, read_leaves
 
@@ -43,27 +43,30 @@ class Report:
         return min((f.index for f in self.findings if f.index is not None), default=None)
 
 
-def fsck(data_directory: Path, *, vkey: str | None = None) -> Report:
+def fsck(data_directory: Path, *, vkey: str | None = None, files: Path | None = None) -> Report:
     """Checks a data directory; safe while a server runs on it, for it reads one snapshot and writes nothing.
 
-    `vkey`: the log's verifier keys, separated by white space; without them signatures are not checked.
+    `vkey`: the log's verifier keys, separated by white space; without them signatures are not checked. `files`: the
+    exported log; by default `log` below the data directory.
     """
     uri = f"file:{quote(str(data_directory / _DATABASE))}?mode=ro"
+    exported = files or data_directory / "log"
+    note = read_note(exported)
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("BEGIN")
         try:
-            return _check(connection, data_directory, vkey)
+            return _check(connection, exported, note, vkey)
         except sqlite3.DatabaseError:
             return Report(0, (Finding(None, "fsck.database", "the database file is damaged"),))
 
 
-def _check(connection: sqlite3.Connection, directory: Path, vkey: str | None) -> Report:
+def _check(connection: sqlite3.Connection, files: Path, note: bytes | None, vkey: str | None) -> Report:
     findings = list(_check_pages(connection))
     leaves = read_leaves(connection)
     findings += check_tree(connection, leaves, vkey=vkey)
     findings += check_books(connection, leaves)
-    findings += check_files(directory / "log", leaves)
+    findings += check_files(files, leaves, note=note)
     return Report(len(leaves), tuple(sorted(set(findings), key=_order)))
 
 

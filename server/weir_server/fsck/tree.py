@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from hashlib import sha256
 
 from weir.checkpoint import parse, verify
@@ -100,6 +100,7 @@ def _check_checkpoints(connection: sqlite3.Connection, hashes: Sequence[bytes], 
     if hashes and max(notes, default=0) != len(hashes):
         yield Finding(None, "fsck.checkpoint", "the newest checkpoint is not that of the stored leaves")
     origin = head[0][0] if head else ""
+    yield from _check_cosignatures(connection, notes)
     for size, note in sorted(notes.items()):
         yield from _check_note(size, note, origin, by_size.get(size), vkey)
 
@@ -112,6 +113,20 @@ def _check_note(size: int, note: object, origin: object, root: bytes | None, vke
         return
     if (checkpoint.origin, checkpoint.size, checkpoint.root) != (origin, size, root):
         yield Finding(size - 1, "fsck.checkpoint", f"the checkpoint of size {size} is of another tree")
+
+
+def _check_cosignatures(connection: sqlite3.Connection, notes: Mapping[int, object]) -> Iterator[Finding]:
+    """Each line belongs to a checkpoint and names its key; whether it verifies is for whoever knows the witness."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'log_cosignatures'").fetchall():
+        return  # Books of an older Weir that was not started since.
+    for size, name, line in connection.execute("SELECT size, name, line FROM log_cosignatures ORDER BY size, name"):
+        try:
+            signatures = parse(f"{notes[size]}{line}")[1].signatures
+        except (KeyError, VerificationError):
+            yield Finding(size - 1, "fsck.cosignature", f"a cosignature of size {size} is of no checkpoint")
+            continue
+        if not signatures or signatures[-1].name != name:
+            yield Finding(size - 1, "fsck.cosignature", f"a cosignature of size {size} is of another key")
 
 
 def _join(left: bytes, right: bytes) -> bytes:

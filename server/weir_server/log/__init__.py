@@ -18,6 +18,7 @@ from weir.errors import InternalError, InvalidRequest, UnknownName
 from weir.merkle import leaf_hash
 from weir.receipts import MAX_LEAF_BYTES
 from weir.v1 import receipt_pb2
+from weir_server.log.cosign import cosignatures
 from weir_server.log.seal import Head, first_head, read_head, seal, sealer
 from weir_server.log.tree import consistency_path, inclusion_path
 from weir_server.store import Transaction, blob, integer, text
@@ -187,12 +188,12 @@ def consistency(tx: Transaction, old: int, new: int) -> receipt_pb2.ConsistencyP
 
 
 def latest_checkpoint(tx: Transaction) -> tuple[int, str] | None:
-    """Size and signed note of the newest checkpoint; None while the log is empty."""
+    """Size and signed note of the newest checkpoint, with cosignatures it has; None while the log is empty."""
     rows = tx.execute("SELECT size, note FROM log_checkpoints ORDER BY size DESC LIMIT 1")
     if not rows:
         return None
-    size, note = rows[0]
-    return integer(size), text(note)
+    size = integer(rows[0][0])
+    return size, text(rows[0][1]) + cosignatures(tx, size)
 
 
 def entries(tx: Transaction, *, start: int = 0, end: int | None = None, type: str = "") -> Iterator[tuple[int, bytes]]:

@@ -10,12 +10,14 @@ Source: c2sp.org/tlog-tiles.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from weir.checkpoint import parse
 from weir.errors import InternalError, VerificationError
 from weir_server.log import latest_checkpoint
+from weir_server.log.cosign import newest_cosigned
 from weir_server.store import Store, Transaction, blob
 
 TILE_HEIGHT = 8
@@ -27,23 +29,32 @@ _TOP_LEVEL = 7
 def export_tiles(store: Store, directory: Path) -> int:
     """Brings the files of `directory` to the newest checkpoint and gives its size; again: nothing happens.
 
-    The checkpoint is written last, so a reader never sees one whose tiles are missing. One caller at a time.
+    The checkpoint is written last, so a reader never sees one whose tiles are missing. Partial tiles go once the full
+    one stands, so that files stay in proportion to the log. `cosigned` is the newest checkpoint that a witness signed
+    too, which may be older than `checkpoint`. One caller at a time.
+
+    Raises:
+        OSError: a file cannot be written; call again later.
+        Unavailable, InternalError: the books cannot be read.
     """
     exported = exported_size(directory)
 
-    def collect(tx: Transaction) -> tuple[int, str]:
+    def collect(tx: Transaction) -> tuple[int, str, str]:
         newest = latest_checkpoint(tx)
         if newest is None:
-            return 0, ""
+            return 0, "", ""
         size, note = newest
         if size > exported:
             for path, content in _files(tx, exported, size):
                 _write(directory / path, content)
-        return size, note
+        return size, note, (newest_cosigned(tx) or (0, ""))[1]
 
-    size, note = store.read(collect)
+    size, note, cosigned = store.read(collect)
+    for name, content in (("checkpoint", note), ("cosigned", cosigned)):
+        if content and (size > exported or not _holds(directory / name, content)):
+            _write(directory / name, content.encode())
     if size > exported:
-        _write(directory / "checkpoint", note.encode())
+        _remove_partials(directory, exported, size)
     return size
 
 
@@ -99,6 +110,22 @@ def _bundle(tx: Transaction, start: int, width: int) -> bytes:
     if len(rows) != width:
         raise InternalError("the log's leaves have a gap: run fsck", rule="log.gap")
     return b"".join(len(leaf).to_bytes(2, "big") + leaf for leaf in (blob(row[0]) for row in rows))
+
+
+def _remove_partials(directory: Path, old: int, new: int) -> None:
+    """Removes partial tiles whose full tile was written between `old` and `new` leaves."""
+    for level in range(_TOP_LEVEL + 1):
+        shift = TILE_HEIGHT * level
+        for index in range(old >> shift >> TILE_HEIGHT, new >> shift >> TILE_HEIGHT):
+            for kind in (str(level), "entries") if level == 0 else (str(level),):
+                shutil.rmtree(directory / "tile" / kind / f"{tile_path(index, TILE_WIDTH)}.p", ignore_errors=True)
+
+
+def _holds(path: Path, content: str) -> bool:
+    try:
+        return path.read_text("utf-8") == content
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
 
 
 def _write(path: Path, content: bytes) -> None:

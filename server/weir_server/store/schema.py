@@ -77,6 +77,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             principal TEXT NOT NULL, idempotency_key TEXT NOT NULL, request_digest TEXT NOT NULL,
             reply {bytes} NOT NULL, PRIMARY KEY (principal, idempotency_key)) {clustered}""",
     ),
+    (
+        # Witnesses' lines for checkpoints that stand already.
+        """CREATE TABLE log_cosignatures (
+            size {int} NOT NULL, name TEXT NOT NULL, line TEXT NOT NULL, PRIMARY KEY (size, name)) {clustered}""",
+    ),
 )
 
 
