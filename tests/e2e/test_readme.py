@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command and snippet of both READMEs runs as it stands, against the demo's server."""
+"""Every command and snippet of both READMEs, and every example, runs as it stands, against the demo's server."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PLAYED_BY_OTHERS = ("make ", ".venv/bin/weir demo")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that looks like a checkout in which `weir demo --keep` has been played."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("server", ".venv"):
-        target = ROOT / name if name == "server" else Path(sys.prefix)
+    for name in ("server", "examples", ".venv"):
+        target = Path(sys.prefix) if name == ".venv" else ROOT / name
         (folder / name).symlink_to(target)
     played = subprocess.run(
         [sys.executable, "-m", "weir_client.cli", "demo", "--keep"],
@@ -79,3 +79,33 @@ def test_the_python_snippet_of_the_readme_runs_as_it_stands(stage: Path) -> None
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rand_hie_visits@1" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "shown"),
+    [
+        ("exact.py", "under a checkpoint that extends"),
+        ("dp.py", "no further loss: True"),
+        ("encrypted.py", "equal: True"),
+    ],
+)
+def test_an_example_runs_twice(stage: Path, example: str, shown: str) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, f"examples/{example}"],
+            cwd=stage,
+            env={**os.environ, "XDG_STATE_HOME": str(stage / "state")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert shown in done.stdout
+
+
+def test_every_example_is_run_and_listed() -> None:
+    found = {path.name for path in (ROOT / "examples").glob("*.py")}
+    listed = set(re.findall(r"\[(\w+\.py)\]", (ROOT / "examples" / "README.md").read_text(encoding="utf-8")))
+    assert found == listed == {"exact.py", "dp.py", "encrypted.py"}
