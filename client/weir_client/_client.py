@@ -259,7 +259,7 @@ class Client:
 
     def receipts(self) -> list[Receipt]:
         """Receipts of the caller's own queries, newest first."""
-        return [Receipt(message) for message in self._run(_operations.receipts(self._context))]
+        return self._run(_operations.receipts(self._context))
 
     def contracts(self) -> list[Contract]:
         """Contracts of the caller; all of them for operators and auditors."""
@@ -283,7 +283,7 @@ class Client:
         """Checks a receipt offline, then that the log still holds it and all that this client has seen of it.
 
         Raises:
-            InvalidReceipt: it does not verify, or is for another answer.
+            InvalidReceipt: it does not verify, or is for another answer, request, contract or requester.
             LogInconsistent: the log was rolled back or forked.
         """
         receipt = answer if isinstance(answer, Receipt) else answer.receipt
@@ -390,9 +390,8 @@ class Client:
         return Job(self._threads.submit(work, chosen), chosen)
 
     def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
-        parsed, reply = self._run(_operations.run_approved_query(self._context, sql, terms, key, wait))
-        receipt = Receipt(reply.receipt, {"answer": reply.answer})
-        message = _operations.parsed_answer(reply.answer)
+        asking = _operations.run_approved_query(self._context, sql, terms, key, wait)
+        parsed, message, receipt = self._run(asking)
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
     def _log_size(self) -> int:
@@ -408,7 +407,8 @@ def new_context(
     """What the operations of one client share."""
     directory = state_directory() if state_dir is None else Path(state_dir)
     log_key = identity.log_key if identity is not None else ""
-    return Context(Settings(timeout=timeout, retries=retries), log_key, KeptCheckpoints(directory))
+    name = identity.name if identity is not None else None
+    return Context(Settings(timeout=timeout, retries=retries), log_key, KeptCheckpoints(directory), requester=name)
 
 
 def chosen_address(address: str | None, identity: Identity) -> str:

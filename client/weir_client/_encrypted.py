@@ -10,12 +10,21 @@ from typing import Any, cast
 from google.protobuf.message import DecodeError, Message
 
 from weir.paillier import check_ciphertexts, decode_ciphertexts, encode_ciphertexts
+from weir.question import digest_with_upload, request_digest
 from weir.v1 import answer_pb2, encrypted_service_pb2
 from weir_client._calls import Operation
 from weir_client._ciphertexts import EncryptedAnswer, SealedTable, Table, malformed
 from weir_client._keys import KeyPair
-from weir_client._operations import Context, Terms, dataset, invoke, invoke_exchange, invoke_stream, question
-from weir_client._receipts import Receipt
+from weir_client._operations import (
+    Context,
+    Terms,
+    answer_receipt,
+    dataset,
+    invoke,
+    invoke_exchange,
+    invoke_stream,
+    question,
+)
 from weir_client._weights import Weights, declared_cells, ordered_weights
 
 Progress = Callable[[int, int], None]
@@ -89,7 +98,14 @@ def encrypted_query(
         reply_bits=description.reply_bits,
         dataset=table.message.dataset,
         snapshot=table.message.snapshot,
-        receipt=Receipt(completed.receipt, {"answer": completed.answer}),
+        receipt=answer_receipt(
+            context,
+            message,
+            digest_with_upload(request_digest(header), upload.sent()),
+            completed.receipt,
+            committed=completed.answer,
+            answer=table.message,
+        ),
         _scales=tuple(column.scale for _, _, column in shown),
     )
 
@@ -107,6 +123,14 @@ def sealed_query(
     description = _description(completed, data, key_id)
     table = Table(_parsed_table(description.table), parsed)
     named = table.named()
+    proof = answer_receipt(
+        context,
+        message,
+        request_digest(request),
+        completed.receipt,
+        committed=completed.answer,
+        answer=table.message,
+    )
     return SealedTable(
         data=data,
         keys=tuple(table.keys()),
@@ -116,7 +140,7 @@ def sealed_query(
         slot_bits=description.slot_bits,
         max_addends=description.max_addends,
         addends=1,
-        receipts=(Receipt(completed.receipt, {"answer": completed.answer}),),
+        receipts=(proof,),
         _scales=tuple(column.scale for _, column in named),
     )
 
@@ -145,6 +169,10 @@ class _Upload:
             if self._progress is not None:
                 self._progress(min(start + each, len(self._values)), len(self._values))
             yield encrypted_service_pb2.RunEncryptedQueryRequest(weights=self._chunks[number])
+
+    def sent(self) -> bytes:
+        """All weights in wire form, once they were encrypted."""
+        return b"".join(self._chunks)
 
 
 def _reply(replies: Sequence[Any]) -> tuple[bytes, encrypted_service_pb2.EncryptedResult]:

@@ -15,17 +15,20 @@ from google.protobuf.message import DecodeError, Message
 
 from weir.amounts import parse_epsilon, parse_price
 from weir.errors import ApprovalRequired, InvalidQuery, InvalidReceipt, InvalidRequest, WeirError
-from weir.query import Query
+from weir.query import Query, canonicalise
+from weir.question import answered_query, request_digest
+from weir.receipts import REFUSED, RELEASED, About
 from weir.v1 import (
     answer_pb2,
     catalogue_service_pb2,
     policy_service_pb2,
     query_service_pb2,
     quota_service_pb2,
+    receipt_pb2,
 )
-from weir.wire import query_to_proto
+from weir.wire import query_from_proto, query_to_proto
 from weir_client._calls import Call, Effect, Exchange, Operation, Sleep, Stream, method
-from weir_client._receipts import KeptCheckpoints
+from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._records import (
     Approval,
     Balance,
@@ -108,6 +111,8 @@ class Context:
     """Where the newest checkpoint is kept."""
     units: dict[str, str] = field(default_factory=dict)
     """Unit names by dataset: they never change."""
+    requester: str | None = None
+    """The caller's own name; None where it is not known."""
     registered: set[str] = field(default_factory=set)
     """Key ids that this client has registered."""
 
@@ -242,17 +247,21 @@ def estimate(context: Context, sql: str, terms: Terms) -> Operation[Estimate]:
 
 def run_query(
     context: Context, sql: str, terms: Terms, idempotency_key: str
-) -> Operation[tuple[ParsedQuery, query_service_pb2.RunQueryResponse]]:
-    """The reply to a query, with what is needed to present it."""
+) -> Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]:
+    """The answer to a query, with what is needed to present it and its receipt, not checked yet."""
     parsed, message = yield from question(context, sql, terms)
     request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=idempotency_key)
     reply = yield from invoke(context, "QueryService", "RunQuery", request)
-    return parsed, cast(query_service_pb2.RunQueryResponse, reply)
+    answer = parsed_answer(reply.answer)
+    proof = answer_receipt(
+        context, message, request_digest(request), reply.receipt, committed=reply.answer, answer=answer
+    )
+    return parsed, answer, proof
 
 
 def run_approved_query(
     context: Context, sql: str, terms: Terms, idempotency_key: str, wait: float | None
-) -> Operation[tuple[ParsedQuery, query_service_pb2.RunQueryResponse]]:
+) -> Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]:
     """As `run_query`; where a person must approve, waits for that up to `wait` seconds and sends the very same again.
 
     Raises:
@@ -298,6 +307,34 @@ def check_wait(seconds: float | None) -> None:
         )
 
 
+def answer_receipt(
+    context: Context,
+    asked: query_service_pb2.QueryEnvelope,
+    digest: str,
+    receipt: receipt_pb2.Receipt,
+    *,
+    committed: bytes,
+    answer: answer_pb2.Answer,
+) -> Receipt:
+    """The receipt of an answer, with all that its leaf must say for it to be the answer to this very request.
+
+    `digest`: of the whole request, as sent. `committed`: the bytes that came as the answer; `answer`: the table in
+    them.
+
+    Raises:
+        InvalidReceipt: the answer itself says that it is one to another dataset or snapshot.
+    """
+    query = canonicalise(query_from_proto(asked.query))
+    if answer.dataset != query.dataset or query.snapshot not in (0, answer.snapshot):
+        raise InvalidReceipt("the reply answers about another dataset or snapshot", rule="answer.snapshot")
+    commitments = {
+        "answer": committed,
+        "query": answered_query(query, snapshot=answer.snapshot),
+        "request": digest.encode(),
+    }
+    return Receipt(receipt, commitments, About((RELEASED,), context.requester, asked.contract))
+
+
 def parsed_answer(data: bytes) -> answer_pb2.Answer:
     """The answer in its committed bytes.
 
@@ -323,9 +360,11 @@ def approvals(context: Context) -> Operation[list[Approval]]:
     return [approval_of(item) for item in (yield from _pages(context, "ContractService", "ListApprovals", "approvals"))]
 
 
-def receipts(context: Context) -> Operation[list[Any]]:
-    """Receipts of the caller's own queries, newest first, as messages."""
-    return (yield from _pages(context, "QueryService", "ListReceipts", "receipts"))
+def receipts(context: Context) -> Operation[list[Receipt]]:
+    """Receipts of the caller's own queries, newest first."""
+    own = About((RELEASED, REFUSED), context.requester)
+    found = yield from _pages(context, "QueryService", "ListReceipts", "receipts")
+    return [Receipt(message, about=own) for message in found]
 
 
 def balance(context: Context, contract: str | None) -> Operation[list[Balance]]:

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from weir.checkpoint import verify
 from weir.errors import InvalidReceipt, LogInconsistent
-from weir.receipts import VerifiedReceipt, parse_event, verify_receipt
+from weir.receipts import About, VerifiedReceipt, parse_event, verify_receipt
 from weir.v1 import receipt_pb2
 
 
@@ -29,7 +29,9 @@ class Receipt:
     message: receipt_pb2.Receipt = field(repr=False)
     """As received."""
     commitments: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """Per label the bytes that the leaf must commit to; `answer` for an answered query."""
+    """Per label the bytes that the leaf must commit to; `request`, `query` and `answer` for an answered query."""
+    about: About | None = None
+    """What kind of leaf it must be, and whose; None where only the log tells."""
 
     @property
     def index(self) -> int:
@@ -51,20 +53,22 @@ class Receipt:
         return str(self.message.checkpoint)
 
     def check(self, log_key: str) -> VerifiedReceipt:
-        """Checks leaf, path, signature and commitments, without any service.
+        """Checks leaf, path, signature, whose leaf it is, and commitments, without any service.
 
         Raises:
             InvalidReceipt: one of them fails; `rule` says which.
         """
-        return verify_receipt(self.message, vkey=log_key, commitments=self.commitments)
+        return verify_receipt(self.message, vkey=log_key, commitments=self.commitments, about=self.about)
 
     def to_json(self) -> str:
         """The text of a receipt file; `weir audit verify FILE` checks it. Keep it as secret as the answer it opens."""
-        document = {
+        document: dict[str, object] = {
             "weir_receipt": 1,
             "receipt": MessageToDict(self.message, preserving_proto_field_name=True),
             "commitments": {label: base64.b64encode(data).decode() for label, data in self.commitments.items()},
         }
+        if self.about is not None:
+            document["about"] = asdict(self.about)
         return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -86,9 +90,10 @@ def receipt_from_json(text: str) -> Receipt:
         commitments = {
             str(label): base64.b64decode(data, validate=True) for label, data in document["commitments"].items()
         }
+        about = _about(document["about"]) if "about" in document else None
     except (ValueError, KeyError, TypeError, AttributeError, ParseError):
         raise InvalidReceipt("not a receipt file", rule="receipt.file") from None
-    return Receipt(message, commitments)
+    return Receipt(message, commitments, about)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,14 @@ class KeptCheckpoints:
 
     def _path(self, log_key: str) -> Path:
         return self.directory / f"{hashlib.sha256(log_key.encode()).hexdigest()[:32]}.note"
+
+
+def _about(document: Mapping[str, Any]) -> About:
+    """Raises: KeyError, TypeError, AttributeError."""
+    types, names = document["types"], (document["requester"], document["contract"])
+    if not isinstance(types, list) or any(name is not None and not isinstance(name, str) for name in names):
+        raise TypeError("not about anything")
+    return About(tuple(str(kind) for kind in types), *names)
 
 
 def _write(path: Path, text: str) -> None:

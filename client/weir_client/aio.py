@@ -218,7 +218,7 @@ class Client:
 
     async def receipts(self) -> list[Receipt]:
         """As `weir_client.Client.receipts`."""
-        return [Receipt(message) for message in await self._run(_operations.receipts(self._context))]
+        return await self._run(_operations.receipts(self._context))
 
     async def contracts(self) -> list[Contract]:
         """As `weir_client.Client.contracts`."""
@@ -331,9 +331,8 @@ class Client:
         return Job(task, chosen)
 
     async def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
-        parsed, reply = await self._run(_operations.run_approved_query(self._context, sql, terms, key, wait))
-        receipt = Receipt(reply.receipt, {"answer": reply.answer})
-        message = _operations.parsed_answer(reply.answer)
+        asking = _operations.run_approved_query(self._context, sql, terms, key, wait)
+        parsed, message, receipt = await self._run(asking)
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
     def _key_context(self) -> bytes:

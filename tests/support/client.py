@@ -29,6 +29,8 @@ from weir import checkpoint, merkle, wire
 from weir.canonical import canonical_json, commit
 from weir.errors import InvalidRequest, UnknownName, WeirError
 from weir.paillier import PublicKey, decode_ciphertexts, dot, encode_ciphertexts, mask_reply, verify_key_proof
+from weir.query import canonicalise, query_json
+from weir.question import request_digest
 from weir.v1 import (
     answer_pb2,
     audit_service_pb2,
@@ -216,7 +218,7 @@ class FakeDomain:
     def RunQuery(self, request: Any) -> Message:
         if request.idempotency_key not in self.answers:
             answer = answer_for(request.envelope.query, request.envelope.mode).SerializeToString()
-            index = self._charge(answer)
+            index = self._charge(answer, request.envelope, request_digest(request))
             self.answers[request.idempotency_key] = (answer, index)
         if self.lose_replies:
             self.lose_replies -= 1
@@ -224,13 +226,18 @@ class FakeDomain:
         answer, index = self.answers[request.idempotency_key]
         return query_service_pb2.RunQueryResponse(answer=answer, receipt=self.log.receipt(index))
 
-    def _charge(self, answer: bytes) -> int:
-        subject = {"contract": "c-1", "requester": "alice", "dataset": "census", "lineage": "census"}
+    def _charge(self, answer: bytes, asked: Any = None, digest: str = "") -> int:
+        contract = "c-1" if asked is None else asked.contract
+        subject = {"contract": contract, "requester": "alice", "dataset": "census", "lineage": "census"}
         charge = {"queries": "1", "price_micro": "1120000"}
         self.metered += 1
         self.log.add("weir.query.reserved", {"subject": subject, "charge": charge})
         data = {"subject": subject, "charge": charge}
-        return self.log.add("weir.query.released", data, {"answer": answer})
+        made = {"answer": answer, "request": digest.encode()}
+        if asked is not None:
+            query = canonicalise(wire.query_from_proto(asked.query))
+            made["query"] = canonical_json({**query_json(query), "snapshot": query.snapshot or 1})
+        return self.log.add("weir.query.released", data, made)
 
     def ListReceipts(self, request: Any) -> Message:
         receipts = [self.log.receipt(index) for _, index in reversed(self.answers.values())]
@@ -344,7 +351,8 @@ class FakeDomain:
             results_digest=hashlib.sha256(results).digest(),
             slots=1,
         ).SerializeToString()
-        index = self._charge(described)
+        digest = hashlib.sha256(request_digest(header).encode() + hashlib.sha256(upload).digest()).hexdigest()
+        index = self._charge(described, header.envelope, digest)
         yield response(results=results)
         completed = encrypted_service_pb2.EncryptedResult(answer=described, receipt=self.log.receipt(index))
         yield response(completed=completed)

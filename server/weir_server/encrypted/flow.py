@@ -17,6 +17,7 @@ from typing import Any
 
 from weir.errors import InvalidKey, InvalidRequest
 from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pack
+from weir.question import digest_with_upload
 from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.encrypted.pool import KernelPool
@@ -311,8 +312,7 @@ def _terms(submission: Submission) -> EncryptedTerms:
 
 def _with_upload(submission: Submission, weights: bytes) -> Submission:
     """The submission whose digest covers the weights too: a key stands for header and upload together."""
-    whole = hashlib.sha256(submission.request_digest.encode() + hashlib.sha256(weights).digest()).hexdigest()
-    return replace(submission, request_digest=whole)
+    return replace(submission, request_digest=digest_with_upload(submission.request_digest, weights))
 
 
 def _for_submission(judged: Judged, submission: Submission) -> Judged:

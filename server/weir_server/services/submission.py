@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from decimal import Decimal
 
@@ -12,6 +11,7 @@ from google.protobuf.message import Message
 from weir.amounts import MAX_AMOUNT
 from weir.errors import InvalidRequest
 from weir.query import canonicalise
+from weir.question import request_digest
 from weir.v1 import answer_pb2, query_service_pb2
 from weir.wire import query_from_proto
 from weir_server.catalog.card import Mode
@@ -110,17 +110,6 @@ def checked_reason(text: str) -> str:
     if not 1 <= len(text) <= 500 or not text.isprintable():
         raise InvalidRequest("a reason has 1 to 500 printable characters", field="reason", rule="reason.form")
     return text
-
-
-def request_digest(request: Message) -> str:
-    """Hex digest of a request but its idempotency key; the message's name is part of it, so that one key never fits
-    two calls."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    if "idempotency_key" in copy.DESCRIPTOR.fields_by_name:
-        copy.ClearField("idempotency_key")
-    name = copy.DESCRIPTOR.full_name.encode()
-    return hashlib.sha256(name + b"\0" + copy.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _mode(number: int) -> Mode | None:

@@ -10,6 +10,7 @@ import weir_client
 from tests.support.client import answer_for
 from weir import errors
 from weir.paillier import Packing, encode_ciphertexts, encrypt, pack
+from weir.question import request_digest
 from weir.v1 import answer_pb2
 from weir.v1 import encrypted_service_pb2 as pb
 from weir_client._encrypted import CHUNK_BYTES
@@ -233,7 +234,7 @@ def sealing(domain, keypair, monkeypatch):
             slot_bits=layout.slot_bits,
             max_addends=request.max_addends,
         ).SerializeToString()
-        index = domain._charge(described)
+        index = domain._charge(described, request.envelope, request_digest(request))
         yield pb.RunSealedQueryResponse(results=results)
         completed = pb.EncryptedResult(answer=described, receipt=domain.log.receipt(index))
         yield pb.RunSealedQueryResponse(completed=completed)

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from tests.support.queries import QUERIES
 from weir.query import Query, canonicalise
+from weir.question import request_digest
 from weir.v1 import encrypted_service_pb2, query_service_pb2
 from weir.wire import query_to_proto
 from weir_server.plan.values import Principal, Submission
-from weir_server.services.submission import request_digest, submission_of
+from weir_server.services.submission import submission_of
 
 ALICE = Principal("alice", "requester", "test.weir")
 KEYS = st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True)
