@@ -8,35 +8,40 @@
     answer = job.result()
     answer.to_pandas(); answer.noise; answer.receipt; answer.verify()
 
+Names are loaded at the first use of any, so that `weir --help` need not wait for gRPC and cryptography.
 Errors are the classes of `weir.errors`. Modules with a leading underscore are no part of the interface.
 """
 
 from __future__ import annotations
 
-from weir import errors
-from weir_client import aio
-from weir_client._answer import Answer, Column, Coverage
-from weir_client._audit import AuditReport, Entry, InclusionProof, Meter, MeterTotal
-from weir_client._ciphertexts import EncryptedAnswer, SealedTable, add_sealed
-from weir_client._client import Client, Job, connect
-from weir_client._identity import Identity, load_identity
-from weir_client._keys import KeyPair, generate_keypair
-from weir_client._receipts import Receipt, receipt_from_json
-from weir_client._records import (
-    Approval,
-    Balance,
-    Contract,
-    Dataset,
-    Dimension,
-    Estimate,
-    Measure,
-    Noise,
-    PolicyChange,
-    PolicyDifference,
-    Quota,
-    RateCard,
-    Snapshot,
-)
+import importlib as _importlib
+import typing as _typing
+
+if _typing.TYPE_CHECKING:
+    from weir import errors
+    from weir_client import aio
+    from weir_client._answer import Answer, Column, Coverage
+    from weir_client._audit import AuditReport, Entry, InclusionProof, Meter, MeterTotal
+    from weir_client._ciphertexts import EncryptedAnswer, SealedTable, add_sealed
+    from weir_client._client import Client, Job, connect
+    from weir_client._identity import Identity, load_identity
+    from weir_client._keys import KeyPair, generate_keypair
+    from weir_client._receipts import Receipt, receipt_from_json
+    from weir_client._records import (
+        Approval,
+        Balance,
+        Contract,
+        Dataset,
+        Dimension,
+        Estimate,
+        Measure,
+        Noise,
+        PolicyChange,
+        PolicyDifference,
+        Quota,
+        RateCard,
+        Snapshot,
+    )
 
 __all__ = [
     "Answer",
@@ -76,9 +81,80 @@ __all__ = [
     "receipt_from_json",
 ]
 
-# Names are shown as they are imported, not by the private module that happens to define them.
-for _name in __all__:
-    _member = globals()[_name]
-    if getattr(_member, "__module__", "").startswith("weir_client._"):
-        _member.__module__ = __name__
-del _member, _name
+_HOMES = {
+    "_answer": (
+        "Answer",
+        "Column",
+        "Coverage",
+    ),
+    "_audit": (
+        "AuditReport",
+        "Entry",
+        "InclusionProof",
+        "Meter",
+        "MeterTotal",
+    ),
+    "_ciphertexts": (
+        "EncryptedAnswer",
+        "SealedTable",
+        "add_sealed",
+    ),
+    "_client": (
+        "Client",
+        "Job",
+        "connect",
+    ),
+    "_identity": (
+        "Identity",
+        "load_identity",
+    ),
+    "_keys": (
+        "KeyPair",
+        "generate_keypair",
+    ),
+    "_receipts": (
+        "Receipt",
+        "receipt_from_json",
+    ),
+    "_records": (
+        "Approval",
+        "Balance",
+        "Contract",
+        "Dataset",
+        "Dimension",
+        "Estimate",
+        "Measure",
+        "Noise",
+        "PolicyChange",
+        "PolicyDifference",
+        "Quota",
+        "RateCard",
+        "Snapshot",
+    ),
+}
+"""Where each name is defined."""
+
+
+def _load() -> None:
+    """Bring in every public name, shown as it is imported and not by the private module that defines it."""
+    found = {"aio": _importlib.import_module("weir_client.aio"), "errors": _importlib.import_module("weir.errors")}
+    for module, names in _HOMES.items():
+        home = _importlib.import_module(f"weir_client.{module}")
+        for name in names:
+            found[name] = getattr(home, name)
+            if getattr(found[name], "__module__", "").startswith("weir_client._"):
+                found[name].__module__ = __name__
+    globals().update(found)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        _load()
+        return globals()[name]

@@ -16,7 +16,6 @@ from weir.paillier import (
     decode_ciphertexts,
     encode_ciphertexts,
     sum_tables,
-    to_phe_encrypted,
     unpack,
 )
 from weir.v1 import answer_pb2
@@ -91,6 +90,8 @@ class EncryptedAnswer:
     def to_phe(self, public_key: PublicKey | PaillierPublicKey) -> list[EncryptedNumber]:
         """The ciphertexts as python-paillier's type. Their plaintexts are masked: reduce modulo 2^reply_bits, as
         signed, after decryption."""
+        from weir.paillier import to_phe_encrypted  # loads phe
+
         return cast("list[EncryptedNumber]", to_phe_encrypted(as_public_key(public_key), list(self.ciphertexts)))
 
     def verify(self) -> Any:

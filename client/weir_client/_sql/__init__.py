@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SQL of the query language into the typed query and its presentation. sqlglot never leaves this package.
+"""SQL of the query language into the typed query and its presentation. sqlglot never leaves this package, and is
+loaded at the first statement.
 
 The language (unquoted names are folded to small letters):
 
@@ -17,6 +18,16 @@ AND, OR, NOT. Constants: integers, decimals, 'text', TRUE, FALSE.
 from __future__ import annotations
 
 from weir_client._sql.presentation import Order, Output, ParsedQuery, Presentation
-from weir_client._sql.statement import parse
 
 __all__ = ["Order", "Output", "ParsedQuery", "Presentation", "parse"]
+
+
+def parse(sql: str) -> ParsedQuery:
+    """The typed query and presentation that a statement means.
+
+    Raises:
+        InvalidQuery: anything outside the language; the text names the rule and the nearest thing that is allowed.
+    """
+    from weir_client._sql.statement import parse as parse_statement
+
+    return parse_statement(sql)

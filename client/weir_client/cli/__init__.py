@@ -8,14 +8,14 @@ Exit codes: 0 done · 1 another error · 2 the request itself is wrong · 3 refu
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import click
 
 from weir.errors import WeirError
-from weir_client.cli import audit, books, encrypted, operate, questions, sealed
 from weir_client.cli.output import EXIT_OTHER, exit_code, message_line
 
 SERVER_COMMANDS = {
@@ -28,6 +28,37 @@ SERVER_COMMANDS = {
     "serve": "server",
 }
 """Commands that only an installed server has, with the extra that brings it."""
+OWN_COMMANDS = {
+    "apply": ("operate", "Apply policy files (or folders of them): they become the whole policy."),
+    "approvals": ("operate", "List, approve or reject queries that wait for a person."),
+    "audit": ("audit", "Check log, receipts and meter without trusting the service."),
+    "balance": ("books", "Show the limits that bind you, and what is left of them."),
+    "contracts": ("books", "List contracts, or show one."),
+    "datasets": ("questions", "List datasets, or show the card of one."),
+    "encrypted": ("encrypted", "Ask for weighted sums of a query's cells, with weights that the service never..."),
+    "estimate": ("questions", "Say what a query would cost and whether it would be answered."),
+    "keys": ("encrypted", "Make and register Paillier keys for encrypted queries."),
+    "plan": ("operate", "Show what applying policy files (or folders of them) would change."),
+    "query": ("questions", 'Ask a question, such as "SELECT region, COUNT(*) FROM census GROUP BY region".'),
+    "quota": ("operate", "Show or set limits."),
+    "receipts": ("books", "List receipts of your own queries, newest first."),
+    "sealed": ("sealed", "Sealed tables: ask domains for them, add them up, open the total."),
+    "suspend": ("operate", "Stop a requester, contract or dataset, or everything; takes effect on the..."),
+}
+"""Own commands: the module, and the help in one line; a test holds it against the command's own."""
+SERVER_HELP = {
+    "demo": "Play the main job on public data, from publication to audit; exit 1 if any...",
+    "doctor": "Check what a server needs: Python, extras, permissions, clock, lock, ports;...",
+    "fsck": "Rebuild balances, meter, answers and tree from the log and compare; exit 1...",
+    "identity": "Issue an identity: a key pair and a certificate in one file, readable by its...",
+    "init": "Make a domain: authority, server certificate, log key and publication salt.",
+    "publish": "Publish a dataset: build its snapshot inside the domain, then make it...",
+    "serve": "Serve the domain until SIGTERM or Ctrl-C; running calls may finish first.",
+}
+"""The same of the server's commands."""
+_OWN_ENTRY = "server"
+"""Entry point of the server's commands."""
+_HELP_LIMIT = 80
 _GROUP = "weir.commands"
 _COMPLETION = (
     'Completion: eval "$(_WEIR_COMPLETE=bash_source weir)" (or zsh_source, fish_source). Server and identity come '
@@ -37,28 +68,43 @@ _COMPLETION = (
 
 
 class WeirGroup(click.Group):
-    """Own commands at once; those of plugins only when one is asked for, since a server takes long to import."""
+    """Loads a command when it is asked for: own ones module by module, plugins' all at once, since a server takes long
+    to import. Names and one-line helps of all of Weir's commands are known without loading any."""
 
     _loaded = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, plugins' included."""
-        self._load_plugins()
-        return super().list_commands(ctx)
+        if any(entry.name != _OWN_ENTRY for entry in entry_points(_GROUP)):
+            self._load_plugins()
+        return sorted({*OWN_COMMANDS, *SERVER_HELP, *super().list_commands(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
+        if cmd_name in OWN_COMMANDS and cmd_name not in self.commands:
+            import_module(f"weir_client.cli.{OWN_COMMANDS[cmd_name][0]}").register(self)
+        elif cmd_name not in self.commands:
             self._load_plugins()
-            found = super().get_command(ctx, cmd_name)
-        return found
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `weir --help`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)])
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        if name not in self.commands and name in OWN_COMMANDS:
+            return OWN_COMMANDS[name][1]
+        if name not in self.commands and name in SERVER_HELP:
+            return SERVER_HELP[name]
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(_HELP_LIMIT)
 
     def _load_plugins(self) -> None:
         if self._loaded:
             return
         self._loaded = True
-        for entry in entry_points(group=_GROUP):
+        for entry in entry_points(_GROUP):
             try:
                 entry.load()(self)
             except ImportError as error:
@@ -68,6 +114,13 @@ class WeirGroup(click.Group):
                 for name, extra in SERVER_COMMANDS.items():
                     if name not in self.commands:
                         self.add_command(_missing(name, extra))
+
+
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """What installed distributions offer."""
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
 
 
 def _missing(name: str, extra: str) -> click.Command:
@@ -89,10 +142,6 @@ def _missing(name: str, extra: str) -> click.Command:
 @click.version_option(package_name="dataweir")
 def cli() -> None:
     """Weir: aggregate, differentially private and encrypted questions to a data domain."""
-
-
-for _module in (questions, encrypted, sealed, books, operate, audit):
-    _module.register(cli)
 
 
 def main(args: Sequence[str] | None = None) -> None:

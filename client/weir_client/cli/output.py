@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,9 +28,11 @@ from weir.errors import (
     VerificationError,
     WeirError,
 )
-from weir_client._client import Client, connect
-from weir_client._identity import Identity, load_identity
 from weir_client._tables import text_table
+
+if TYPE_CHECKING:
+    from weir_client._client import Client
+    from weir_client._identity import Identity
 
 EXIT_OTHER, EXIT_USAGE, EXIT_REFUSED, EXIT_UNVERIFIED, EXIT_UNAVAILABLE = 1, 2, 3, 4, 5
 _CODES: tuple[tuple[type[WeirError], int], ...] = (
@@ -55,11 +57,15 @@ class Session:
         """The identity asked for."""
         if self.identity_file is None:
             raise click.UsageError("no identity: give --identity FILE or set WEIR_IDENTITY")
+        from weir_client._identity import load_identity
+
         return load_identity(self.identity_file)
 
     @contextmanager
     def client(self) -> Iterator[Client]:
         """A connected client."""
+        from weir_client._client import connect
+
         with connect(self.server, identity=self.identity(), timeout=self.timeout) as client:
             yield client
 

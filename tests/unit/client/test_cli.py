@@ -328,6 +328,8 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch):
 
 def test_without_the_server_extra_its_commands_name_it(weir, monkeypatch):
     class Broken:
+        name = "server"
+
         def load(self):
             raise ImportError("No module named 'duckdb'", name="duckdb")
 
@@ -346,24 +348,42 @@ def test_without_the_server_extra_its_commands_name_it(weir, monkeypatch):
 
 def test_a_broken_server_is_not_taken_for_a_missing_extra(monkeypatch):
     class Broken:
+        name = "server"
+
         def load(self):
             raise ImportError("No module named 'weir_server.app'", name="weir_server.app")
 
     monkeypatch.setattr(cli, "entry_points", lambda group: [Broken()])
     monkeypatch.setattr(cli.cli, "_loaded", False)
-    monkeypatch.setattr(cli.cli, "commands", dict(cli.cli.commands))
+    monkeypatch.setattr(cli.cli, "commands", {})
     with pytest.raises(ImportError):
-        cli.cli.list_commands(click.Context(cli.cli))
+        cli.cli.get_command(click.Context(cli.cli), "serve")
+
+
+def test_commands_of_other_plugins_are_listed_with_their_own_help(weir, monkeypatch):
+    class Plugin:
+        name = "other"
+
+        def load(self):
+            return lambda group: group.add_command(click.Command("census-tools", help="Count by hand."))
+
+    monkeypatch.setattr(cli, "entry_points", lambda group: [Plugin()])
+    monkeypatch.setattr(cli.cli, "_loaded", False)
+    monkeypatch.setattr(cli.cli, "commands", {})
+    assert "census-tools  Count by hand." in weir("--help")[1]
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()):
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
 
 
+WITHOUT_SERVICE = {("keys", "new"), ("keys", "show"), ("keys", "public"), ("sealed", "add"), ("sealed", "open")}
 OWN = [item for item in commands(cli.cli) if item[0][0] not in cli.SERVER_COMMANDS]
 
 
@@ -372,7 +392,7 @@ def test_every_command_explains_itself_and_has_the_common_options(path, command)
     assert command.help
     options = {option for parameter in command.params for option in parameter.opts}
     assert "--json" in options
-    if path[0] != "keys" or path[1] == "register":
+    if path not in WITHOUT_SERVICE:
         assert {"--server", "--identity", "--timeout"} <= options
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -394,3 +414,37 @@ def test_the_module_runs_as_the_command():
     )
     assert "0." in done.stdout
     assert Path(sys.executable).exists()
+
+
+def test_the_help_without_loading_is_the_commands_own():
+    context = click.Context(cli.cli)
+    known = {**{name: text for name, (_, text) in cli.OWN_COMMANDS.items()}, **cli.SERVER_HELP}
+    assert set(cli.SERVER_HELP) == set(cli.SERVER_COMMANDS)
+    for name, text in known.items():
+        assert cli.cli.get_command(context, name).get_short_help_str(80) == text, name
+    assert cli.cli.list_commands(context) == sorted(known)
+
+
+@pytest.mark.parametrize(
+    ("args", "unneeded"),
+    [
+        (["--help"], {"sqlglot", "phe", "pandas", "grpc", "google", "cryptography", "weir_server", "asyncio"}),
+        (["balance", "--help"], {"sqlglot", "phe", "pandas", "weir_server"}),
+        (["query", SQL, "-c", "c-1"], {"phe", "pandas", "duckdb", "opendp", "weir_server"}),
+    ],
+    ids=["help", "help of a command", "query"],
+)
+def test_a_command_loads_no_more_than_it_needs(domain, tmp_path, args, unneeded):
+    environment = {
+        **os.environ, "WEIR_IDENTITY": str(identity_file(domain, tmp_path)), "XDG_STATE_HOME": str(tmp_path)
+    }  # fmt: skip
+    script = (
+        "import sys; from weir_client import cli; code = cli.run(sys.argv[1:]);"
+        "print(code, *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *args], env=environment, capture_output=True, text=True, check=True
+    )
+    code, *loaded = done.stderr.split()
+    assert code == "0"
+    assert unneeded & set(loaded) == set()
