@@ -20,7 +20,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-MODULES = ("he", "exact", "dp", "ledger")
+MODULES = ("he", "he_e2e", "exact", "serve", "dp", "ledger")
 OUT = Path(__file__).parent / "out" / "results.json"
 _PEERS = ("duckdb", "gmpy2", "grpcio", "numpy", "opendp", "phe", "protobuf")
 
