@@ -18,8 +18,9 @@ from types import MappingProxyType
 from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest, PublicationError, Suspended
 from weir.v1 import policy_service_pb2, quota_service_pb2
-from weir_server.catalog.card_rules import check_card, lineage_conflicts
+from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.catalogue import Catalogue
+from weir_server.catalog.lineage_rules import lineage_conflicts
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.ledger import quotas as limits
 from weir_server.ledger import record

@@ -7,13 +7,14 @@ that no other door than the card file leads around them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
 
 from weir.errors import InvalidQuery, Violation
 from weir.query import Function, check_name
 from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Grade, Measure, Mode, Reduction
+from weir_server.catalog.lineage_rules import card_conflicts
 
 MAX_FINE_CELLS = 2**22
 """Most cells of the grid of base unit-level dimensions, for exact mode: each is visited at load."""
@@ -31,31 +32,8 @@ def check_card(card: DatasetCard) -> list[Violation]:
     return [violation for rule in RULES for violation in rule(card)]
 
 
-def lineage_conflicts(card: DatasetCard, others: Iterable[DatasetCard]) -> list[Violation]:
-    """What `card` may not release beside the cards that its lineage has published, older versions included.
-
-    A column released exactly carries no dp promise, so it is never offered both ways. And a lineage is answered exactly
-    by one dataset only: atoms of two partitions of the same people could be subtracted from each other.
-    """
-    ours = {mode: _columns(card, mode) for mode in (Mode.EXACT, Mode.DP)}
-    columns, datasets = set(), set()
-    for other in others:
-        if other.lineage == card.lineage:
-            columns |= (ours[Mode.EXACT] & _columns(other, Mode.DP)) | (ours[Mode.DP] & _columns(other, Mode.EXACT))
-            if other.name != card.name and ours[Mode.EXACT] and _columns(other, Mode.EXACT):
-                datasets.add(other.name)
-    both = [_broken("lineage.mode", column, _BOTH_WAYS) for column in sorted(columns)]
-    return both + [_broken("lineage.exact_twice", name, _EXACT_TWICE) for name in sorted(datasets)]
-
-
-_EXACT_TWICE = (
-    "this dataset of the lineage is answered exactly already; add the measures there before its first version"
-)
-_BOTH_WAYS = "a lineage never releases one column both exactly and with dp; keep one of the two measures"
-
-
-def _columns(card: DatasetCard, mode: Mode) -> set[str]:
-    return {measure.column for measure in card.measures if measure.mode is mode}
+def _offers(card: DatasetCard, mode: Mode) -> bool:
+    return any(measure.mode is mode for measure in card.measures)
 
 
 def _broken(rule: str, subject: str, sentence: str) -> Violation:
@@ -90,11 +68,9 @@ def _grades(card: DatasetCard) -> Iterator[Violation]:
 
 
 def _modes(card: DatasetCard) -> Iterator[Violation]:
-    for column in sorted(_columns(card, Mode.EXACT) & _columns(card, Mode.DP)):
-        yield _broken("lineage.both_ways", column, _BOTH_WAYS)
     if not card.measures and card.grade is not Grade.CORE:
         yield _broken("card.measures", "measures", "declare at least one measure")
-    if _columns(card, Mode.DP):
+    if _offers(card, Mode.DP):
         yield from _dp(card)
     else:
         for dimension in card.dimensions:
@@ -104,13 +80,12 @@ def _modes(card: DatasetCard) -> Iterator[Violation]:
                     dimension.name,
                     "only dp can filter by what varies within a unit; for exact, make it a measure per level",
                 )
-    if _columns(card, Mode.EXACT):
+    if _offers(card, Mode.EXACT):
         yield from _exact(card)
 
 
 def _dp(card: DatasetCard) -> Iterator[Violation]:
-    if not 0 < card.epsilon_lifetime < _LIMIT:
-        yield _broken("dp.epsilon_lifetime", "epsilon_lifetime", "dp needs a lifetime budget above 0")
+    yield from _dp_budget(card)
     if card.bounds.rows_per_unit < 1:
         yield _broken("dp.rows_per_unit", "rows_per_unit", "at least one row of each unit must count")
     for name, bound in card.bounds.groups_per_unit.items():
@@ -119,6 +94,22 @@ def _dp(card: DatasetCard) -> Iterator[Violation]:
             yield _broken("dp.groups_per_unit", name, "only row-level dimensions of the card take a bound on groups")
         elif not 1 <= bound <= len(dimension.cells):
             yield _broken("dp.groups_per_unit", name, "between 1 and the number of its cells")
+
+
+def _dp_budget(card: DatasetCard) -> Iterator[Violation]:
+    binding, other = "epsilon_lifetime", "rho_lifetime"
+    if card.accounting not in ("pure", "concentrated"):
+        yield _broken("dp.accounting", "accounting", "`pure` or `concentrated`")
+    elif card.concentrated:
+        binding, other = other, binding
+    if not 0 < getattr(card, binding) < _LIMIT:
+        yield _broken(f"dp.{binding}", binding, f"dp with {card.accounting} accounting needs {binding} above 0")
+    if getattr(card, other):
+        yield _broken(f"dp.{other}", other, f"with {card.accounting} accounting, {binding} alone is the budget")
+    if not 1 <= card.delta_digits <= 30:
+        yield _broken("dp.delta", "delta", "a power of ten from 1e-1 down to 1e-30")
+    if not 0 <= card.report_epsilon < _LIMIT or (not card.concentrated and card.report_epsilon > card.epsilon_lifetime):
+        yield _broken("dp.report_epsilon", "report_epsilon", "0, or a part of the lifetime budget")
 
 
 def _exact(card: DatasetCard) -> Iterator[Violation]:
@@ -241,5 +232,5 @@ def _exact_measure(measure: Measure) -> Iterator[Violation]:
         yield _broken("measure.missing", measure.name, "what stands for a missing value lies within the bounds")
 
 
-RULES = (_names, _grades, _modes, _dimensions, _measures)
+RULES = (_names, _grades, _modes, _dimensions, _measures, card_conflicts)
 """Every rule of cards; `check_card` runs all."""

@@ -14,7 +14,7 @@ from weir.query import Function
 from weir_server.catalog.card import Cell, Grade, Mode, PerUnit, Reduction
 from weir_server.catalog.card_file import load_card, parse_card
 from weir_server.catalog.card_reader import read_yaml
-from weir_server.catalog.card_rules import check_card, lineage_conflicts
+from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.codec import card_from_json, card_to_json
 
 EXAMPLES = Path(__file__).parents[4] / "examples" / "rand_hie"
@@ -187,22 +187,6 @@ def test_one_column_is_never_released_both_ways() -> None:
     assert "lineage.both_ways" in {violation.rule for violation in refused.value.violations}
 
 
-def test_one_column_is_never_released_both_ways_over_a_lineage() -> None:
-    exact, dp = parse(clinic()), parse(spending())
-    assert [item.subject for item in lineage_conflicts(dp, [exact])] == ["spend"]
-    assert [item.subject for item in lineage_conflicts(exact, [exact, dp])] == ["spend"]
-    assert lineage_conflicts(replace(dp, lineage="other"), [exact]) == []
-    later = replace(dp, name="clinic")
-    assert [item.rule for item in lineage_conflicts(later, [exact])] == ["lineage.mode"], "older versions count as well"
-
-
-def test_one_dataset_of_a_lineage_is_answered_exactly() -> None:
-    card = parse(clinic())
-    assert [item.rule for item in lineage_conflicts(replace(card, name="second"), [card])] == ["lineage.exact_twice"]
-    assert lineage_conflicts(card, [card]) == []
-    assert lineage_conflicts(replace(card, name="second", lineage="elsewhere"), [card]) == []
-
-
 def test_a_core_dataset_is_catalogued_without_measures() -> None:
     content = clinic() | {"grade": "CORE", "measures": []}
     assert parse(content).modes == ()
@@ -261,9 +245,3 @@ def test_a_file_that_is_missing_or_no_text_is_a_card_error(tmp_path: Path) -> No
 def test_the_demo_cards_break_no_rule(name: str) -> None:
     card = load_card(EXAMPLES / f"{name}.yaml")
     assert check_card(card) == []
-
-
-def test_the_demo_cards_share_no_measure() -> None:
-    visits, spend = (load_card(EXAMPLES / f"{name}.yaml") for name in ("visits", "spending"))
-    assert visits.lineage == spend.lineage
-    assert lineage_conflicts(visits, [spend]) == []
