@@ -8,6 +8,7 @@ books outwards, so that a listener opens only when everything behind it stands; 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
