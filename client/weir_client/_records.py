@@ -76,6 +76,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyAccount:
+    """How a dataset accounts its privacy losses."""
+
+    accounting: str
+    """`pure`: epsilon binds. `concentrated`: rho (zCDP) binds."""
+    lifetime: int
+    """Lifetime budget that the card gives its lineage: nano-epsilon, or micro-rho where the accounting is
+    concentrated."""
+    delta_digits: int
+    """Concentrated: an epsilon stated in a query holds at delta = 10**-delta_digits; 0 for pure accounting."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Card of a dataset; it holds no data."""
 
@@ -98,6 +111,8 @@ class Dataset:
     """Newest first."""
     lineage: str
     keywords: tuple[str, ...]
+    privacy_account: PrivacyAccount | None
+    """None where nothing is released with dp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +141,8 @@ class Estimate:
     """`allow`, `needs_approval` or `deny`."""
     reasons: tuple[DenialReason, ...]
     epsilon_nano: int
+    rho_micro: int
+    """Loss in concentrated accounting, rounded up; what binds where the dataset accounts in rho."""
     cells: int
     price_micro: int
     sticky: bool
@@ -179,6 +196,9 @@ class Contract:
     aggregates: tuple[str, ...]
     epsilon_nano: int
     epsilon_per_query_nano: int
+    rho_micro: int
+    """The same share in micro-rho, for datasets with concentrated accounting; 0 where none is stated."""
+    rho_per_query_micro: int
     valid_from: datetime | None
     valid_until: datetime | None
     approval: str
@@ -204,6 +224,18 @@ class Approval:
     requested: datetime | None
     expires: datetime | None
     decided_by: str
+    purpose: str = ""
+    """The purpose that counts: stated, or the contract's only one."""
+    mode: str = ""
+    """What would leave: `exact`, `dp`, `encrypted` or `sealed`."""
+    snapshot: int = 0
+    """Version of the dataset that would answer."""
+    key_id: str = ""
+    """Key that an encrypted or sealed reply would be under; else empty."""
+    key_owners: tuple[str, ...] = ()
+    """Who had registered that key: whoever could read the reply."""
+    weight_bits: int = 0
+    """Encrypted: bound on the weights; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +350,14 @@ def dataset_of(message: catalogue_service_pb2.Dataset) -> Dataset:
             Snapshot(item.version, _time(item, "published"), item.manifest_digest) for item in message.snapshots
         ),
         keywords=tuple(message.keywords),
+        privacy_account=_privacy_account(message),
     )
+
+
+def _privacy_account(message: catalogue_service_pb2.Dataset) -> PrivacyAccount | None:
+    if not message.HasField("privacy_account"):
+        return None
+    return PrivacyAccount(**_texts(message.privacy_account, "accounting lifetime delta_digits"))
 
 
 def noise_of(message: answer_pb2.Noise, *, column: str, unit: str, scale: int) -> Noise:
@@ -341,14 +380,15 @@ def estimate_of(message: query_service_pb2.EstimateQueryResponse) -> Estimate:
         verdict=verdict,
         reasons=tuple(DenialReason(item.code, item.sentence) for item in message.decision.reasons),
         noise=tuple(noise_of(item, column=str(index), unit="", scale=0) for index, item in enumerate(message.noise)),
-        **_texts(message, "epsilon_nano cells price_micro sticky snapshot policy_digest plan_digest"),
+        **_texts(message, "epsilon_nano rho_micro cells price_micro sticky snapshot policy_digest plan_digest"),
     )
 
 
 def contract_of(message: policy_service_pb2.Contract) -> Contract:
     """A contract."""
     return Contract(
-        **_texts(message, "id title provider requester dataset approval digest epsilon_nano epsilon_per_query_nano"),
+        **_texts(message, "id title provider requester dataset approval digest"),
+        **_texts(message, "epsilon_nano epsilon_per_query_nano rho_micro rho_per_query_micro"),
         purposes=tuple(message.purposes),
         modes=tuple(message.modes),
         dimensions=tuple(message.dimensions),
@@ -371,6 +411,8 @@ def approval_of(message: policy_service_pb2.Approval) -> Approval:
     return Approval(
         state=state,
         **_texts(message, "id requester contract query plan_digest epsilon_nano price_micro decided_by"),
+        **_texts(message, "purpose mode snapshot key_id weight_bits"),
+        key_owners=tuple(message.key_owners),
         requested=_time(message, "requested"),
         expires=_time(message, "expires"),
     )

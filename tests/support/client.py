@@ -252,7 +252,16 @@ class FakeDomain:
         return policy_service_pb2.ListContractsResponse(contracts=[contract])
 
     def ListApprovals(self, request: Any) -> Message:
-        approval = policy_service_pb2.Approval(id="ap-1", state=policy_service_pb2.APPROVAL_STATE_WAITING)
+        approval = policy_service_pb2.Approval(
+            id="ap-1",
+            state=policy_service_pb2.APPROVAL_STATE_WAITING,
+            purpose="research",
+            mode="encrypted",
+            snapshot=3,
+            key_id="sha256:" + "ab" * 32,
+            key_owners=["alice", "carol"],
+            weight_bits=16,
+        )
         return policy_service_pb2.ListApprovalsResponse(approvals=[approval])
 
     def DecideApproval(self, request: Any) -> Message:

@@ -203,7 +203,20 @@ def _decide(session: Session, approval: str, *, approve: bool, reason: str) -> N
 def _list_approvals(session: Session) -> None:
     with session.client() as client:
         found = client.approvals()
-    names = ("approval", "state", "requester", "contract", "ε", "price", "asked", "query")
+    names = (
+        "approval",
+        "state",
+        "requester",
+        "contract",
+        "purpose",
+        "mode",
+        "terms",
+        "snapshot",
+        "ε",
+        "price",
+        "asked",
+        "query",
+    )
     session.show(found, lambda: table(names, [_approval_row(item) for item in found], empty="No approvals."))
 
 
@@ -214,11 +227,23 @@ def _approval_row(item: Approval) -> tuple[object, ...]:
         item.state,
         item.requester,
         item.contract,
+        item.purpose,
+        item.mode,
+        _approval_terms(item),
+        item.snapshot,
         format_epsilon(item.epsilon_nano),
         format_price(item.price_micro),
         asked,
         item.query,
     )
+
+
+def _approval_terms(item: Approval) -> str:
+    """Under whose key the reply would be, and how large hidden weights may be; empty where all is in the clear."""
+    if not item.key_id:
+        return ""
+    weights = f", weights of {item.weight_bits} bits" if item.weight_bits else ""
+    return f"key {item.key_id[:19]}… of {', '.join(item.key_owners)}{weights}"
 
 
 def _show_difference(session: Session, difference: PolicyDifference, *, applied: bool) -> None:

@@ -26,51 +26,51 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from weir.v1 import query_pb2 as weir_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweir/v1/policy_service.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13weir/v1/query.proto\"=\n\x14ListContractsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x15ListContractsResponse\x12$\n\tcontracts\x18\x01 \x03(\x0b\x32\x11.weir.v1.Contract\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbe\x03\n\x08\x43ontract\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x11\n\trequester\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12\r\n\x05modes\x18\x07 \x03(\t\x12\x12\n\ndimensions\x18\x08 \x03(\t\x12\x10\n\x08measures\x18\t \x03(\t\x12.\n\naggregates\x18\n \x03(\x0e\x32\x1a.weir.v1.AggregateFunction\x12\x14\n\x0c\x65psilon_nano\x18\x0b \x01(\x04\x12\x1e\n\x16\x65psilon_per_query_nano\x18\x0c \x01(\x04\x12.\n\nvalid_from\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61pproval\x18\x0f \x01(\t\x12 \n\x05rates\x18\x10 \x01(\x0b\x32\x11.weir.v1.RateCard\x12\x0e\n\x06\x64igest\x18\x11 \x01(\t\x12\x0f\n\x07seal_to\x18\x12 \x03(\t\"\x8f\x01\n\x08RateCard\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x17\n\x0fper_query_micro\x18\x02 \x01(\x04\x12\x16\n\x0eper_cell_micro\x18\x03 \x01(\x04\x12\x19\n\x11per_epsilon_micro\x18\x04 \x01(\x04\x12%\n\x1dper_encrypted_operation_micro\x18\x05 \x01(\x04\"=\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x15ListApprovalsResponse\x12$\n\tapprovals\x18\x01 \x03(\x0b\x32\x11.weir.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa1\x02\n\x08\x41pproval\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.weir.v1.ApprovalState\x12\x11\n\trequester\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x13\n\x0bplan_digest\x18\x06 \x01(\t\x12\x14\n\x0c\x65psilon_nano\x18\x07 \x01(\x04\x12\x13\n\x0bprice_micro\x18\x08 \x01(\x04\x12-\n\trequested\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndecided_by\x18\x0b \x01(\t\"j\n\x12\x41pplyPolicyRequest\x12\x11\n\tdocuments\x18\x01 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x17\n\x0f\x65xpected_digest\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"e\n\x13\x41pplyPolicyResponse\x12&\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x15.weir.v1.PolicyChange\x12\x12\n\nold_digest\x18\x02 \x01(\t\x12\x12\n\nnew_digest\x18\x03 \x01(\t\"N\n\x0cPolicyChange\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x0f\n\x07loosens\x18\x04 \x01(\x08\"c\n\x15\x44\x65\x63ideApprovalRequest\x12\x10\n\x08\x61pproval\x18\x01 \x01(\t\x12\x0f\n\x07\x61pprove\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"=\n\x16\x44\x65\x63ideApprovalResponse\x12#\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x11.weir.v1.Approval\"\x89\x01\n\x14SetSuspensionRequest\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.weir.v1.SuspensionScope\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x17\n\x15SetSuspensionResponse\"n\n\x17\x41\x63tivateSnapshotRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\r\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\".\n\x18\x41\x63tivateSnapshotResponse\x12\x12\n\nleaf_index\x18\x01 \x01(\x04*\xba\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_WAITING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x1b\n\x17\x41PPROVAL_STATE_REJECTED\x10\x03\x12\x17\n\x13\x41PPROVAL_STATE_USED\x10\x04\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x05*\xaa\x01\n\x0fSuspensionScope\x12 \n\x1cSUSPENSION_SCOPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSUSPENSION_SCOPE_REQUESTER\x10\x01\x12\x1d\n\x19SUSPENSION_SCOPE_CONTRACT\x10\x02\x12\x1c\n\x18SUSPENSION_SCOPE_DATASET\x10\x03\x12\x18\n\x14SUSPENSION_SCOPE_ALL\x10\x04\x32\xb1\x01\n\x0f\x43ontractService\x12N\n\rListContracts\x12\x1d.weir.v1.ListContractsRequest\x1a\x1e.weir.v1.ListContractsResponse\x12N\n\rListApprovals\x12\x1d.weir.v1.ListApprovalsRequest\x1a\x1e.weir.v1.ListApprovalsResponse2\xd5\x02\n\rPolicyService\x12H\n\x0b\x41pplyPolicy\x12\x1b.weir.v1.ApplyPolicyRequest\x1a\x1c.weir.v1.ApplyPolicyResponse\x12Q\n\x0e\x44\x65\x63ideApproval\x12\x1e.weir.v1.DecideApprovalRequest\x1a\x1f.weir.v1.DecideApprovalResponse\x12N\n\rSetSuspension\x12\x1d.weir.v1.SetSuspensionRequest\x1a\x1e.weir.v1.SetSuspensionResponse\x12W\n\x10\x41\x63tivateSnapshot\x12 .weir.v1.ActivateSnapshotRequest\x1a!.weir.v1.ActivateSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweir/v1/policy_service.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13weir/v1/query.proto\"=\n\x14ListContractsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x15ListContractsResponse\x12$\n\tcontracts\x18\x01 \x03(\x0b\x32\x11.weir.v1.Contract\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xee\x03\n\x08\x43ontract\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x11\n\trequester\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x10\n\x08purposes\x18\x06 \x03(\t\x12\r\n\x05modes\x18\x07 \x03(\t\x12\x12\n\ndimensions\x18\x08 \x03(\t\x12\x10\n\x08measures\x18\t \x03(\t\x12.\n\naggregates\x18\n \x03(\x0e\x32\x1a.weir.v1.AggregateFunction\x12\x14\n\x0c\x65psilon_nano\x18\x0b \x01(\x04\x12\x1e\n\x16\x65psilon_per_query_nano\x18\x0c \x01(\x04\x12.\n\nvalid_from\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bvalid_until\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61pproval\x18\x0f \x01(\t\x12 \n\x05rates\x18\x10 \x01(\x0b\x32\x11.weir.v1.RateCard\x12\x0e\n\x06\x64igest\x18\x11 \x01(\t\x12\x0f\n\x07seal_to\x18\x12 \x03(\t\x12\x11\n\trho_micro\x18\x13 \x01(\x04\x12\x1b\n\x13rho_per_query_micro\x18\x14 \x01(\x04\"\x8f\x01\n\x08RateCard\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x17\n\x0fper_query_micro\x18\x02 \x01(\x04\x12\x16\n\x0eper_cell_micro\x18\x03 \x01(\x04\x12\x19\n\x11per_epsilon_micro\x18\x04 \x01(\x04\x12%\n\x1dper_encrypted_operation_micro\x18\x05 \x01(\x04\"=\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x15ListApprovalsResponse\x12$\n\tapprovals\x18\x01 \x03(\x0b\x32\x11.weir.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x03\n\x08\x41pproval\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.weir.v1.ApprovalState\x12\x11\n\trequester\x18\x03 \x01(\t\x12\x10\n\x08\x63ontract\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x13\n\x0bplan_digest\x18\x06 \x01(\t\x12\x14\n\x0c\x65psilon_nano\x18\x07 \x01(\x04\x12\x13\n\x0bprice_micro\x18\x08 \x01(\x04\x12-\n\trequested\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndecided_by\x18\x0b \x01(\t\x12\x0f\n\x07purpose\x18\x0c \x01(\t\x12\x0c\n\x04mode\x18\r \x01(\t\x12\x10\n\x08snapshot\x18\x0e \x01(\r\x12\x0e\n\x06key_id\x18\x0f \x01(\t\x12\x12\n\nkey_owners\x18\x10 \x03(\t\x12\x13\n\x0bweight_bits\x18\x11 \x01(\r\"j\n\x12\x41pplyPolicyRequest\x12\x11\n\tdocuments\x18\x01 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x17\n\x0f\x65xpected_digest\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"e\n\x13\x41pplyPolicyResponse\x12&\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x15.weir.v1.PolicyChange\x12\x12\n\nold_digest\x18\x02 \x01(\t\x12\x12\n\nnew_digest\x18\x03 \x01(\t\"N\n\x0cPolicyChange\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x0f\n\x07loosens\x18\x04 \x01(\x08\"c\n\x15\x44\x65\x63ideApprovalRequest\x12\x10\n\x08\x61pproval\x18\x01 \x01(\t\x12\x0f\n\x07\x61pprove\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"=\n\x16\x44\x65\x63ideApprovalResponse\x12#\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x11.weir.v1.Approval\"\x89\x01\n\x14SetSuspensionRequest\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.weir.v1.SuspensionScope\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"\x17\n\x15SetSuspensionResponse\"n\n\x17\x41\x63tivateSnapshotRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\r\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\".\n\x18\x41\x63tivateSnapshotResponse\x12\x12\n\nleaf_index\x18\x01 \x01(\x04*\xba\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_WAITING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x1b\n\x17\x41PPROVAL_STATE_REJECTED\x10\x03\x12\x17\n\x13\x41PPROVAL_STATE_USED\x10\x04\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x05*\xaa\x01\n\x0fSuspensionScope\x12 \n\x1cSUSPENSION_SCOPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSUSPENSION_SCOPE_REQUESTER\x10\x01\x12\x1d\n\x19SUSPENSION_SCOPE_CONTRACT\x10\x02\x12\x1c\n\x18SUSPENSION_SCOPE_DATASET\x10\x03\x12\x18\n\x14SUSPENSION_SCOPE_ALL\x10\x04\x32\xb1\x01\n\x0f\x43ontractService\x12N\n\rListContracts\x12\x1d.weir.v1.ListContractsRequest\x1a\x1e.weir.v1.ListContractsResponse\x12N\n\rListApprovals\x12\x1d.weir.v1.ListApprovalsRequest\x1a\x1e.weir.v1.ListApprovalsResponse2\xd5\x02\n\rPolicyService\x12H\n\x0b\x41pplyPolicy\x12\x1b.weir.v1.ApplyPolicyRequest\x1a\x1c.weir.v1.ApplyPolicyResponse\x12Q\n\x0e\x44\x65\x63ideApproval\x12\x1e.weir.v1.DecideApprovalRequest\x1a\x1f.weir.v1.DecideApprovalResponse\x12N\n\rSetSuspension\x12\x1d.weir.v1.SetSuspensionRequest\x1a\x1e.weir.v1.SetSuspensionResponse\x12W\n\x10\x41\x63tivateSnapshot\x12 .weir.v1.ActivateSnapshotRequest\x1a!.weir.v1.ActivateSnapshotResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.policy_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPROVALSTATE']._serialized_start=2065
-  _globals['_APPROVALSTATE']._serialized_end=2251
-  _globals['_SUSPENSIONSCOPE']._serialized_start=2254
-  _globals['_SUSPENSIONSCOPE']._serialized_end=2424
+  _globals['_APPROVALSTATE']._serialized_start=2219
+  _globals['_APPROVALSTATE']._serialized_end=2405
+  _globals['_SUSPENSIONSCOPE']._serialized_start=2408
+  _globals['_SUSPENSIONSCOPE']._serialized_end=2578
   _globals['_LISTCONTRACTSREQUEST']._serialized_start=95
   _globals['_LISTCONTRACTSREQUEST']._serialized_end=156
   _globals['_LISTCONTRACTSRESPONSE']._serialized_start=158
   _globals['_LISTCONTRACTSRESPONSE']._serialized_end=244
   _globals['_CONTRACT']._serialized_start=247
-  _globals['_CONTRACT']._serialized_end=693
-  _globals['_RATECARD']._serialized_start=696
-  _globals['_RATECARD']._serialized_end=839
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=841
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=902
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=904
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=990
-  _globals['_APPROVAL']._serialized_start=993
-  _globals['_APPROVAL']._serialized_end=1282
-  _globals['_APPLYPOLICYREQUEST']._serialized_start=1284
-  _globals['_APPLYPOLICYREQUEST']._serialized_end=1390
-  _globals['_APPLYPOLICYRESPONSE']._serialized_start=1392
-  _globals['_APPLYPOLICYRESPONSE']._serialized_end=1493
-  _globals['_POLICYCHANGE']._serialized_start=1495
-  _globals['_POLICYCHANGE']._serialized_end=1573
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=1575
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1674
-  _globals['_DECIDEAPPROVALRESPONSE']._serialized_start=1676
-  _globals['_DECIDEAPPROVALRESPONSE']._serialized_end=1737
-  _globals['_SETSUSPENSIONREQUEST']._serialized_start=1740
-  _globals['_SETSUSPENSIONREQUEST']._serialized_end=1877
-  _globals['_SETSUSPENSIONRESPONSE']._serialized_start=1879
-  _globals['_SETSUSPENSIONRESPONSE']._serialized_end=1902
-  _globals['_ACTIVATESNAPSHOTREQUEST']._serialized_start=1904
-  _globals['_ACTIVATESNAPSHOTREQUEST']._serialized_end=2014
-  _globals['_ACTIVATESNAPSHOTRESPONSE']._serialized_start=2016
-  _globals['_ACTIVATESNAPSHOTRESPONSE']._serialized_end=2062
-  _globals['_CONTRACTSERVICE']._serialized_start=2427
-  _globals['_CONTRACTSERVICE']._serialized_end=2604
-  _globals['_POLICYSERVICE']._serialized_start=2607
-  _globals['_POLICYSERVICE']._serialized_end=2948
+  _globals['_CONTRACT']._serialized_end=741
+  _globals['_RATECARD']._serialized_start=744
+  _globals['_RATECARD']._serialized_end=887
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=889
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=950
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=952
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1038
+  _globals['_APPROVAL']._serialized_start=1041
+  _globals['_APPROVAL']._serialized_end=1436
+  _globals['_APPLYPOLICYREQUEST']._serialized_start=1438
+  _globals['_APPLYPOLICYREQUEST']._serialized_end=1544
+  _globals['_APPLYPOLICYRESPONSE']._serialized_start=1546
+  _globals['_APPLYPOLICYRESPONSE']._serialized_end=1647
+  _globals['_POLICYCHANGE']._serialized_start=1649
+  _globals['_POLICYCHANGE']._serialized_end=1727
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=1729
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1828
+  _globals['_DECIDEAPPROVALRESPONSE']._serialized_start=1830
+  _globals['_DECIDEAPPROVALRESPONSE']._serialized_end=1891
+  _globals['_SETSUSPENSIONREQUEST']._serialized_start=1894
+  _globals['_SETSUSPENSIONREQUEST']._serialized_end=2031
+  _globals['_SETSUSPENSIONRESPONSE']._serialized_start=2033
+  _globals['_SETSUSPENSIONRESPONSE']._serialized_end=2056
+  _globals['_ACTIVATESNAPSHOTREQUEST']._serialized_start=2058
+  _globals['_ACTIVATESNAPSHOTREQUEST']._serialized_end=2168
+  _globals['_ACTIVATESNAPSHOTRESPONSE']._serialized_start=2170
+  _globals['_ACTIVATESNAPSHOTRESPONSE']._serialized_end=2216
+  _globals['_CONTRACTSERVICE']._serialized_start=2581
+  _globals['_CONTRACTSERVICE']._serialized_end=2758
+  _globals['_POLICYSERVICE']._serialized_start=2761
+  _globals['_POLICYSERVICE']._serialized_end=3102
 # @@protoc_insertion_point(module_scope)

@@ -56,7 +56,7 @@ class ListContractsResponse(_message.Message):
     def __init__(self, contracts: _Optional[_Iterable[_Union[Contract, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Contract(_message.Message):
-    __slots__ = ("id", "title", "provider", "requester", "dataset", "purposes", "modes", "dimensions", "measures", "aggregates", "epsilon_nano", "epsilon_per_query_nano", "valid_from", "valid_until", "approval", "rates", "digest", "seal_to")
+    __slots__ = ("id", "title", "provider", "requester", "dataset", "purposes", "modes", "dimensions", "measures", "aggregates", "epsilon_nano", "epsilon_per_query_nano", "valid_from", "valid_until", "approval", "rates", "digest", "seal_to", "rho_micro", "rho_per_query_micro")
     ID_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,8 @@ class Contract(_message.Message):
     RATES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SEAL_TO_FIELD_NUMBER: _ClassVar[int]
+    RHO_MICRO_FIELD_NUMBER: _ClassVar[int]
+    RHO_PER_QUERY_MICRO_FIELD_NUMBER: _ClassVar[int]
     id: str
     title: str
     provider: str
@@ -93,7 +95,9 @@ class Contract(_message.Message):
     rates: RateCard
     digest: str
     seal_to: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., provider: _Optional[str] = ..., requester: _Optional[str] = ..., dataset: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., modes: _Optional[_Iterable[str]] = ..., dimensions: _Optional[_Iterable[str]] = ..., measures: _Optional[_Iterable[str]] = ..., aggregates: _Optional[_Iterable[_Union[_query_pb2.AggregateFunction, str]]] = ..., epsilon_nano: _Optional[int] = ..., epsilon_per_query_nano: _Optional[int] = ..., valid_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approval: _Optional[str] = ..., rates: _Optional[_Union[RateCard, _Mapping]] = ..., digest: _Optional[str] = ..., seal_to: _Optional[_Iterable[str]] = ...) -> None: ...
+    rho_micro: int
+    rho_per_query_micro: int
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., provider: _Optional[str] = ..., requester: _Optional[str] = ..., dataset: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., modes: _Optional[_Iterable[str]] = ..., dimensions: _Optional[_Iterable[str]] = ..., measures: _Optional[_Iterable[str]] = ..., aggregates: _Optional[_Iterable[_Union[_query_pb2.AggregateFunction, str]]] = ..., epsilon_nano: _Optional[int] = ..., epsilon_per_query_nano: _Optional[int] = ..., valid_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approval: _Optional[str] = ..., rates: _Optional[_Union[RateCard, _Mapping]] = ..., digest: _Optional[str] = ..., seal_to: _Optional[_Iterable[str]] = ..., rho_micro: _Optional[int] = ..., rho_per_query_micro: _Optional[int] = ...) -> None: ...
 
 class RateCard(_message.Message):
     __slots__ = ("currency", "per_query_micro", "per_cell_micro", "per_epsilon_micro", "per_encrypted_operation_micro")
@@ -126,7 +130,7 @@ class ListApprovalsResponse(_message.Message):
     def __init__(self, approvals: _Optional[_Iterable[_Union[Approval, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Approval(_message.Message):
-    __slots__ = ("id", "state", "requester", "contract", "query", "plan_digest", "epsilon_nano", "price_micro", "requested", "expires", "decided_by")
+    __slots__ = ("id", "state", "requester", "contract", "query", "plan_digest", "epsilon_nano", "price_micro", "requested", "expires", "decided_by", "purpose", "mode", "snapshot", "key_id", "key_owners", "weight_bits")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REQUESTER_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +142,12 @@ class Approval(_message.Message):
     REQUESTED_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_FIELD_NUMBER: _ClassVar[int]
     DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_OWNERS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: ApprovalState
     requester: str
@@ -149,7 +159,13 @@ class Approval(_message.Message):
     requested: _timestamp_pb2.Timestamp
     expires: _timestamp_pb2.Timestamp
     decided_by: str
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[ApprovalState, str]] = ..., requester: _Optional[str] = ..., contract: _Optional[str] = ..., query: _Optional[str] = ..., plan_digest: _Optional[str] = ..., epsilon_nano: _Optional[int] = ..., price_micro: _Optional[int] = ..., requested: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., decided_by: _Optional[str] = ...) -> None: ...
+    purpose: str
+    mode: str
+    snapshot: int
+    key_id: str
+    key_owners: _containers.RepeatedScalarFieldContainer[str]
+    weight_bits: int
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[ApprovalState, str]] = ..., requester: _Optional[str] = ..., contract: _Optional[str] = ..., query: _Optional[str] = ..., plan_digest: _Optional[str] = ..., epsilon_nano: _Optional[int] = ..., price_micro: _Optional[int] = ..., requested: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., decided_by: _Optional[str] = ..., purpose: _Optional[str] = ..., mode: _Optional[str] = ..., snapshot: _Optional[int] = ..., key_id: _Optional[str] = ..., key_owners: _Optional[_Iterable[str]] = ..., weight_bits: _Optional[int] = ...) -> None: ...
 
 class ApplyPolicyRequest(_message.Message):
     __slots__ = ("documents", "dry_run", "expected_digest", "idempotency_key")

@@ -8,6 +8,7 @@ share one use; while it waits it shows the requester its state and never any dat
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,16 +17,18 @@ from weir.canonical import canonical_json
 from weir.errors import ApprovalRequired, InvalidRequest, PermissionDenied, UnknownName
 from weir.query import query_json
 from weir.v1 import policy_service_pb2
+from weir_server.catalog.card import Mode
 from weir_server.clock import from_micros, to_micros
 from weir_server.plan.values import Plan, Principal
 from weir_server.policy.contract import Contract
+from weir_server.policy.decide import purpose_of
 from weir_server.store import Row, Transaction
 
 WAITS_FOR = timedelta(days=14)
 """How long a request waits, and how long an approval stays usable."""
 _COLUMNS = (
     "id, state, requester, contract, query, plan_digest, contract_digest, epsilon_nano, price_micro, "
-    "requested, expires, decided_by"
+    "requested, expires, decided_by, purpose, mode, snapshot, key_id, key_owners, weight_bits"
 )
 
 
@@ -47,6 +50,17 @@ class Approval:
     requested: datetime
     expires: datetime
     decided_by: str
+    purpose: str
+    """The purpose that counts: stated, or the contract's only one."""
+    mode: str
+    """What would leave: `exact`, `dp`, `encrypted` or `sealed`."""
+    snapshot: int
+    key_id: str
+    """Key of an encrypted or sealed reply; empty otherwise."""
+    key_owners: tuple[str, ...]
+    """Who had registered that key, ordered."""
+    weight_bits: int
+    """Bound on secret weights; 0 without."""
 
 
 def find(tx: Transaction, plan: Plan, contract: Contract, *, now: datetime) -> Approval | None:
@@ -62,7 +76,8 @@ def find(tx: Transaction, plan: Plan, contract: Contract, *, now: datetime) -> A
 def request(
     tx: Transaction, plan: Plan, contract: Contract, *, now: datetime, entropy: Callable[[int], bytes]
 ) -> Approval:
-    """A new waiting approval for the plan."""
+    """A new waiting approval for the plan: all that the plan's digest binds, in words."""
+    terms = plan.bound.submission.encrypted
     approval = Approval(
         id="ap-" + entropy(8).hex(),
         state="waiting",
@@ -76,9 +91,15 @@ def request(
         requested=now,
         expires=now + WAITS_FOR,
         decided_by="",
+        purpose=purpose_of(plan.bound.submission.purpose, contract),
+        mode=_mode(plan),
+        snapshot=plan.bound.snapshot.version,
+        key_id=terms.key_id if terms is not None else "",
+        key_owners=tuple(sorted(terms.key_owners)) if terms is not None else (),
+        weight_bits=terms.weight_bits if terms is not None else 0,
     )
     tx.execute(
-        f"INSERT INTO approvals ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+        f"INSERT INTO approvals ({_COLUMNS}) VALUES ({', '.join('?' * 18)})",  # noqa: S608
         (
             approval.id,
             approval.state,
@@ -91,7 +112,13 @@ def request(
             approval.price_micro,
             to_micros(approval.requested),
             to_micros(approval.expires),
-            "",
+            approval.decided_by,
+            approval.purpose,
+            approval.mode,
+            approval.snapshot,
+            approval.key_id,
+            json.dumps(approval.key_owners),
+            approval.weight_bits,
         ),
     )
     return approval
@@ -172,10 +199,23 @@ def approval_to_proto(approval: Approval, *, now: datetime) -> policy_service_pb
         epsilon_nano=approval.epsilon_nano,
         price_micro=approval.price_micro,
         decided_by=approval.decided_by,
+        purpose=approval.purpose,
+        mode=approval.mode,
+        snapshot=approval.snapshot,
+        key_id=approval.key_id,
+        key_owners=approval.key_owners,
+        weight_bits=approval.weight_bits,
     )
     message.requested.FromDatetime(approval.requested)
     message.expires.FromDatetime(approval.expires)
     return message
+
+
+def _mode(plan: Plan) -> str:
+    terms = plan.bound.submission.encrypted
+    if terms is None:
+        return plan.bound.mode.value
+    return "sealed" if terms.kind == "sealed" else Mode.ENCRYPTED.value
 
 
 def _approval(row: Row) -> Approval:
@@ -193,4 +233,10 @@ def _approval(row: Row) -> Approval:
         requested=from_micros(int(numbers[9] or 0)),
         expires=from_micros(int(numbers[10] or 0)),
         decided_by=texts[11],
+        purpose=texts[12],
+        mode=texts[13],
+        snapshot=int(numbers[14] or 0),
+        key_id=texts[15],
+        key_owners=tuple(json.loads(texts[16])),
+        weight_bits=int(numbers[17] or 0),
     )

@@ -67,7 +67,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE approvals (
             id TEXT PRIMARY KEY, state TEXT NOT NULL, requester TEXT NOT NULL, contract TEXT NOT NULL,
             query TEXT NOT NULL, plan_digest TEXT NOT NULL, contract_digest TEXT NOT NULL, epsilon_nano {int} NOT NULL,
-            price_micro {int} NOT NULL, requested {int} NOT NULL, expires {int} NOT NULL, decided_by TEXT NOT NULL)""",
+            price_micro {int} NOT NULL, requested {int} NOT NULL, expires {int} NOT NULL, decided_by TEXT NOT NULL,
+            purpose TEXT NOT NULL, mode TEXT NOT NULL, snapshot {int} NOT NULL, key_id TEXT NOT NULL,
+            key_owners TEXT NOT NULL, weight_bits {int} NOT NULL)""",
         "CREATE INDEX approvals_by_plan ON approvals (plan_digest, requested)",
         "CREATE INDEX approvals_by_time ON approvals (requested, id)",
         """CREATE TABLE public_keys (

@@ -231,7 +231,9 @@ def test_the_log_s_end_is_shown(weir, domain):
 
 
 def test_operators_act_from_afar(weir, domain):
-    assert "ap-1" in weir("approvals")[1]
+    listed = weir("approvals")[1]
+    for shown in ("ap-1", "research", "encrypted", "key sha256:abababababab…", "alice, carol", "weights of 16 bits"):
+        assert shown in listed
     assert "ap-1" in weir("approvals", "list")[1]
     assert "ap-1: approved" in weir("approvals", "approve", "ap-1", "--reason", "fine")[1]
     assert "ap-1: rejected" in weir("approvals", "reject", "ap-1", "--reason", "no")[1]

@@ -49,7 +49,7 @@ from weir_client._keys import KeyPair
 from weir_server.encrypted.flow import EncryptedAnswered, EncryptedQueries, key_context
 from weir_server.encrypted.pool import KernelPool
 from weir_server.plan.values import EncryptedTerms, Principal, Submission
-from weir_server.policy import book
+from weir_server.policy import approvals, book
 
 OWN, OTHER = real_keypair(), real_keypair(seed="other")
 WEIGHTS = (3, -2, 0, 2**20 - 1)
@@ -338,6 +338,31 @@ async def test_an_approved_plain_query_does_not_run_encrypted(encrypted: Encrypt
     await encrypted.domain.settle(error.metadata["approval"])
     with pytest.raises(ApprovalRequired):
         await encrypted.flow.open(submit(encrypted=terms()))
+
+
+async def test_whoever_approves_sees_purpose_and_terms_of_what_would_leave(encrypted: Encrypted) -> None:
+    own = encrypted.domain
+    await own.apply(contract_document(approval="per_query", purposes=["research", "planning"]))
+    await encrypted.register(OTHER, BOB)
+    questions = (
+        own.pipeline.run(submit(purpose="planning")),
+        encrypted.flow.open(submit(encrypted=terms(), purpose="research")),
+        encrypted.flow.run_sealed(submit(encrypted=sealed(OTHER), purpose="planning")),
+    )
+    shown = []
+    for question in questions:
+        with pytest.raises(ApprovalRequired):
+            await question
+        own.clock.forward(seconds=1)
+        newest = own.store.read(lambda tx: approvals.page(tx, requester=None, before="", limit=1))[0]
+        message = approvals.approval_to_proto(newest, now=own.clock())
+        keys = (message.key_id, list(message.key_owners), message.weight_bits)
+        shown.append((message.purpose, message.mode, message.snapshot, *keys))
+    assert shown == [
+        ("planning", "exact", 1, "", [], 0),
+        ("research", "encrypted", 1, OWN.public.key_id, ["alice"], 20),
+        ("planning", "sealed", 1, OTHER.public.key_id, ["bob"], 0),
+    ]
 
 
 # ── sealed releases ────────────────────────────────────────────────────────────────────────────────────────────────

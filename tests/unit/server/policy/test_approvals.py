@@ -193,6 +193,12 @@ async def test_a_failed_run_has_used_its_approval_since_data_may_have_been_touch
     assert states(domain) == ["used"]
 
 
+async def test_the_purpose_shown_is_the_one_that_counts_and_a_dp_query_says_so(domain: Domain) -> None:
+    await domain.refused(submit_dp())
+    found = domain.store.read(lambda tx: approvals.page(tx, requester="alice", before="", limit=1))[0]
+    assert (found.purpose, found.mode, found.snapshot, found.key_owners) == ("research", "dp", 1, ())
+
+
 async def test_requesters_see_their_own_approvals_newest_first_page_by_page(domain: Domain) -> None:
     ids = []
     for age in (0, 18, 65):
