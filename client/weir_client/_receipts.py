@@ -73,7 +73,7 @@ class Receipt:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a receipt file, readable by its owner only."""
-        _write(Path(path), self.to_json())
+        write_file(Path(path), self.to_json())
 
 
 def receipt_from_json(text: str) -> Receipt:
@@ -120,13 +120,13 @@ class KeptCheckpoints:
         """Keeps a verified note unless a newer one is kept."""
         known = self.newest(log_key)
         if known is None or verify(known, log_key).size <= verify(note, log_key).size:
-            _write(self._path(log_key), note)
+            write_file(self._path(log_key), note)
 
     def keep_evidence(self, log_key: str, error: LogInconsistent) -> Path:
         """Writes both signed notes of an inconsistency beside the kept one, for anybody to check."""
         text = json.dumps({"older": error.older, "newer": error.newer}, indent=1) + "\n"
         path = self._path(log_key).with_suffix(f".conflict-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json")
-        _write(path, text)
+        write_file(path, text)
         return path
 
     def _path(self, log_key: str) -> Path:
@@ -141,7 +141,7 @@ def _about(document: Mapping[str, Any]) -> About:
     return About(tuple(str(kind) for kind in types), *names)
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Replaces a file as a whole, so that a crash leaves the old or the new one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".weir-")  # mode 0600

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from weir.amounts import format_epsilon
 from weir.errors import InvalidRequest
 from weir_server import clock, pki
 from weir_server.config import Config, load_config
@@ -42,6 +43,9 @@ def register(group: click.Group) -> None:
     """Adds the server's commands to `weir`."""
     for command in (init, identity, serve_command, publish, fsck_command, doctor_command, demo):
         group.add_command(command)
+    audit = group.get_command(click.Context(group), "audit")
+    if isinstance(audit, click.Group):
+        audit.add_command(trace_command)
 
 
 @click.command()
@@ -182,8 +186,14 @@ def publish(
 
 
 def _report_text(result: dict[str, Any]) -> str:
-    """The report for people. These are counts of the source: they are for the provider alone, and are not logged."""
-    lines = [f"{key.replace('_', ' '):<18}{value}" for key, value in result["report"].items() if value]
+    """The report for people. Counts of the source are for the provider alone, and are not logged; what the bounds drop
+    is a dp release, booked by now."""
+    report = dict(result["report"])
+    effects, epsilon = report.pop("effects"), report.pop("effects_epsilon_nano")
+    lines = [f"{key.replace('_', ' '):<18}{value}" for key, value in report.items() if value]
+    if epsilon:
+        lines.append(f"what the bounds drop, at a loss of epsilon {format_epsilon(epsilon)} (noise within ± at 95 %):")
+        lines += [f"  {item['sentence']}: {item['count']:,} ± {item['interval95']:,}" for item in effects]
     return "\n".join([
         *lines,
         f"{result['dataset']} version {result['snapshot']} is answerable; log entry {result['leaf_index']}.",
@@ -214,6 +224,31 @@ def fsck_command(data_dir: Path, as_json: bool) -> None:
     )
     if not report.ok:
         raise SystemExit(1)
+
+
+@click.command("trace")
+@_DATA
+@click.argument("numbers", nargs=-1, required=True)
+@click.option("--at-least", default=1, show_default=True, type=click.IntRange(min=1), help="Numbers that must match.")
+@_JSON
+def trace_command(data_dir: Path, numbers: tuple[str, ...], at_least: int, as_json: bool) -> None:
+    """Find the answers that hold NUMBERS seen outside, and who received them (put negative ones behind --).
+
+    Needs the operator's data directory, since the log holds salted commitments only; safe while a server runs. The
+    auditor checks a match with the receipt of its entry.
+    """
+    from weir_server.audit.trace import trace
+    from weir_server.books import DIRECTORY
+    from weir_server.store.sqlite import read_only
+
+    with read_only(data_dir / DIRECTORY) as tx:
+        found = trace(tx, numbers, at_least=at_least)
+    lines = [
+        f"entry {match.leaf_index}: {match.matched} of {len(numbers)} numbers, answer of {match.cells}, "
+        f"{match.dataset} to {match.requester} under {match.contract}"
+        for match in found
+    ]
+    _show({"matches": [asdict(match) for match in found]}, as_json, "\n".join(lines or ["No answer holds them."]))
 
 
 @click.command("doctor")

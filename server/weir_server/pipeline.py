@@ -140,6 +140,7 @@ class Pipeline:
         return query_service_pb2.EstimateQueryResponse(
             decision=_decision_to_proto(judged.decision),
             epsilon_nano=charge["epsilon_nano"],
+            rho_micro=charge["rho_micro"],
             cells=plan.bound.cells,
             price_micro=charge["price_micro"],
             sticky=sticky,
@@ -321,6 +322,7 @@ class Pipeline:
             policy_digest=judged.decision.policy_digest,
             event=meter_record(judged, sticky=sticky),
             commitments={"query": canonical_json(query_json(plan.bound.query))},
+            budget=plan.bound.card.budget_metric if plan.bound.mode is Mode.DP else None,
         )
 
     async def reserve(
@@ -525,6 +527,7 @@ def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
         "release_mode": bound.mode.value,
         "contract_digest": judged.contract.digest,
         "work": judged.plan.analysis.work,
+        "currency": judged.contract.rates.currency,
         "sticky": sticky,
     }
 

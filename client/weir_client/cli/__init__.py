@@ -76,7 +76,7 @@ class WeirGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All commands, plugins' included."""
         if any(entry.name != _OWN_ENTRY for entry in entry_points(_GROUP)):
-            self._load_plugins()
+            self.load_plugins()
         return sorted({*OWN_COMMANDS, *SERVER_HELP, *super().list_commands(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -84,7 +84,7 @@ class WeirGroup(click.Group):
         if cmd_name in OWN_COMMANDS and cmd_name not in self.commands:
             import_module(f"weir_client.cli.{OWN_COMMANDS[cmd_name][0]}").register(self)
         elif cmd_name not in self.commands:
-            self._load_plugins()
+            self.load_plugins()
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -100,7 +100,8 @@ class WeirGroup(click.Group):
         command = self.get_command(ctx, name)
         return "" if command is None else command.get_short_help_str(_HELP_LIMIT)
 
-    def _load_plugins(self) -> None:
+    def load_plugins(self) -> None:
+        """Lets every installed distribution add its commands; again: nothing happens."""
         if self._loaded:
             return
         self._loaded = True
@@ -114,6 +115,9 @@ class WeirGroup(click.Group):
                 for name, extra in SERVER_COMMANDS.items():
                     if name not in self.commands:
                         self.add_command(_missing(name, extra))
+                audit = self.get_command(click.Context(self), "audit")
+                if isinstance(audit, click.Group):
+                    audit.add_command(_missing("trace", "server"))
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:

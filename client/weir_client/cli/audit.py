@@ -3,21 +3,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from weir.checkpoint import parse
+from weir.amounts import format_epsilon, format_price
+from weir.checkpoint import parse, parse_vkey
 from weir.errors import InvalidRequest, VerificationError
 from weir.receipts import VerifiedReceipt
+from weir.statement import Line, focus_csv, statement
 from weir_client._audit import AuditReport, Entry
 from weir_client._client import Client
+from weir_client._log_files import VerifiedLog, check_leaves, check_receipt, read_log
 from weir_client._receipts import Receipt, receipt_from_json
+from weir_client._witness import Witness, open_key, witness_server
 from weir_client.cli.output import Session, connected, progress, table, to_json
 
 _POLL_SECONDS = 1.0
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_LOG = click.option(
+    "--log",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of an exported log (C2SP tlog-tiles), read instead of the service.",
+)
+_LOG_KEY = click.option("--log-key", help="Verifier keys of the log, or a file with them; by default the identity's.")
 
 
 def register(group: click.Group) -> None:
@@ -25,7 +40,30 @@ def register(group: click.Group) -> None:
     group.add_command(audit)
 
 
-@click.group()
+class AuditGroup(click.Group):
+    """Commands of its own, and those that an installed server adds (`trace`), which are loaded when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, the server's included."""
+        _load_plugins(ctx)
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            _load_plugins(ctx)
+            found = super().get_command(ctx, cmd_name)
+        return found
+
+
+def _load_plugins(ctx: click.Context) -> None:
+    load = getattr(ctx.find_root().command, "load_plugins", None)
+    if load is not None:  # The root group loads them; they add themselves to it and to this one.
+        load()
+
+
+@click.group(cls=AuditGroup)
 def audit() -> None:
     """Check log, receipts and meter without trusting the service."""
 
@@ -39,17 +77,36 @@ def audit() -> None:
     help="Receipt file, or folder of them, to check as well.",
 )
 @click.option("--offline", is_flag=True, help="Check receipt files only, without any service.")
-@click.option("--log-key", help="vkey of the log; by default the identity's.")
+@_LOG
+@_LOG_KEY
 @connected
 def verify(
-    session: Session, files: tuple[Path, ...], receipts: tuple[Path, ...], offline: bool, log_key: str | None
+    session: Session,
+    files: tuple[Path, ...],
+    receipts: tuple[Path, ...],
+    offline: bool,
+    log: Path | None,
+    log_key: str | None,
 ) -> None:
-    """Verify receipt FILES, and online the whole log: head, progress, every leaf, and the meter against the leaves."""
+    """Verify receipt FILES, and online the whole log: head, progress, every leaf, and the meter against the leaves.
+
+    With --log the log is read from files instead, and no service is needed: signature, every entry and tile, the books
+    that follow from them, and that each receipt's entry is in this log.
+    """
     found = [(path, read_receipt(path)) for path in _receipt_files((*files, *receipts))]
+    if log is not None:
+        key = _key(session, log_key)
+        read = read_log(log, log_key=key)
+        inside = [(path, check_receipt(read, receipt, log_key=key)) for path, receipt in found]
+        session.show(
+            {**_log_json(read), "receipts": [_receipt_json(*item) for item in inside]},
+            lambda: "\n".join((_log_text(read), *(_receipt_line(*item) for item in inside))),
+        )
+        return
     if offline:
         if not found:
-            raise click.UsageError("--offline needs receipt files")
-        key = log_key or session.identity().log_key
+            raise click.UsageError("--offline needs receipt files, or --log")
+        key = _key(session, log_key)
         checked = [(path, receipt.check(key)) for path, receipt in found]
         session.show(
             {"receipts": [_receipt_json(*item) for item in checked]},
@@ -57,7 +114,7 @@ def verify(
         )
         return
     if log_key is not None:
-        raise click.UsageError("--log-key is for --offline; online the identity's key counts")
+        raise click.UsageError("--log-key is for --offline and --log; online the identity's key counts")
     with session.client() as client:
         with progress("reading the log") as update:
             report = client.audit(update)
@@ -82,6 +139,125 @@ def tail(session: Session, lines: int, kind: str | None, follow: bool) -> None:
             _show_entry(session, entry)
         for entry in _later(client, size, kind) if follow else ():
             _show_entry(session, entry)
+
+
+@audit.command("statement")
+@click.option("--contract", default="", help="Only this contract.")
+@click.option("--month", default="", metavar="YYYY-MM", help="Only this calendar month (UTC).")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with FOCUS columns.")
+@_LOG
+@_LOG_KEY
+@connected
+def statement_command(
+    session: Session, contract: str, month: str, as_csv: bool, log: Path | None, log_key: str | None
+) -> None:
+    """Work out the bill from the verified log: per contract, requester, dataset, mode and month."""
+    if month and not _MONTH.fullmatch(month):
+        raise click.UsageError("--month is a year and a month, such as 2026-11")
+    if log is not None:
+        leaves: Sequence[bytes] = read_log(log, log_key=_key(session, log_key)).leaves
+    else:
+        leaves = _read_online(session)
+    lines = statement(leaves, contract=contract, month=month)
+    if as_csv:
+        click.echo(focus_csv(lines), nl=False)
+        return
+    session.show(lines, lambda: _statement_text(lines))
+
+
+@audit.command("witness")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), required=True, help="Key and memory.")
+@click.option("--name", required=True, help="Name of the witness's key, such as regulator.example/weir.")
+@click.option("--watch", "watched", multiple=True, required=True, help="vkey of a log, or file with it; repeatable.")
+@click.option("--listen", default="127.0.0.1:7446", show_default=True, help="Address for add-checkpoint over HTTP.")
+def witness_command(state: Path, name: str, watched: tuple[str, ...], listen: str) -> None:
+    """Cosign checkpoints of the watched logs (C2SP tlog-witness) until Ctrl-C.
+
+    Prints the witness's verifier key, which the server needs as witness.key. Plain HTTP: put TLS in front of it where
+    the network is open.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise click.UsageError("--listen is host:port")
+    signer = open_key(state, name=name, entropy=os.urandom)
+    logs: dict[str, list[str]] = {}
+    for key in " ".join(_key_text(item) for item in watched).split():
+        logs.setdefault(parse_vkey(key).name, []).append(key)
+    witness = Witness(state, logs=logs, signer=signer, clock=lambda: int(time.time()))
+    try:
+        server = witness_server(witness, host=host, port=int(port))
+    except OSError as error:
+        raise click.ClickException(f"the address {listen} cannot be taken") from error
+    with server:
+        click.echo(f"Key     {signer.verifier.vkey}\nServing http://{host}:{server.server_address[1]}")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def _read_online(session: Session) -> Sequence[bytes]:
+    """Every entry of the service's log, checked against its signed head."""
+    with session.client() as client:
+        head = parse(client.checkpoint())[0]
+        leaves = [entry.leaf for entry in client.entries(0, head.size)]
+    check_leaves(head, leaves)
+    return leaves
+
+
+def _key(session: Session, log_key: str | None) -> str:
+    return session.identity().log_key if log_key is None else _key_text(log_key)
+
+
+def _key_text(given: str) -> str:
+    """Verifier keys given as text, or as a file that holds them."""
+    if "+" in given and not Path(given).is_file():
+        return given
+    try:
+        return Path(given).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise InvalidRequest("no verifier key and no file with one", field="log-key", rule="note.vkey") from None
+
+
+def _log_json(log: VerifiedLog) -> dict[str, object]:
+    totals = sorted(log.books.totals.items())
+    return {
+        "origin": log.head.origin,
+        "size": log.head.size,
+        "root": log.head.root.hex(),
+        "meter": [
+            {"contract": key[0], "requester": key[1], "dataset": key[2], "metric": key[3], "used": used}
+            for key, used in totals
+            if used
+        ],
+    }
+
+
+def _log_text(log: VerifiedLog) -> str:
+    return "\n".join(
+        (
+            f"✓ {log.head.origin}: signed checkpoint of {log.head.size} entries",
+            f"✓ every entry follows from those before it; they hash to the signed root {log.head.root.hex()[:16]}…",
+            "✓ every tile is the one that the entries make",
+        )
+    )
+
+
+def _statement_text(lines: Sequence[Line]) -> str:
+    rows = [
+        (
+            line.month,
+            line.contract,
+            line.requester,
+            line.dataset,
+            line.mode,
+            line.answers,
+            format_epsilon(line.amounts.get("epsilon_nano", 0)),
+            f"{format_price(line.price_micro)} {line.currency}".strip(),
+        )
+        for line in lines
+    ]
+    names = ("month", "contract", "requester", "dataset", "mode", "answers", "epsilon", "price")
+    return table(names, rows, empty="Nothing was answered.")
 
 
 def read_receipt(path: Path) -> Receipt:

@@ -11,13 +11,13 @@ import fcntl
 import os
 import queue
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from weir.errors import LedgerLocked
+from weir.errors import LedgerLocked, Unavailable
 from weir_server.store import Row, SqlValue, Transaction
 from weir_server.store.group import GROUP_LIMIT, GroupWriter
 from weir_server.store.schema import migrate
@@ -198,6 +198,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[Transaction]:
+    """One consistent snapshot of a store that this process does not own; safe beside the server that does.
+
+    Raises:
+        Unavailable: there is no store.
+    """
+    try:
+        connection = open_reader(directory / FILE_NAME)
+    except sqlite3.OperationalError as error:
+        raise Unavailable("the directory holds no books", rule="store.missing") from error
+    with closing(connection):
+        connection.execute("BEGIN")
+        yield SqliteTransaction(connection)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
