@@ -104,6 +104,12 @@ def test_a_dimension_beside_dp_measures_alone_may_bin_them() -> None:
     assert rules(content(DP, dimensions=(band("cost"),))) == set()
 
 
+def test_what_varies_within_a_unit_stays_with_dp_beside_exact_measures_of_other_columns() -> None:
+    assert rules(content(DP, of("pain"), dimensions=(WARD,))) == set()
+    by_ward = of("pain", per_unit={"first": "ward"})
+    assert rules(content(DP, by_ward, dimensions=(WARD,))) == set(), "an order tells of the first row alone"
+
+
 def test_unit_level_dimensions_are_public_in_both_datasets_of_a_lineage() -> None:
     exact, dp = parse(content(of("pain"))), parse(content(DP) | {"name": "costs"})
     assert {item.column for item in exact.dimensions} == {item.column for item in dp.dimensions}
@@ -182,7 +188,7 @@ def test_a_dp_dataset_of_the_lineage_bins_no_column_that_has_a_width() -> None:
             id="one level written as number and as text",
         ),
         pytest.param(
-            [of("pain", "wide", width=4, **levels(1)), of("pain", **levels(1, column="region"))],
+            [of("pain", "wide", width=4, **levels(1)), of("pain", **levels(2, column="region"))],
             {"wide_ward_1"},
             id="levels of two columns cross",
         ),
