@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from weir.canonical import canonical_json
-from weir.errors import ApprovalRequired, InvalidRequest, PermissionDenied, UnknownName
+from weir.errors import ApprovalRequired, InvalidRequest, PermissionDenied, QuotaExceeded, UnknownName
 from weir.query import query_json
 from weir.v1 import policy_service_pb2
 from weir_server.catalog.card import Mode
@@ -22,10 +22,12 @@ from weir_server.clock import from_micros, to_micros
 from weir_server.plan.values import Plan, Principal
 from weir_server.policy.contract import Contract
 from weir_server.policy.decide import purpose_of
-from weir_server.store import Row, Transaction
+from weir_server.store import Row, Transaction, integer
 
 WAITS_FOR = timedelta(days=14)
 """How long a request waits, and how long an approval stays usable."""
+MAX_WAITING = 20
+"""Requests of one contract that wait at once: each is a row for a person to read, and a leaf."""
 _COLUMNS = (
     "id, state, requester, contract, query, plan_digest, contract_digest, epsilon_nano, price_micro, "
     "requested, expires, decided_by, purpose, mode, snapshot, key_id, key_owners, weight_bits"
@@ -76,7 +78,12 @@ def find(tx: Transaction, plan: Plan, contract: Contract, *, now: datetime) -> A
 def request(
     tx: Transaction, plan: Plan, contract: Contract, *, now: datetime, entropy: Callable[[int], bytes]
 ) -> Approval:
-    """A new waiting approval for the plan: all that the plan's digest binds, in words."""
+    """A new waiting approval for the plan: all that the plan's digest binds, in words.
+
+    Raises:
+        QuotaExceeded: as many requests of the contract wait as may.
+    """
+    _check_waiting(tx, contract, now=now)
     terms = plan.bound.submission.encrypted
     approval = Approval(
         id="ap-" + entropy(8).hex(),
@@ -209,6 +216,18 @@ def approval_to_proto(approval: Approval, *, now: datetime) -> policy_service_pb
     message.requested.FromDatetime(approval.requested)
     message.expires.FromDatetime(approval.expires)
     return message
+
+
+def _check_waiting(tx: Transaction, contract: Contract, *, now: datetime) -> None:
+    rows = tx.execute(
+        "SELECT count(*) FROM approvals WHERE contract = ? AND state = 'waiting' AND expires > ?",
+        (contract.id, to_micros(now)),
+    )
+    if integer(rows[0][0]) >= MAX_WAITING:
+        raise QuotaExceeded(
+            f"{MAX_WAITING} queries under this contract wait for a person already; ask again once one is decided",
+            rule="approval.waiting_limit",
+        )
 
 
 def _mode(plan: Plan) -> str:

@@ -72,6 +72,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             key_owners TEXT NOT NULL, weight_bits {int} NOT NULL)""",
         "CREATE INDEX approvals_by_plan ON approvals (plan_digest, requested)",
         "CREATE INDEX approvals_by_time ON approvals (requested, id)",
+        "CREATE INDEX approvals_by_contract ON approvals (contract, state, expires)",
         """CREATE TABLE public_keys (
             key_id TEXT NOT NULL, owner TEXT NOT NULL, modulus {bytes} NOT NULL, registered {int} NOT NULL,
             PRIMARY KEY (key_id, owner)) {clustered}""",

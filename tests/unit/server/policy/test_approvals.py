@@ -9,6 +9,7 @@ import pytest
 from tests.support.domain import (
     ALICE,
     BOB,
+    NANO,
     OLGA,
     OSCAR,
     VISITS,
@@ -58,6 +59,13 @@ async def approved(domain: Domain, **request: Any) -> str:
     approval = await asked(domain, **request)
     await domain.settle(approval)
     return approval
+
+
+async def waiting(domain: Domain, number: int) -> str:
+    """Id of a request that waits under d-1: another query for each number."""
+    error = await domain.refused(submit_dp(epsilon=NANO // 4 + number * 1_000_000))
+    assert isinstance(error, ApprovalRequired)
+    return error.metadata["approval"]
 
 
 def states(domain: Domain, requester: str | None = None) -> list[str]:
@@ -191,6 +199,28 @@ async def test_a_failed_run_has_used_its_approval_since_data_may_have_been_touch
     with pytest.raises(InternalError):
         await domain.pipeline.run(submit_dp())
     assert states(domain) == ["used"]
+
+
+async def test_so_many_wait_under_one_contract_and_no_more(domain: Domain) -> None:
+    first, *_ = [await waiting(domain, number) for number in range(approvals.MAX_WAITING)]
+    before = len(domain.events())
+    error = await domain.refused(submit_dp(epsilon=NANO // 2))
+    assert isinstance(error, QuotaExceeded)
+    assert error.rule == "approval.waiting_limit"
+    check_receipt(error.receipt)
+    assert domain.kinds(since=before) == ["weir.query.refused"]
+    assert len(states(domain)) == approvals.MAX_WAITING
+    assert await waiting(domain, 0) == first, "what waits already goes on waiting"
+    await asked(domain)  # Under another contract.
+    await domain.settle(first)
+    await waiting(domain, approvals.MAX_WAITING)
+
+
+async def test_what_has_lapsed_waits_no_longer(domain: Domain) -> None:
+    for number in range(approvals.MAX_WAITING):
+        await waiting(domain, number)
+    domain.clock.forward(days=14)
+    await waiting(domain, approvals.MAX_WAITING)
 
 
 async def test_the_purpose_shown_is_the_one_that_counts_and_a_dp_query_says_so(domain: Domain) -> None:
