@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from weir.errors import IdempotencyConflict, InternalError, InvalidRequest, Overloaded, Unavailable
+from weir_server.clock import from_micros, to_micros
 from weir_server.ledger.meter import count_answer, count_privacy
-from weir_server.ledger.quotas import binding, check_limits, settle, take
+from weir_server.ledger.quotas import binding, check_budget, check_limits, settle, take
 from weir_server.ledger.values import (
     METRICS,
     Metric,
@@ -28,7 +29,7 @@ from weir_server.ledger.values import (
     Superseded,
     checked_charge,
 )
-from weir_server.ledger.windows import advance, from_micros, to_micros
+from weir_server.ledger.windows import advance
 from weir_server.log import Appended, append, rfc3339
 from weir_server.store import Row, Transaction, blob, integer, text
 
@@ -61,6 +62,8 @@ def reserve(
     # 2. Every limit that binds, before anything changes.
     amounts = checked_charge(request.charge)
     quotas = binding(tx, request.subject)
+    if request.budget is not None:
+        check_budget(quotas, request.budget)
     check_limits(tx, quotas, amounts, moment)
     # 3. One leaf, whose index names the reservation; then the books.
     held_until = moment + timedelta(seconds=hold_seconds)

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from weir.amounts import format_epsilon, format_rho
 from weir.errors import BudgetExhausted, InvalidRequest, LimitHit, QuotaExceeded, UnknownName
+from weir_server.clock import to_micros
 from weir_server.ledger.values import (
     MAX_LIMIT,
     METRICS,
@@ -24,7 +26,6 @@ from weir_server.ledger.windows import (
     advance,
     ledger_time,
     require_zone,
-    to_micros,
     window_opened,
     window_resets,
     window_start,
@@ -139,8 +140,26 @@ def check_limits(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metr
         return
     names = ", ".join(hit.quota for hit in hits)
     if any(hit.metric in PRIVACY_METRICS for hit in hits):
-        raise BudgetExhausted(f"privacy budget exhausted: {names}", limits=hits, rule="quota.privacy")
+        raise BudgetExhausted(f"privacy budget exhausted: {_left(hits)}", limits=hits, rule="quota.privacy")
     raise QuotaExceeded(f"limit reached: {names}", limits=hits, rule="quota.limit")
+
+
+def check_budget(quotas: Iterable[Quota], metric: Metric) -> None:
+    """Refuses where no lifetime budget in `metric` binds the lineage as a whole: deny by default (DESIGN §3.7).
+
+    `quotas`: all that bind the charge. A budget of one requester, contract or dataset alone does not do: two of them
+    together would spend more than the lineage has.
+
+    Raises:
+        BudgetExhausted: there is none.
+    """
+    for quota in quotas:
+        alone = quota.lineage is None or (quota.requester, quota.contract, quota.dataset) != (None, None, None)
+        if quota.metric == metric and quota.window == "lifetime" and not alone:
+            return
+    raise BudgetExhausted(
+        f"the lineage has no lifetime budget in {metric}: nothing may be spent", limits=(), rule="quota.no_budget"
+    )
 
 
 def check_charge(tx: Transaction, subject: Subject, charge: Charge, *, now: datetime) -> None:
@@ -210,6 +229,17 @@ def _hit(tx: Transaction, quota: Quota, amount: int, moment: datetime) -> LimitH
         return None
     resets = None if standing.resets is None else rfc3339(standing.resets)
     return LimitHit(quota.id, quota.metric, quota.limit, standing.used, amount, resets)
+
+
+def _left(hits: Iterable[LimitHit]) -> str:
+    """What remains of each privacy budget, which is also the most that would fit."""
+    forms = {"epsilon_nano": ("epsilon", format_epsilon), "rho_micro": ("rho", format_rho)}
+    return "; ".join(
+        f"{hit.quota} has {name} {form(max(0, hit.limit - hit.used))} left, this asks {form(hit.requested)}"
+        for hit in hits
+        if hit.metric in forms
+        for name, form in (forms[hit.metric],)
+    )
 
 
 def _balance(tx: Transaction, quota: Quota, moment: datetime) -> Balance:

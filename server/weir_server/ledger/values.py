@@ -115,6 +115,9 @@ class ReservationRequest:
     """The meter record so far: JSON without floats, nothing guessable."""
     commitments: Mapping[str, bytes] = field(default_factory=dict)
     """Per label the bytes that the leaves commit to, for example `query`."""
+    budget: Metric | None = None
+    """Privacy metric in which the lineage MUST have a lifetime budget of all requesters; None where data is answered
+    without privacy loss."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,21 +8,9 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from weir.errors import InvalidRequest
+from weir_server.clock import from_micros, to_micros
 from weir_server.ledger.values import Window
 from weir_server.store import Transaction, integer
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970; exact. `moment` carries a zone."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """The UTC time of such a number."""
-    return _EPOCH + micros * _MICROSECOND
 
 
 def advance(tx: Transaction, now: datetime) -> datetime:

@@ -13,8 +13,9 @@ import pytest
 from tests.support.ledger import ALICE, BOB, Books, open_books, posting
 from weir.errors import InvalidRequest, QuotaExceeded, UnknownName
 from weir_server import ledger, log
+from weir_server.clock import from_micros, to_micros
 from weir_server.ledger import Quota, Reservation, Subject
-from weir_server.ledger.windows import from_micros, to_micros, window_opened, window_resets, window_start
+from weir_server.ledger.windows import window_opened, window_resets, window_start
 from weir_server.store import Transaction
 
 
