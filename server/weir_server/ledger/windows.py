@@ -37,7 +37,7 @@ def window_start(window: Window, zone: str, moment: datetime) -> str:
 def window_opened(window: Window, zone: str, moment: datetime) -> datetime:
     """First instant of the window that holds `moment`."""
     if window == "lifetime":
-        return _EPOCH
+        return from_micros(0)
     local = moment.astimezone(_zone(zone))
     return _midnight(local.year, local.month, local.day if window == "day" else 1, zone)
 
