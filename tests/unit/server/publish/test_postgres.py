@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ VARIABLE = "WEIR_TEST_POSTGRES"
 def connection_string() -> Iterator[str]:
     binaries = find_binaries()
     if binaries is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must install PostgreSQL")
         pytest.skip("PostgreSQL is not installed")
     with running_postgres(binaries) as text:
         yield text
