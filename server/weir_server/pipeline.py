@@ -425,7 +425,11 @@ class Pipeline:
         await self._refused(subject, event, error, {"query": canonical_json(query_json(query))})
 
     async def refuse_call(self, principal_name: str, role: str, call: str, error: WeirError) -> None:
-        """Meter the refusal of a call that never became a submission."""
+        """Meter the refusal of a call that never became a submission.
+
+        Names are unique within a role only, so a leaf belongs to a requester's own only where a requester called.
+        """
+        own = principal_name if role == "requester" else ""
         event = {
             "decision": "refused",
             "reason": error.reason,
@@ -433,7 +437,9 @@ class Pipeline:
             "role": role,
             "call": call,
         }
-        await self._refused(Subject(principal_name, "", "", ""), event, error, {})
+        if not own:
+            event["actor"] = principal_name
+        await self._refused(Subject(own, "", "", ""), event, error, {})
 
     async def _refused(
         self, subject: Subject, event: Mapping[str, object], error: WeirError, commitments: Mapping[str, bytes]
