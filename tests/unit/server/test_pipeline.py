@@ -44,7 +44,7 @@ from weir.errors import (
 from weir.query import AllOf, AnyOf, Negation, Predicate, Query, canonicalise, query_json
 from weir.v1 import answer_pb2, query_service_pb2
 from weir_server.catalog.card import Grade
-from weir_server.plan.values import Analysis, Loss
+from weir_server.plan.values import Analysis, BoundQuery, Loss
 
 KEY = "key-0123456789abcdef"
 
@@ -155,6 +155,33 @@ async def test_twenty_equal_queries_at_once_draw_noise_once(domain: Domain) -> N
     assert domain.used("lineage-money-epsilon") == NANO // 2
     assert sum(not answer_pb2.Answer.FromString(answer.answer).sticky for answer in answers) == 1
     assert domain.metered("queries", "d-1") + domain.metered("queries", "e-1") == 20
+
+
+def commits_on_disk(directory: Path) -> int:
+    with sqlite3.connect(f"file:{directory}/ledger.db?mode=ro", uri=True) as other:
+        return int(other.execute("SELECT count(*) FROM log_checkpoints").fetchone()[0])
+
+
+async def test_twenty_sticky_answers_at_once_share_commits_instead_of_waiting_for_each_other(domain: Domain) -> None:
+    await domain.pipeline.run(submit_dp())
+    before = commits_on_disk(domain.directory)
+    answers = await asyncio.gather(*(domain.pipeline.run(submit_dp(who=BOB, contract="e-1")) for _ in range(20)))
+    assert all(answer_pb2.Answer.FromString(answer.answer).sticky for answer in answers)
+    assert domain.metered("queries", "e-1") == 20
+    assert commits_on_disk(domain.directory) - before < 20
+
+
+@pytest.mark.parametrize("brief", [True, False])
+async def test_brief_work_stays_on_the_event_loop_and_all_else_leaves_it(domain: Domain, brief: bool) -> None:
+    honest, seen = domain.dp.analyse, list[threading.Thread]()
+
+    def analyse(bound: BoundQuery) -> Analysis:
+        return replace(honest(bound), brief=brief)
+
+    domain.dp.analyse = analyse  # type: ignore[method-assign]
+    domain.dp.on_execute = lambda bound: seen.append(threading.current_thread())
+    await domain.pipeline.run(submit_dp())
+    assert [thread is threading.current_thread() for thread in seen] == [brief]
 
 
 async def test_twenty_requests_under_one_key_are_one_answer(domain: Domain) -> None:
