@@ -45,7 +45,7 @@ from weir_server.ledger.windows import ledger_time
 from weir_server.log.receipts import Receipts
 from weir_server.plan.analyse import analyse, without_loss
 from weir_server.plan.bind import bind
-from weir_server.plan.values import Plan, Raw, Submission, Technique
+from weir_server.plan.values import Plan, Principal, Raw, Submission, Technique
 from weir_server.policy import approvals
 from weir_server.policy.contract import Contract
 from weir_server.policy.decide import Allow, Decision, Deny, NeedsApproval, decide, purpose_of, red_lines
@@ -129,6 +129,14 @@ class Pipeline:
         self._state.world.check_running(
             requester=submission.principal.name, contract=submission.contract, dataset=submission.query.dataset
         )
+
+    def check_caller(self, principal: Principal) -> None:
+        """Refuse a caller whom an operator has stopped, for calls that ask no dataset.
+
+        Raises:
+            Suspended: the requester or everything.
+        """
+        self._state.world.check_running(requester=principal.name, contract="", dataset="")
 
     async def estimate(self, submission: Submission) -> query_service_pb2.EstimateQueryResponse:
         """What `run` would decide and charge now. Touches no data, reserves nothing, leaves no meter record."""

@@ -9,13 +9,14 @@ the mask leaves it one number (weir.paillier.masking). Sealed release: the same,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from weir.errors import InvalidKey, InvalidRequest
+from weir.errors import InvalidKey, InvalidRequest, QuotaExceeded
 from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pack
 from weir.question import digest_with_upload
 from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
@@ -28,6 +29,9 @@ from weir_server.plan.analyse import reply_width, sealed_layout
 from weir_server.plan.values import EncryptedTerms, Principal, Submission
 from weir_server.policy import book
 from weir_server.store import Store, Transaction
+
+MAX_KEYS = 32
+"""Public keys of one requester: they are kept for good, since stored replies are under them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +80,50 @@ class EncryptedQueries:
     ) -> None:
         self._pipeline, self._store, self._kernels = pipeline, store, kernels
         self._clock, self._entropy = clock, entropy
+        self._registering: dict[str, asyncio.Lock] = {}
+        """By requester; bounded in number, since every name needs a certificate of the domain."""
 
     async def register_key(self, principal: Principal, modulus: bytes, proof: bytes) -> str:
         """Register a public key for the caller; its id. Again the same key: the same id, and nothing more.
 
+        A proof costs about half a second of a worker, so one caller has at most one looked at, at any time.
+
         Raises:
             InvalidKey: malformed, or the proof (bound to the caller's name) fails.
+            QuotaExceeded: the caller has registered as many keys as may be.
+            Suspended: the caller is stopped.
         """
+        self._pipeline.check_caller(principal)
         key = PublicKey.from_bytes(modulus)
+        if self._is_registered(key, principal):
+            return key.key_id
         check_modulus(key.n)
-        await self._kernels.verify_key(modulus, proof, context=key_context(principal))
+        lock = self._registering.setdefault(principal.name, asyncio.Lock())
+        await lock.acquire()
+        # To its end, whoever goes away: cut off half-way it would cost its worker, and the next caller a new one.
+        return await self._pipeline.to_the_end(self._register(lock, principal, key, proof))
+
+    async def _register(self, lock: asyncio.Lock, principal: Principal, key: PublicKey, proof: bytes) -> str:
+        """Prove and write down; gives the lock back."""
+        try:
+            if not self._is_registered(key, principal):
+                self._store.read(lambda tx: _check_room(tx, principal))
+                await self._kernels.verify_key(key.to_bytes(), proof, context=key_context(principal))
+                await self._write_key(principal, key)
+        finally:
+            lock.release()
+        return key.key_id
+
+    def _is_registered(self, key: PublicKey, principal: Principal) -> bool:
+        known = self._store.read(lambda tx: book.public_key(tx, key.key_id))
+        return known is not None and principal.name in known.owners
+
+    async def _write_key(self, principal: Principal, key: PublicKey) -> None:
+        modulus = key.to_bytes()
 
         def operation(tx: Transaction) -> None:
             now = self._clock()
+            _check_room(tx, principal)
             if book.add_public_key(tx, key_id=key.key_id, owner=principal.name, modulus=modulus, now=now):
                 data = {"key_id": key.key_id, "owner": principal.name, "bits": key.bits}
                 ledger.record(
@@ -96,7 +131,6 @@ class EncryptedQueries:
                 )
 
         await self._store.write(operation)
-        return key.key_id
 
     # ── secret weights ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,6 +331,11 @@ class EncryptedQueries:
 class _Reply:
     results: bytes
     answer: encrypted_service_pb2.EncryptedAnswer
+
+
+def _check_room(tx: Transaction, principal: Principal) -> None:
+    if book.public_keys_of(tx, principal.name) >= MAX_KEYS:
+        raise QuotaExceeded(f"at most {MAX_KEYS} public keys are registered for one requester", rule="key.limit")
 
 
 def key_context(principal: Principal) -> bytes:

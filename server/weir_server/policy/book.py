@@ -9,7 +9,7 @@ from datetime import datetime
 
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.clock import to_micros
-from weir_server.store import Transaction, blob, text
+from weir_server.store import Transaction, blob, integer, text
 
 
 def documents(tx: Transaction) -> list[str]:
@@ -64,6 +64,11 @@ def add_public_key(tx: Transaction, *, key_id: str, owner: str, modulus: bytes, 
         (key_id, owner, modulus, to_micros(now)),
     )
     return bool(added)
+
+
+def public_keys_of(tx: Transaction, owner: str) -> int:
+    """How many keys this owner has registered."""
+    return integer(tx.execute("SELECT count(*) FROM public_keys WHERE owner = ?", (owner,))[0][0])
 
 
 @dataclass(frozen=True, slots=True)
