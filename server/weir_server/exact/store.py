@@ -125,19 +125,40 @@ class Stores:
         self._most = most
         self._lock = threading.Lock()
         self._stores: OrderedDict[str, AtomStore] = OrderedDict()
+        self._opening: dict[str, threading.Lock] = {}
+
+    def is_open(self, snapshot: Snapshot) -> bool:
+        """Whether `get` would give the store at once; never waits for a store that is being opened."""
+        with self._lock:
+            return snapshot.manifest_digest in self._stores
 
     def get(self, snapshot: Snapshot) -> AtomStore:
-        """The store of a snapshot.
+        """The store of a snapshot, opened once however many threads ask.
 
         Raises:
             PublicationError: as `load_store`.
         """
-        with self._lock:
-            store = self._stores.get(snapshot.manifest_digest)
-            if store is None:
-                store = load_store(snapshot)
-                self._stores[snapshot.manifest_digest] = store
-                if len(self._stores) > self._most:
-                    self._stores.popitem(last=False)
-            self._stores.move_to_end(snapshot.manifest_digest)
+        digest = snapshot.manifest_digest
+        if (store := self._found(digest)) is not None:
             return store
+        with self._lock:
+            gate = self._opening.setdefault(digest, threading.Lock())
+        # Opening 100,000 atoms takes seconds; whoever asks for another snapshot must not wait for it.
+        with gate:
+            if (store := self._found(digest)) is None:
+                store = load_store(snapshot)
+                self._keep(digest, store)
+        return store
+
+    def _found(self, digest: str) -> AtomStore | None:
+        with self._lock:
+            if digest not in self._stores:
+                return None
+            self._stores.move_to_end(digest)
+            return self._stores[digest]
+
+    def _keep(self, digest: str, store: AtomStore) -> None:
+        with self._lock:
+            self._stores[digest] = store
+            if len(self._stores) > self._most:
+                self._stores.popitem(last=False)

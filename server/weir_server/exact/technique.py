@@ -89,7 +89,8 @@ class ExactTechnique:
             magnitudes=tuple(magnitudes),
             work=work,
             body=None,
-            brief=work <= MAX_BRIEF,
+            # The first question after a start opens the store, which the event loop must not wait for.
+            brief=work <= MAX_BRIEF and self._stores.is_open(bound.snapshot),
         )
 
     def execute(self, bound: BoundQuery, analysis: Analysis) -> Raw:

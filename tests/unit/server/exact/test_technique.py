@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -15,7 +17,7 @@ from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.exact.lattice import MAX_UNITS, exact_measures
 from weir_server.exact.records import ATOMS, Atom, Totals, read_atoms, write_atoms
-from weir_server.exact.store import Stores, build_store, exact_array
+from weir_server.exact.store import AtomStore, Stores, build_store, exact_array, load_store
 from weir_server.exact.technique import ExactTechnique, decimal_text
 from weir_server.plan.bind import bind
 from weir_server.plan.values import BoundQuery, Loss, Raw
@@ -202,6 +204,37 @@ def test_stores_are_dropped_oldest_first(bench: Bench) -> None:
     for name in ("x", "y"):
         stores.get(replace(snapshot, manifest_digest=name))
     assert stores.get(snapshot) is not first
+
+
+def test_no_question_waits_for_another_snapshot_to_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores, ready = Stores(), bench.snapshots[0]
+    slow, opening, go_on, opened = replace(ready, manifest_digest="slow"), Event(), Event(), list[str]()
+
+    def load(snapshot: Snapshot) -> AtomStore:
+        opened.append(snapshot.manifest_digest)
+        if snapshot is slow:
+            opening.set()
+            assert go_on.wait(30)
+        return load_store(snapshot)
+
+    monkeypatch.setattr("weir_server.exact.store.load_store", load)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(stores.get, slow) for _ in range(2)]
+        assert opening.wait(30)
+        assert not stores.is_open(slow)
+        assert stores.get(ready).n.size > 0, "although the other is still being opened"
+        assert stores.is_open(ready)
+        go_on.set()
+        assert both[0].result(30) is both[1].result(30)
+    assert sorted(opened) == sorted(["slow", ready.manifest_digest]), "each is opened once"
+
+
+def test_the_event_loop_takes_a_question_only_when_its_store_is_open(bench: Bench) -> None:
+    technique, asked = ExactTechnique(), bound(bench, query(CARD))
+    first = technique.analyse(asked)
+    assert not first.brief
+    technique.execute(asked, first)
+    assert technique.analyse(asked).brief
 
 
 @pytest.mark.parametrize(
