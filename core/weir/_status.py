@@ -112,8 +112,7 @@ def error_from_status(status: status_pb2.Status) -> WeirError:
         "metadata": metadata,
     }
     error = _construct(CLASSES.get(info.reason, errors.InternalError), status, common)
-    if isinstance(error, errors.RefusalError):
-        error.receipt = _receipt(status)
+    error.receipt = _receipt(status)
     return error
 
 

@@ -59,7 +59,8 @@ class Line:
 def statement(entries: Iterable[bytes], *, contract: str = "", month: str = "") -> list[Line]:
     """The bill that these leaves amount to, one line per contract, requester, dataset, mode, currency and month.
 
-    `contract`, `month`: only those; empty for all. Leaves that are not answers are passed over.
+    `contract`, `month`: only those; empty for all. Leaves that are not answers are passed over, and so is
+    what no contract pays: the loss that a publication itself takes.
 
     Raises:
         InvalidReceipt: a leaf is not an event.
@@ -70,7 +71,7 @@ def statement(entries: Iterable[bytes], *, contract: str = "", month: str = "") 
         if event["type"] != "weir.query.released":
             continue
         key, charge = _read(event)
-        if (contract and key[0] != contract) or (month and key[5] != month):
+        if not key[0] or (contract and key[0] != contract) or (month and key[5] != month):
             continue
         line = lines.setdefault(key, Line(*key))
         line.answers += 1

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weir.canonical import canonical_json, commit
-from weir.checkpoint import Checkpoint, new_signer, sign
+from weir.checkpoint import MLDSA44, Checkpoint, new_signer, parse, sign, signature_line
+from weir.cose import cose_receipt
 from weir.errors import InvalidReceipt, LogInconsistent
 from weir.merkle import leaf_hash, node_hash, root_of
 from weir.receipts import parse_event, verify_progress, verify_receipt
@@ -168,3 +169,41 @@ def test_a_proof_about_other_sizes_accuses_nobody() -> None:
 
 def test_an_event_is_given_as_its_fields() -> None:
     assert parse_event(canonical_json(event()))["type"] == "weir.query.released"
+
+
+def with_cose(**changes: object) -> receipt_pb2.Receipt:
+    """The receipt with its COSE form, or with that of another leaf or key."""
+    plain = receipt()
+    hashes = [leaf_hash(b"first"), leaf_hash(plain.leaf), leaf_hash(b"third")]
+    proof: dict[str, object] = {
+        "index": 1, "size": 3, "path": [hashes[0], hashes[2]], "root": root_of(hashes), "signer": SIGNER, **changes
+    }  # fmt: skip
+    plain.cose_receipt = cose_receipt(**proof)  # type: ignore[arg-type]
+    return plain
+
+
+def test_both_forms_of_a_receipt_are_checked() -> None:
+    assert verify_receipt(with_cose(), vkey=VKEY, commitments={}).index == 1
+    post_quantum = new_signer(ORIGIN, seed=bytes(32), kind=MLDSA44)
+    both = with_cose()
+    both.checkpoint += signature_line(parse(both.checkpoint)[1].text, post_quantum)
+    assert verify_receipt(both, vkey=f"{VKEY} {post_quantum.verifier.vkey}", commitments={}).index == 1
+    assert verify_receipt(both, vkey=post_quantum.verifier.vkey, commitments={}).index == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"signer": new_signer("log.weir.test/ledger", seed=bytes(range(32)))}, "cose.key"),
+        ({"root": bytes(32)}, "cose.signature"),
+        ({"index": 0}, "cose.signature"),
+        (
+            {"index": 0, "size": 1, "path": [], "root": leaf_hash(receipt().leaf)},
+            "cose.tree",
+        ),
+    ],
+)
+def test_a_cose_form_of_something_else_fails_the_receipt(changes: dict[str, object], rule: str) -> None:
+    with pytest.raises(InvalidReceipt) as caught:
+        verify_receipt(with_cose(**changes), vkey=VKEY, commitments={})
+    assert caught.value.rule == rule

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
+import zlib
+from os import urandom
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.queries import LITERALS, QUERIES
 from weir import errors, wire
+from weir._status import MAX_TRAILER_BYTES, trailer_bytes
+from weir.checkpoint import ED25519, MLDSA44, Checkpoint, new_signer, sign
+from weir.cose import cose_receipt
 from weir.query import Aggregate, AllOf, Function, IsNull, Negation, Operator, Query, canonicalise
 from weir.v1 import query_pb2 as pb
+from weir.v1.receipt_pb2 import PackedReceipt, Receipt
 
 COUNT = pb.Aggregate(function=pb.AGGREGATE_FUNCTION_COUNT)
 
@@ -148,3 +155,54 @@ def test_every_enum_value_has_a_meaning_and_back():
         for number in set(pb.ComparisonOperator.values()) - {0}
     }
     assert operators == set(Operator)
+
+
+def refused(*, reasons: int, words: int, depth: int, leaf: int) -> errors.PolicyDenied:
+    """A refusal with a receipt of a log of 2**depth entries, signed with both keys."""
+    signers = [
+        new_signer("weir/finance.example.com", seed=bytes([kind]) * 32, kind=kind) for kind in (ED25519, MLDSA44)
+    ]
+    path, size = [urandom(32) for _ in range(depth)], 1 << depth
+    text = urandom(leaf // 4).hex() + "a" * (leaf // 2)
+    body = Receipt(
+        leaf_index=0, leaf=text.encode(), salt=urandom(32), inclusion_path=path,
+        checkpoint=sign(Checkpoint("weir/finance.example.com", size, urandom(32)), signers, time=1_800_000_000),
+    )  # fmt: skip
+    body.cose_receipt = cose_receipt(index=0, size=size, path=path, root=urandom(32), signer=signers[0])
+    sentence = "w" * words
+    error = errors.PolicyDenied(
+        sentence, reasons=[errors.DenialReason("contract.dimension", sentence) for _ in range(reasons)], rule="r"
+    )
+    error.receipt = body
+    return error
+
+
+def test_a_refusal_in_a_log_of_a_million_entries_carries_both_forms_of_its_receipt():
+    error = refused(reasons=2, words=80, depth=20, leaf=800)
+    status = wire.error_to_status(error)
+    assert trailer_bytes(status) <= MAX_TRAILER_BYTES
+    assert error.receipt.ByteSize() * 4 / 3 > MAX_TRAILER_BYTES - 500  # Unpacked it would not have fitted.
+    received = wire.error_from_status(status)
+    assert received.receipt == error.receipt
+    assert received.reasons == error.reasons
+
+
+def test_what_does_not_fit_is_given_up_in_order_and_the_receipt_last():
+    for words, reasons in ((80, 16), (300, 16), (400, 1)):
+        error = refused(reasons=reasons, words=words, depth=30, leaf=900)
+        status = wire.error_to_status(error)
+        assert trailer_bytes(status) <= MAX_TRAILER_BYTES
+        received = wire.error_from_status(status)
+        assert received.reasons
+        assert received.receipt is not None
+        error.receipt.ClearField("cose_receipt")
+        received.receipt.ClearField("cose_receipt")
+        assert received.receipt == error.receipt
+
+
+def test_a_packed_receipt_that_is_none_is_left_out_and_never_grows_without_bound():
+    status = wire.error_to_status(errors.PolicyDenied("x"))
+    status.details.add().Pack(PackedReceipt(zlib=b"no"))
+    assert wire.error_from_status(status).receipt is None
+    status.details[-1].Pack(PackedReceipt(zlib=zlib.compress(bytes(10_000_000), 9)))
+    assert wire.error_from_status(status).receipt is None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from weir.checkpoint import ED25519, MLDSA44, parse_vkey
 from weir.errors import InvalidRequest, Unavailable
-from weir_server import pki
+from weir.receipts import verify_receipt
+from weir_server import log, pki
+from weir_server.books import open_books
+from weir_server.fsck import fsck
+from weir_server.log.receipts import Receipts
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -157,3 +163,20 @@ def test_a_renewed_server_certificate_keeps_its_names_and_nothing_else(data_dir:
     assert new.not_valid_after_utc > old.not_valid_after_utc
     new.verify_directly_issued_by(_certificate(after["ca.crt"].decode()))
     pki.check_permissions(data_dir)
+
+
+def test_a_domain_with_one_log_key_goes_on_as_it_is(data_dir: Path) -> None:
+    """Directories made before the log had two keys."""
+    first = pki.load_domain(data_dir).log_signers[0]
+    (data_dir / pki.SECRETS / "log.key").write_text(first.skey + "\n", encoding="ascii")
+    described = json.loads((data_dir / pki.DOMAIN_FILE).read_text(encoding="utf-8"))
+    (data_dir / pki.DOMAIN_FILE).write_text(json.dumps({**described, "log_key": first.verifier.vkey}), encoding="utf-8")
+    domain = pki.load_domain(data_dir)
+    store = open_books(data_dir, domain)
+    try:
+        appended = store.write_sync(lambda tx: log.append(tx, "weir.test", {}, now=NOW, entropy=os.urandom))
+        message = store.read(lambda tx: Receipts(domain.log_signers).of(tx, appended.index))
+    finally:
+        store.close()
+    assert verify_receipt(message, vkey=pki.log_key(data_dir), commitments={}).index == appended.index
+    assert fsck(data_dir / "ledger", vkey=pki.log_key(data_dir)).ok
