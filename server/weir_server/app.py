@@ -8,7 +8,6 @@ books outwards, so that a listener opens only when everything behind it stands; 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -59,6 +58,7 @@ from weir_server.services.health import HealthService
 from weir_server.services.policy import PolicyService
 from weir_server.services.query import QueryService
 from weir_server.services.quota import QuotaAdminService, QuotaService
+from weir_server.services.uploads import Uploads
 from weir_server.state import State
 from weir_server.store import Store
 
@@ -98,9 +98,7 @@ class Parts:
     healthy: Callable[[], bool]
 
 
-async def serve(
-    data_dir: Path, *, config: Config, stop: asyncio.Event, ready: Callable[[Addresses], None]
-) -> bool:
+async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: Callable[[Addresses], None]) -> bool:
     """Runs a server until `stop` is set or the books fail; True where it ended as asked.
 
     Raises:
@@ -246,7 +244,9 @@ def _add_public(server: Any, parts: Parts) -> None:
     query_service_pb2_grpc.add_QueryServiceServicer_to_server(plain, server)
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(QuotaService(parts.state, parts.store), server)
     if parts.encrypted is not None:
-        encrypted = EncryptedQueryService(parts.encrypted, parts.pipeline, parts.metrics)
+        encrypted = EncryptedQueryService(
+            parts.encrypted, parts.pipeline, parts.metrics, uploads=Uploads(parts.config.limits)
+        )
         encrypted_service_pb2_grpc.add_EncryptedQueryServiceServicer_to_server(encrypted, server)
 
 

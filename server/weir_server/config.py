@@ -57,6 +57,10 @@ class Limits:
     """Largest request message of the policy service."""
     max_upload_bytes: int = 64 * 1024 * 1024
     """Largest sum of the messages of one upload."""
+    upload_memory_bytes: int = 512 * 1024 * 1024
+    """Uploads in progress and in computation, over all requesters."""
+    upload_memory_bytes_per_requester: int = 64 * 1024 * 1024
+    """The same of one requester."""
     max_in_flight: int = 256
     """Calls in progress over all callers."""
     max_in_flight_per_requester: int = 128

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.support.paillier import real_keypair
 from tests.support.sample import envelope, running_sample
 from tests.support.server import RunningServer
 from tests.support.wire import call, collect, key, method
@@ -207,7 +208,8 @@ def test_a_repeated_request_gives_the_same_ciphertexts(asking: Asking) -> None:
 
 @pytest.mark.parametrize("proof", [b"", b"\0" * 100, b"x" * 40_000])
 def test_a_key_without_its_proof_is_not_registered(asking: Asking, proof: bytes) -> None:
-    request = pb.RegisterPublicKeyRequest(modulus=asking.keypair.public.to_bytes(), proof=proof)
+    unknown = real_keypair(seed="unproven").public
+    request = pb.RegisterPublicKeyRequest(modulus=unknown.to_bytes(), proof=proof)
     with pytest.raises(errors.InvalidKey):
         call(asking.channel, REGISTER, request)
     assert _newest(asking)["type"] == "weir.query.refused"

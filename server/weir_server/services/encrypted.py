@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from weir.errors import InvalidRequest, WeirError
 from weir.v1 import encrypted_service_pb2 as pb
 from weir.v1 import encrypted_service_pb2_grpc
-from weir_server.encrypted.flow import EncryptedAnswered, EncryptedQueries
+from weir_server.encrypted.flow import EncryptedAnswered, EncryptedQueries, Opened
 from weir_server.observe import Metrics
 from weir_server.pipeline import Pipeline
 from weir_server.plan.values import EncryptedTerms, Submission
 from weir_server.services.guard import Call
 from weir_server.services.submission import checked_key, checked_key_id, submission_of
+from weir_server.services.uploads import Share, Uploads
 
 CHUNK_BYTES = 256 * 1024
 MAX_WEIGHTS = 100_000
@@ -31,13 +32,12 @@ MAX_KEY_BYTES = 8_192
 class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServicer):
     """Keys, secret weights, sealed releases."""
 
-    def __init__(self, encrypted: EncryptedQueries, pipeline: Pipeline, metrics: Metrics) -> None:
+    def __init__(self, encrypted: EncryptedQueries, pipeline: Pipeline, metrics: Metrics, *, uploads: Uploads) -> None:
         self._encrypted, self._pipeline, self._metrics = encrypted, pipeline, metrics
+        self._uploads = uploads
         self._cuts: set[asyncio.Task[None]] = set()
 
-    async def RegisterPublicKey(
-        self, request: pb.RegisterPublicKeyRequest, call: Call
-    ) -> pb.RegisterPublicKeyResponse:
+    async def RegisterPublicKey(self, request: pb.RegisterPublicKeyRequest, call: Call) -> pb.RegisterPublicKeyResponse:
         """Registers a proven key for the caller."""
         if len(request.modulus) > MAX_KEY_BYTES or len(request.proof) > 64 * MAX_KEY_BYTES:
             raise InvalidRequest("the key or its proof is too large", field="modulus", rule="key.size")
@@ -51,17 +51,26 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
         header = await _header(requests)
         submission = _weighted(header, call)
         opened = await self._encrypted.open(submission)
+        share = self._uploads.take(call.principal.name, opened.upload_bytes)
         try:
             yield pb.RunEncryptedQueryResponse(accepted=pb.HeaderAccepted(cells=opened.cells))
             weights = await _collect(requests, size=opened.upload_bytes)
         except WeirError as error:
+            share.release()
             await self._pipeline.refuse(submission, error)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             # The caller is gone, while we were reading or before: it hears nothing, but the log does.
+            share.release()
             self._log_cut(submission)
             raise
-        answered = await self._encrypted.finish(opened, weights)
+        except BaseException:
+            share.release()
+            raise
+        # What has come whole runs to its end: cut off half-way it would cost a worker, and the next caller a new one.
+        finishing = self._finish(opened, weights, share)
+        del weights  # A reader slow to take the reply must not keep the upload in memory.
+        answered = await self._pipeline.to_the_end(finishing)
         self._metrics.answered("encrypted")
         for chunk in _chunks(answered.results):
             yield pb.RunEncryptedQueryResponse(results=chunk)
@@ -76,6 +85,12 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
         for chunk in _chunks(answered.results):
             yield pb.RunSealedQueryResponse(results=chunk)
         yield pb.RunSealedQueryResponse(completed=_completed(answered))
+
+    async def _finish(self, opened: Opened, weights: bytes, share: Share) -> EncryptedAnswered:
+        try:
+            return await self._encrypted.finish(opened, weights)
+        finally:
+            share.release()
 
     def _log_cut(self, submission: Submission) -> None:
         cut = InvalidRequest("the upload was cut off", field="weights", rule="upload.cut")
