@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -170,7 +171,8 @@ def statement_command(
 @click.option("--name", required=True, help="Name of the witness's key, such as regulator.example/weir.")
 @click.option("--watch", "watched", multiple=True, required=True, help="vkey of a log, or file with it; repeatable.")
 @click.option("--listen", default="127.0.0.1:7446", show_default=True, help="Address for add-checkpoint over HTTP.")
-def witness_command(state: Path, name: str, watched: tuple[str, ...], listen: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def witness_command(state: Path, name: str, watched: tuple[str, ...], listen: str, as_json: bool) -> None:
     """Cosign checkpoints of the watched logs (C2SP tlog-witness) until Ctrl-C.
 
     Prints the witness's verifier key, which the server needs as witness.key. Plain HTTP: put TLS in front of it where
@@ -189,7 +191,8 @@ def witness_command(state: Path, name: str, watched: tuple[str, ...], listen: st
     except OSError as error:
         raise click.ClickException(f"the address {listen} cannot be taken") from error
     with server:
-        click.echo(f"Key     {signer.verifier.vkey}\nServing http://{host}:{server.server_address[1]}")
+        said = {"key": signer.verifier.vkey, "url": f"http://{host}:{server.server_address[1]}"}
+        click.echo(json.dumps(said) if as_json else f"Key     {said['key']}\nServing {said['url']}")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -385,7 +385,10 @@ def commands(group: click.Group, path: tuple[str, ...] = ()):
             yield (*path, name), command
 
 
-WITHOUT_SERVICE = {("keys", "new"), ("keys", "show"), ("keys", "public"), ("sealed", "add"), ("sealed", "open")}
+WITHOUT_SERVICE = {
+    ("keys", "new"), ("keys", "show"), ("keys", "public"), ("sealed", "add"), ("sealed", "open"),
+    ("audit", "witness"), ("audit", "trace"),
+}  # fmt: skip
 OWN = [item for item in commands(cli.cli) if item[0][0] not in cli.SERVER_COMMANDS]
 
 
