@@ -52,6 +52,7 @@ _CODES: dict[type[WeirError], int] = {
     errors.InternalError: code_pb2.INTERNAL,
     errors.LedgerLocked: code_pb2.FAILED_PRECONDITION,
     errors.InvalidReceipt: code_pb2.DATA_LOSS,
+    errors.ReplayError: code_pb2.DATA_LOSS,
     errors.LogInconsistent: code_pb2.DATA_LOSS,
     errors.PublicationError: code_pb2.FAILED_PRECONDITION,
     errors.CardError: code_pb2.INVALID_ARGUMENT,

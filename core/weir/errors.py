@@ -27,6 +27,7 @@
     │   └── LedgerLocked                another process owns the data directory
     ├── VerificationError               something signed or hashed does not fit
     │   ├── InvalidReceipt              a receipt, proof or signature does not verify
+    │   ├── ReplayError                 an entry of the log does not follow from those before it
     │   └── LogInconsistent             two signed checkpoints cannot belong to one log (rollback or fork)
     └── PublicationError                a dataset card or its data is refused; lists every violation
         └── CardError                   the card itself is malformed
@@ -273,6 +274,26 @@ class InvalidReceipt(VerificationError):
     """A receipt, inclusion proof, commitment or signature does not verify."""
 
     reason = "VERIFICATION_FAILED"
+
+
+class ReplayError(VerificationError):
+    """One entry of the log does not follow from those before it; `index` says which."""
+
+    reason = "REPLAY_FAILED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        index: int | None = None,
+        field: str | None = None,
+        rule: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        place = {} if index is None else {"index": str(index)}
+        super().__init__(message, field=field, rule=rule, metadata={**(metadata or {}), **place})
+        self.index = index
+        """Index of the first entry that is wrong."""
 
 
 class LogInconsistent(VerificationError):

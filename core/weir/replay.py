@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import product
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from weir.errors import InvalidReceipt, VerificationError
+from weir.errors import InvalidReceipt, ReplayError
 from weir.receipts import parse_event
 
 PRIVACY = frozenset({"epsilon_nano", "rho_micro"})
@@ -28,15 +28,6 @@ Subject = tuple[str, str, str, str]
 """Requester, contract, dataset, lineage."""
 TotalKey = tuple[str, str, str, str]
 """Contract, requester, dataset, metric."""
-
-
-class ReplayError(VerificationError):
-    """One entry does not follow from those before it; `index` says which."""
-
-    def __init__(self, message: str, *, index: int, rule: str) -> None:
-        super().__init__(f"entry {index}: {message}", rule=rule, metadata={"index": str(index)})
-        self.index = index
-        """Index of the first entry that is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

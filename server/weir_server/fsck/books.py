@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from weir.replay import Books, ReplayError, follow
+from weir.errors import ReplayError
+from weir.replay import Books, follow
 from weir_server.fsck.findings import Finding
 
 _METRICS = (

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_a_refusal_carries_its_receipt_whole_or_not_at_all():
     found = wire.error_from_status(wire.error_to_status(error))
     assert isinstance(found, errors.QuotaExceeded)
     assert found.receipt == error.receipt
-    error.receipt = receipt_pb2.Receipt(leaf=b"x" * 60_000)
+    error.receipt = receipt_pb2.Receipt(leaf=os.urandom(60_000))
     found = wire.error_from_status(wire.error_to_status(error))
     assert isinstance(found, errors.QuotaExceeded)
     assert found.receipt is None

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from weir.canonical import canonical_json
-from weir.replay import Books, ReplayError, Use, follow, follow_all
+from weir.errors import ReplayError
+from weir.replay import Books, Use, follow, follow_all
 
 SUBJECT = {"requester": "alice", "contract": "c-1", "dataset": "census", "lineage": "people"}
 Event = dict[str, Any]
