@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from weir.amounts import MICRO, NANO
+from weir.amounts import MICRO, NANO, format_rho
 from weir.errors import InvalidReceipt
 from weir.v1 import answer_pb2
 from weir_client import _tables
@@ -79,7 +79,11 @@ class Answer:
     mode: str
     """`exact` or `dp`."""
     epsilon_nano: int
-    """Privacy loss of the release."""
+    """Privacy loss of the release; where `delta_digits` is not 0, at delta = 10**-delta_digits."""
+    rho_micro: int
+    """Loss in concentrated accounting (zCDP), rounded up: what was charged; 0 under pure accounting."""
+    delta_digits: int
+    """0 under pure accounting, where delta is 0."""
     sticky: bool
     """Whether an earlier release was returned again, at no further privacy loss."""
     coverage: Coverage | None
@@ -179,7 +183,8 @@ class Answer:
     def _caption(self) -> str:
         parts = [f"{self.dataset}@{self.snapshot}", self.mode]
         if self.mode == "dp":
-            parts.append(f"ε = {self.epsilon.normalize():f}" + (" (released before)" if self.sticky else ""))
+            delta = f" at δ = 1e-{self.delta_digits} (ρ = {format_rho(self.rho_micro)})" if self.delta_digits else ""
+            parts.append(f"ε = {self.epsilon.normalize():f}{delta}" + (" (released before)" if self.sticky else ""))
         parts += [f"{name}: ± {noise.interval95} (95 %)" for name, noise in self.noise.items() if noise.interval95]
         if self.coverage is not None and self.coverage.left_out_total:
             parts.append(f"coverage {self.coverage.share:.1%}")
@@ -206,6 +211,8 @@ def present(
         snapshot=message.snapshot,
         mode=mode_name(message.mode),
         epsilon_nano=message.epsilon_nano,
+        rho_micro=message.rho_micro,
+        delta_digits=message.delta_digits,
         sticky=message.sticky,
         coverage=_coverage(message, order),
         receipt=receipt,

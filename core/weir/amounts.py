@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact amounts: privacy loss in nano-epsilon, money in micro-units, both integers.
+"""Exact amounts: privacy loss in nano-epsilon or micro-rho, money in micro-units, all integers.
 
 No float ever adds up a budget (DESIGN §3.9). People write decimals; they are read here once, exactly, and refused
 where they carry more digits than the unit holds.
@@ -26,6 +26,18 @@ def parse_epsilon(text: str | int | float | Decimal, *, field: str = "epsilon") 
         InvalidRequest: not a finite positive decimal of at most nine fractional digits.
     """
     value = parse_decimal(text, unit=NANO, field=field)
+    if value <= 0:
+        raise InvalidRequest(f"{field} must be greater than 0", field=field, rule="amount.positive")
+    return value
+
+
+def parse_rho(text: str | int | float | Decimal, *, field: str = "rho") -> int:
+    """Micro-rho of a decimal such as "0.02": concentrated privacy loss (zCDP). Range: (0, 2**62) micro.
+
+    Raises:
+        InvalidRequest: not a finite positive decimal of at most six fractional digits.
+    """
+    value = parse_decimal(text, unit=MICRO, field=field)
     if value <= 0:
         raise InvalidRequest(f"{field} must be greater than 0", field=field, rule="amount.positive")
     return value
@@ -63,6 +75,11 @@ def parse_decimal(text: str | int | float | Decimal, *, unit: int, field: str) -
 def format_epsilon(nano: int) -> str:
     """Shortest exact decimal of a nano-epsilon amount: 500_000_000 → "0.5"."""
     return format_decimal(nano, unit=NANO)
+
+
+def format_rho(micro: int) -> str:
+    """Shortest exact decimal of a micro-rho amount."""
+    return format_decimal(micro, unit=MICRO)
 
 
 def format_price(micro: int) -> str:

@@ -27,7 +27,7 @@ from weir_server.ledger import record
 from weir_server.ledger.values import Quota
 from weir_server.ledger.windows import advance
 from weir_server.plan.values import Principal
-from weir_server.policy import approvals, book
+from weir_server.policy import approvals, book, lineage
 from weir_server.policy.contract import Contract, parse_documents
 from weir_server.policy.difference import Change, differences
 from weir_server.policy.encode import balance_to_proto, change_to_proto, quota_from_proto
@@ -229,9 +229,11 @@ class State:
     async def activate_snapshot(
         self, principal: Principal, request: policy_service_pb2.ActivateSnapshotRequest
     ) -> policy_service_pb2.ActivateSnapshotResponse:
-        """Make a snapshot that `publish` wrote answerable, after hashing every file of it.
+        """Make a snapshot that `publish` wrote answerable, after hashing every file of it; the lineage pays for the
+        report of its bounds.
 
         Raises:
+            BudgetExhausted: the lineage cannot pay.
             PublicationError: not the next version, altered, or in conflict with its lineage.
         """
         async with self._one_at_a_time:
@@ -240,9 +242,11 @@ class State:
             if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
                 raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
 
+            report = await asyncio.to_thread(lineage.read_report, snapshot)
+
             def act(tx: Transaction) -> bytes:
                 self._check_succession(snapshot)
-                index = self._activate(tx, principal, snapshot)
+                index = self._activate(tx, principal, snapshot, report)
                 return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
 
             reply = await self._mutate(principal, request, request.idempotency_key, act, snapshot=snapshot)
@@ -270,19 +274,19 @@ class State:
                 rule=conflicts[0].rule,
             )
 
-    def _activate(self, tx: Transaction, principal: Principal, snapshot: Snapshot) -> int:
+    def _activate(self, tx: Transaction, principal: Principal, snapshot: Snapshot, report: bytes) -> int:
         card = snapshot.card
         book.add_snapshot(tx, snapshot)
-        quota_id = lineage_quota_id(card.lineage)
-        known = limits.find_quota(tx, quota_id)
-        if known is not None and known.lineage != card.lineage:
-            raise PublicationError("the name of the lineage is too like another's", rule="lineage.name")
-        if card.epsilon_lifetime and known is None:
-            # Set once: a later card cannot raise the lifetime budget, only an operator by name.
-            budget = Quota(id=quota_id, metric="epsilon_nano", limit=card.epsilon_lifetime, lineage=card.lineage)
-            limits.set_quota(
-                tx, budget, reason="publication", actor=principal.name, now=self._clock(), entropy=self._entropy
-            )
+        lineage.set_budget(tx, card, actor=principal.name, now=self._clock(), entropy=self._entropy)
+        lineage.book_report(
+            tx,
+            snapshot,
+            report,
+            actor=principal.name,
+            policy_digest=self.world.policy.digest,
+            now=self._clock(),
+            entropy=self._entropy,
+        )
         data = {
             "version": snapshot.version,
             "manifest_digest": snapshot.manifest_digest,
@@ -351,11 +355,6 @@ def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
     if not dataset.isidentifier() or not dataset.isascii():
         raise InvalidRequest("not a dataset name", field="dataset", rule="name.form")
     return data_dir / "snapshots" / dataset / str(version)
-
-
-def lineage_quota_id(lineage: str) -> str:
-    """Id of the lifetime privacy budget of a lineage."""
-    return f"lineage-{lineage.replace('_', '-')}-epsilon"
 
 
 def _load_policy(tx: Transaction) -> Policy:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from weir.amounts import format_epsilon, format_price
+from weir.amounts import format_epsilon, format_price, format_rho
 from weir_client._client import Client
 from weir_client._receipts import Receipt
 from weir_client._records import Balance, Contract
@@ -109,6 +109,7 @@ def _contract(contract: Contract) -> str:
             f"measures {', '.join(contract.measures)} · aggregates {' '.join(contract.aggregates)}",
             f"ε {format_epsilon(contract.epsilon_nano)} over its life,"
             f" {format_epsilon(contract.epsilon_per_query_nano)} a query",
+            f"ρ {format_rho(contract.rho_micro)} over its life, {format_rho(contract.rho_per_query_micro)} a query",
             f"valid {contract.valid_from} to {contract.valid_until}",
             f"prices in {rates.currency}: query {format_price(rates.per_query_micro)},"
             f" cell {format_price(rates.per_cell_micro)}, ε {format_price(rates.per_epsilon_micro)},"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from weir.amounts import format_epsilon, format_price
+from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import ApprovalRequired
 from weir_client._answer import Answer
 from weir_client._records import Dataset, Estimate
@@ -124,6 +124,7 @@ def _card(card: Dataset) -> str:
         f"grade {card.grade} ({card.grading_scheme}) · unit {card.unit} · modes {' '.join(card.modes) or 'none'}",
         f"personal information: {'yes, ' + card.legal_basis if card.personal_information else 'no'}",
         f"responsible {card.responsible} · from {card.provenance}",
+        *_account(card),
         "",
         table(
             ("dimension", "type", "cells", "title"),
@@ -138,6 +139,18 @@ def _card(card: Dataset) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _account(card: Dataset) -> list[str]:
+    account = card.privacy_account
+    if account is None:
+        return []
+    if account.accounting == "pure":
+        return [f"privacy budget of lineage {card.lineage}: ε {format_epsilon(account.lifetime)} for life, pure"]
+    return [
+        f"privacy budget of lineage {card.lineage}: ρ {format_rho(account.lifetime)} for life (zCDP);"
+        f" a query states ε at δ = 1e-{account.delta_digits}"
+    ]
 
 
 def _cells(cells: tuple[object, ...]) -> str:
@@ -159,6 +172,8 @@ def _answer_json(answer: Answer, idempotency_key: str, *, verified: bool) -> dic
         "snapshot": answer.snapshot,
         "mode": answer.mode,
         "epsilon": format_epsilon(answer.epsilon_nano),
+        "rho": format_rho(answer.rho_micro),
+        "delta": f"1e-{answer.delta_digits}" if answer.delta_digits else "0",
         "sticky": answer.sticky,
         "price_micro": answer.price_micro,
         "noise": answer.noise,
@@ -174,7 +189,9 @@ def _estimate_text(found: Estimate) -> str:
     lines = [
         verdict.get(found.verdict, found.verdict),
         f"snapshot {found.snapshot} · {found.cells} cells · price {format_price(found.price_micro)}"
-        f" · ε = {format_epsilon(found.epsilon_nano)}" + (" (released before)" if found.sticky else ""),
+        f" · ε = {format_epsilon(found.epsilon_nano)}"
+        + (f" (ρ = {format_rho(found.rho_micro)})" if found.rho_micro else "")
+        + (" (released before)" if found.sticky else ""),
     ]
     lines += [f"{reason.code}: {reason.sentence}" for reason in found.reasons]
     lines += [

@@ -27,15 +27,15 @@ from weir.v1 import answer_pb2 as weir_dot_v1_dot_answer__pb2
 from weir.v1 import query_pb2 as weir_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweir/v1/catalogue_service.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14weir/v1/answer.proto\x1a\x13weir/v1/query.proto\"L\n\x13ListDatasetsRequest\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x14ListDatasetsResponse\x12\"\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x10.weir.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"7\n\x12GetDatasetResponse\x12!\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x10.weir.v1.Dataset\"\x8f\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1d\n\x05grade\x18\x04 \x01(\x0e\x32\x0e.weir.v1.Grade\x12\x16\n\x0egrading_scheme\x18\x05 \x01(\t\x12\x1c\n\x14personal_information\x18\x06 \x01(\x08\x12\x13\n\x0blegal_basis\x18\x07 \x01(\t\x12\x13\n\x0bresponsible\x18\x08 \x01(\t\x12\x12\n\nprovenance\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12&\n\ndimensions\x18\x0b \x03(\x0b\x32\x12.weir.v1.Dimension\x12\"\n\x08measures\x18\x0c \x03(\x0b\x32\x10.weir.v1.Measure\x12\x1c\n\x05modes\x18\r \x03(\x0e\x32\r.weir.v1.Mode\x12$\n\tsnapshots\x18\x0e \x03(\x0b\x32\x11.weir.v1.Snapshot\x12\x0f\n\x07lineage\x18\x0f \x01(\t\x12\x10\n\x08keywords\x18\x10 \x03(\t\"\xa1\x01\n\tDimension\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12%\n\x05\x63\x65lls\x18\x04 \x03(\x0b\x32\x16.weir.v1.DimensionCell\x12\x11\n\trow_level\x18\x05 \x01(\x08\x12\x10\n\x08\x63oarsens\x18\x06 \x01(\t\x12\x1d\n\x05grade\x18\x07 \x01(\x0e\x32\x0e.weir.v1.Grade\"?\n\rDimensionCell\x12\x1f\n\x05value\x18\x01 \x01(\x0b\x32\x10.weir.v1.Literal\x12\r\n\x05label\x18\x02 \x01(\t\"\xef\x01\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\r\n\x05lower\x18\x04 \x01(\t\x12\r\n\x05upper\x18\x05 \x01(\t\x12\r\n\x05scale\x18\x06 \x01(\r\x12\x1b\n\x04mode\x18\x07 \x01(\x0e\x32\r.weir.v1.Mode\x12 \n\x07\x62uckets\x18\x08 \x03(\x0b\x32\x0f.weir.v1.Bucket\x12\x1d\n\x05grade\x18\t \x01(\x0e\x32\x0e.weir.v1.Grade\x12.\n\naggregates\x18\n \x03(\x0e\x32\x1a.weir.v1.AggregateFunction\"c\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12-\n\tpublished\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t*V\n\x05Grade\x12\x15\n\x11GRADE_UNSPECIFIED\x10\x00\x12\x11\n\rGRADE_GENERAL\x10\x01\x12\x13\n\x0fGRADE_IMPORTANT\x10\x02\x12\x0e\n\nGRADE_CORE\x10\x03\x32\xa6\x01\n\x10\x43\x61talogueService\x12K\n\x0cListDatasets\x12\x1c.weir.v1.ListDatasetsRequest\x1a\x1d.weir.v1.ListDatasetsResponse\x12\x45\n\nGetDataset\x12\x1a.weir.v1.GetDatasetRequest\x1a\x1b.weir.v1.GetDatasetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweir/v1/catalogue_service.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14weir/v1/answer.proto\x1a\x13weir/v1/query.proto\"L\n\x13ListDatasetsRequest\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x14ListDatasetsResponse\x12\"\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x10.weir.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"7\n\x12GetDatasetResponse\x12!\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x10.weir.v1.Dataset\"\xc1\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1d\n\x05grade\x18\x04 \x01(\x0e\x32\x0e.weir.v1.Grade\x12\x16\n\x0egrading_scheme\x18\x05 \x01(\t\x12\x1c\n\x14personal_information\x18\x06 \x01(\x08\x12\x13\n\x0blegal_basis\x18\x07 \x01(\t\x12\x13\n\x0bresponsible\x18\x08 \x01(\t\x12\x12\n\nprovenance\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12&\n\ndimensions\x18\x0b \x03(\x0b\x32\x12.weir.v1.Dimension\x12\"\n\x08measures\x18\x0c \x03(\x0b\x32\x10.weir.v1.Measure\x12\x1c\n\x05modes\x18\r \x03(\x0e\x32\r.weir.v1.Mode\x12$\n\tsnapshots\x18\x0e \x03(\x0b\x32\x11.weir.v1.Snapshot\x12\x0f\n\x07lineage\x18\x0f \x01(\t\x12\x10\n\x08keywords\x18\x10 \x03(\t\x12\x30\n\x0fprivacy_account\x18\x11 \x01(\x0b\x32\x17.weir.v1.PrivacyAccount\"L\n\x0ePrivacyAccount\x12\x12\n\naccounting\x18\x01 \x01(\t\x12\x10\n\x08lifetime\x18\x02 \x01(\x04\x12\x14\n\x0c\x64\x65lta_digits\x18\x03 \x01(\r\"\xa1\x01\n\tDimension\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12%\n\x05\x63\x65lls\x18\x04 \x03(\x0b\x32\x16.weir.v1.DimensionCell\x12\x11\n\trow_level\x18\x05 \x01(\x08\x12\x10\n\x08\x63oarsens\x18\x06 \x01(\t\x12\x1d\n\x05grade\x18\x07 \x01(\x0e\x32\x0e.weir.v1.Grade\"?\n\rDimensionCell\x12\x1f\n\x05value\x18\x01 \x01(\x0b\x32\x10.weir.v1.Literal\x12\r\n\x05label\x18\x02 \x01(\t\"\xef\x01\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\r\n\x05lower\x18\x04 \x01(\t\x12\r\n\x05upper\x18\x05 \x01(\t\x12\r\n\x05scale\x18\x06 \x01(\r\x12\x1b\n\x04mode\x18\x07 \x01(\x0e\x32\r.weir.v1.Mode\x12 \n\x07\x62uckets\x18\x08 \x03(\x0b\x32\x0f.weir.v1.Bucket\x12\x1d\n\x05grade\x18\t \x01(\x0e\x32\x0e.weir.v1.Grade\x12.\n\naggregates\x18\n \x03(\x0e\x32\x1a.weir.v1.AggregateFunction\"c\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12-\n\tpublished\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t*V\n\x05Grade\x12\x15\n\x11GRADE_UNSPECIFIED\x10\x00\x12\x11\n\rGRADE_GENERAL\x10\x01\x12\x13\n\x0fGRADE_IMPORTANT\x10\x02\x12\x0e\n\nGRADE_CORE\x10\x03\x32\xa6\x01\n\x10\x43\x61talogueService\x12K\n\x0cListDatasets\x12\x1c.weir.v1.ListDatasetsRequest\x1a\x1d.weir.v1.ListDatasetsResponse\x12\x45\n\nGetDataset\x12\x1a.weir.v1.GetDatasetRequest\x1a\x1b.weir.v1.GetDatasetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.catalogue_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRADE']._serialized_start=1352
-  _globals['_GRADE']._serialized_end=1438
+  _globals['_GRADE']._serialized_start=1480
+  _globals['_GRADE']._serialized_end=1566
   _globals['_LISTDATASETSREQUEST']._serialized_start=120
   _globals['_LISTDATASETSREQUEST']._serialized_end=196
   _globals['_LISTDATASETSRESPONSE']._serialized_start=198
@@ -45,15 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDATASETRESPONSE']._serialized_start=321
   _globals['_GETDATASETRESPONSE']._serialized_end=376
   _globals['_DATASET']._serialized_start=379
-  _globals['_DATASET']._serialized_end=778
-  _globals['_DIMENSION']._serialized_start=781
-  _globals['_DIMENSION']._serialized_end=942
-  _globals['_DIMENSIONCELL']._serialized_start=944
-  _globals['_DIMENSIONCELL']._serialized_end=1007
-  _globals['_MEASURE']._serialized_start=1010
-  _globals['_MEASURE']._serialized_end=1249
-  _globals['_SNAPSHOT']._serialized_start=1251
-  _globals['_SNAPSHOT']._serialized_end=1350
-  _globals['_CATALOGUESERVICE']._serialized_start=1441
-  _globals['_CATALOGUESERVICE']._serialized_end=1607
+  _globals['_DATASET']._serialized_end=828
+  _globals['_PRIVACYACCOUNT']._serialized_start=830
+  _globals['_PRIVACYACCOUNT']._serialized_end=906
+  _globals['_DIMENSION']._serialized_start=909
+  _globals['_DIMENSION']._serialized_end=1070
+  _globals['_DIMENSIONCELL']._serialized_start=1072
+  _globals['_DIMENSIONCELL']._serialized_end=1135
+  _globals['_MEASURE']._serialized_start=1138
+  _globals['_MEASURE']._serialized_end=1377
+  _globals['_SNAPSHOT']._serialized_start=1379
+  _globals['_SNAPSHOT']._serialized_end=1478
+  _globals['_CATALOGUESERVICE']._serialized_start=1569
+  _globals['_CATALOGUESERVICE']._serialized_end=1735
 # @@protoc_insertion_point(module_scope)

@@ -54,7 +54,7 @@ class GetDatasetResponse(_message.Message):
     def __init__(self, dataset: _Optional[_Union[Dataset, _Mapping]] = ...) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("name", "title", "description", "grade", "grading_scheme", "personal_information", "legal_basis", "responsible", "provenance", "unit", "dimensions", "measures", "modes", "snapshots", "lineage", "keywords")
+    __slots__ = ("name", "title", "description", "grade", "grading_scheme", "personal_information", "legal_basis", "responsible", "provenance", "unit", "dimensions", "measures", "modes", "snapshots", "lineage", "keywords", "privacy_account")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class Dataset(_message.Message):
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     KEYWORDS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     description: str
@@ -87,7 +88,18 @@ class Dataset(_message.Message):
     snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
     lineage: str
     keywords: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., grading_scheme: _Optional[str] = ..., personal_information: bool = ..., legal_basis: _Optional[str] = ..., responsible: _Optional[str] = ..., provenance: _Optional[str] = ..., unit: _Optional[str] = ..., dimensions: _Optional[_Iterable[_Union[Dimension, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., modes: _Optional[_Iterable[_Union[_answer_pb2.Mode, str]]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., lineage: _Optional[str] = ..., keywords: _Optional[_Iterable[str]] = ...) -> None: ...
+    privacy_account: PrivacyAccount
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., grading_scheme: _Optional[str] = ..., personal_information: bool = ..., legal_basis: _Optional[str] = ..., responsible: _Optional[str] = ..., provenance: _Optional[str] = ..., unit: _Optional[str] = ..., dimensions: _Optional[_Iterable[_Union[Dimension, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., modes: _Optional[_Iterable[_Union[_answer_pb2.Mode, str]]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., lineage: _Optional[str] = ..., keywords: _Optional[_Iterable[str]] = ..., privacy_account: _Optional[_Union[PrivacyAccount, _Mapping]] = ...) -> None: ...
+
+class PrivacyAccount(_message.Message):
+    __slots__ = ("accounting", "lifetime", "delta_digits")
+    ACCOUNTING_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    DELTA_DIGITS_FIELD_NUMBER: _ClassVar[int]
+    accounting: str
+    lifetime: int
+    delta_digits: int
+    def __init__(self, accounting: _Optional[str] = ..., lifetime: _Optional[int] = ..., delta_digits: _Optional[int] = ...) -> None: ...
 
 class Dimension(_message.Message):
     __slots__ = ("name", "title", "type", "cells", "row_level", "coarsens", "grade")

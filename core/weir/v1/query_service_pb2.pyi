@@ -52,7 +52,7 @@ class EstimateQueryRequest(_message.Message):
     def __init__(self, envelope: _Optional[_Union[QueryEnvelope, _Mapping]] = ...) -> None: ...
 
 class EstimateQueryResponse(_message.Message):
-    __slots__ = ("decision", "epsilon_nano", "cells", "price_micro", "sticky", "noise", "snapshot", "policy_digest", "plan_digest")
+    __slots__ = ("decision", "epsilon_nano", "cells", "price_micro", "sticky", "noise", "snapshot", "policy_digest", "plan_digest", "rho_micro")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     EPSILON_NANO_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,7 @@ class EstimateQueryResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RHO_MICRO_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     epsilon_nano: int
     cells: int
@@ -71,7 +72,8 @@ class EstimateQueryResponse(_message.Message):
     snapshot: int
     policy_digest: str
     plan_digest: str
-    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., epsilon_nano: _Optional[int] = ..., cells: _Optional[int] = ..., price_micro: _Optional[int] = ..., sticky: bool = ..., noise: _Optional[_Iterable[_Union[_answer_pb2.Noise, _Mapping]]] = ..., snapshot: _Optional[int] = ..., policy_digest: _Optional[str] = ..., plan_digest: _Optional[str] = ...) -> None: ...
+    rho_micro: int
+    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., epsilon_nano: _Optional[int] = ..., cells: _Optional[int] = ..., price_micro: _Optional[int] = ..., sticky: bool = ..., noise: _Optional[_Iterable[_Union[_answer_pb2.Noise, _Mapping]]] = ..., snapshot: _Optional[int] = ..., policy_digest: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rho_micro: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("verdict", "reasons")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from weir.query import Function, LiteralValue
 
@@ -182,8 +183,18 @@ class DatasetCard:
     """Exact: `atom` joins what is left after the last step into one atom, `drop` leaves it out."""
     bounds: Bounds = Bounds()
     """dp: contribution bounds."""
+    accounting: str = "pure"
+    """dp: how losses are planned and which account of the lineage binds. `pure`: discrete Laplace, epsilon.
+    `concentrated`: discrete Gaussian, zCDP, rho; a requester then states epsilon at `delta_digits`."""
     epsilon_lifetime: int = 0
-    """dp: lifetime privacy budget of the lineage in nano-epsilon; 0 where nothing is released with dp."""
+    """dp, pure: lifetime privacy budget of the lineage in nano-epsilon; 0 elsewhere."""
+    rho_lifetime: int = 0
+    """dp, concentrated: lifetime privacy budget of the lineage in micro-rho; 0 elsewhere."""
+    delta_digits: int = 9
+    """dp, concentrated: one release of stated epsilon is (epsilon, 10**-delta_digits)-dp. 1 to 30."""
+    report_epsilon: int = 0
+    """dp: pure loss in nano-epsilon that each publication spends on saying how much the bounds drop; 0: it says
+    nothing of that."""
 
     def dimension(self, name: str) -> Dimension | None:
         """The dimension of that name, or None."""
@@ -192,6 +203,21 @@ class DatasetCard:
     def measure(self, name: str) -> Measure | None:
         """The measure of that name, or None."""
         return next((item for item in self.measures if item.name == name), None)
+
+    @property
+    def concentrated(self) -> bool:
+        """Whether losses add up in rho."""
+        return self.accounting == "concentrated"
+
+    @property
+    def budget_metric(self) -> Literal["epsilon_nano", "rho_micro"]:
+        """The account of the lineage that binds: without a lifetime budget in it, nothing is answered with dp."""
+        return "rho_micro" if self.concentrated else "epsilon_nano"
+
+    @property
+    def budget_lifetime(self) -> int:
+        """Lifetime budget of the lineage in `budget_metric`; 0 where nothing is released with dp."""
+        return self.rho_lifetime if self.concentrated else self.epsilon_lifetime
 
     @property
     def modes(self) -> tuple[Mode, ...]:

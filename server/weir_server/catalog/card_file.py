@@ -6,12 +6,14 @@ Amounts are decimals in the unit of the measure; here they become integers on th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from weir.amounts import parse_epsilon
+from weir.amounts import NANO, parse_decimal, parse_epsilon, parse_rho
 from weir.errors import CardError, InvalidRequest, Violation
 from weir.query import Function, LiteralValue
 from weir_server.catalog.card import (
@@ -32,6 +34,8 @@ from weir_server.catalog.card_rules import check_card
 
 _TYPES: dict[str, type] = {"integer": int, "text": str, "boolean": bool}
 _SOURCES = ("csv", "parquet", "duckdb", "postgres")
+_REPORT_EPSILON = "0.1"
+"""Loss of the report of a publication, unless the card says otherwise."""
 
 
 def load_card(path: Path) -> DatasetCard:
@@ -96,7 +100,11 @@ def _card(fields: Fields) -> DatasetCard:
         coarsening=exact.items("coarsening", lambda item, path: _step(fields.sub(item, path)), required=False),
         residual=exact.text("residual", "drop"),
         bounds=_bounds(dp),
-        epsilon_lifetime=_epsilon(dp),
+        accounting=dp.text("accounting", "pure", choices=("pure", "concentrated")),
+        epsilon_lifetime=_amount(dp, "epsilon_lifetime", parse_epsilon),
+        rho_lifetime=_amount(dp, "rho_lifetime", parse_rho),
+        delta_digits=_delta(dp),
+        report_epsilon=_report_epsilon(dp),
     )
     for section in (unit, exact, dp):
         section.finish()
@@ -122,13 +130,30 @@ def _bounds(fields: Fields) -> Bounds:
     return bounds
 
 
-def _epsilon(fields: Fields) -> int:
-    text = fields.text("epsilon_lifetime", "")
+def _amount(fields: Fields, key: str, parse: Callable[[str], int], default: str = "") -> int:
+    text = fields.text(key, default)
     try:
-        return parse_epsilon(text) if text else 0
+        return parse(text) if text else 0
     except InvalidRequest as error:
-        fields.refuse("dp.epsilon_lifetime", fields.at("epsilon_lifetime"), error.message)
+        fields.refuse(f"dp.{key}", fields.at(key), error.message)
         return 0
+
+
+def _report_epsilon(fields: Fields) -> int:
+    default = _REPORT_EPSILON if fields.has("epsilon_lifetime") or fields.has("rho_lifetime") else ""
+    return _amount(fields, "report_epsilon", lambda text: parse_decimal(text, unit=NANO, field="it"), default)
+
+
+def _delta(fields: Fields) -> int:
+    """Digits of `1e-9`."""
+    try:
+        delta = Decimal(fields.text("delta", "1e-9")).normalize()
+    except InvalidOperation:
+        delta = Decimal(0)
+    if delta.as_tuple()[:2] != (0, (1,)) or delta >= 1:
+        fields.refuse("dp.delta", fields.at("delta"), "a power of ten from 1e-1 down to 1e-30, such as 1e-9")
+        return 9
+    return -delta.adjusted()
 
 
 def _step(fields: Fields) -> tuple[str, str | None]:

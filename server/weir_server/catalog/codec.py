@@ -27,7 +27,7 @@ from weir_server.catalog.card import (
 
 _PLAIN = (
     "name", "title", "description", "grading_scheme", "personal_information", "legal_basis", "responsible",
-    "provenance", "lineage", "unit_name", "unit_column", "k", "coalition", "residual",
+    "provenance", "lineage", "unit_name", "unit_column", "k", "coalition", "residual", "accounting", "delta_digits",
 )  # fmt: skip
 """Fields of a card that are JSON as they are."""
 
@@ -47,6 +47,8 @@ def card_to_json(card: DatasetCard) -> dict[str, Any]:
             "groups_per_unit": dict(card.bounds.groups_per_unit),
         },
         "epsilon_lifetime": str(card.epsilon_lifetime),
+        "rho_lifetime": str(card.rho_lifetime),
+        "report_epsilon": str(card.report_epsilon),
     }
 
 
@@ -67,6 +69,8 @@ def card_from_json(content: Mapping[str, Any]) -> DatasetCard:
             coarsening=tuple((base, coarser) for base, coarser in content["coarsening"]),
             bounds=Bounds(**content["bounds"]),
             epsilon_lifetime=int(content["epsilon_lifetime"]),
+            rho_lifetime=int(content["rho_lifetime"]),
+            report_epsilon=int(content["report_epsilon"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PublicationError("the manifest holds no readable card", rule="snapshot.card") from error

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In which currency a dataset's losses are planned: pure epsilon, or zero-concentrated (rho) at a stated delta. Pure.
+"""In which account a dataset's losses are planned: pure epsilon, or zero-concentrated (rho) at a stated delta. Pure.
 
-Under zCDP a requester still says epsilon. It means: this release alone is (epsilon, delta)-dp. It is turned into the
-largest rho for which that holds, rho + 2 sqrt(rho ln(1/delta)) <= epsilon, in whole nano-rho; rho is what is split
-over the parts and what adds up over many queries (FACTS: 1,000 releases cost 21.6 where pure epsilon costs 100).
+The card says which. Under zCDP a requester still says epsilon: this release alone is to be (epsilon, delta)-dp. It is
+turned into the largest rho for which that holds, rho + 2 sqrt(rho ln(1/delta)) <= epsilon, in whole nano-rho; rho is
+what is split over the parts and what adds up over many queries (FACTS: 1,000 releases cost 21.6 where pure epsilon
+costs 100).
 
 Source: Bun, Steinke, "Concentrated Differential Privacy" (2016), propositions 1.3 and 1.4, lemma 1.7.
 """
@@ -15,6 +16,7 @@ from decimal import ROUND_FLOOR, Context, Decimal
 from math import isqrt
 
 from weir.amounts import NANO
+from weir_server.catalog.card import DatasetCard
 
 _PRECISE = Context(prec=60, rounding=ROUND_FLOOR)
 _MARGIN = Decimal("1e-30")
@@ -37,6 +39,11 @@ class Accounting:
 
 
 PURE = Accounting()
+
+
+def accounting_of(card: DatasetCard) -> Accounting:
+    """How the card has losses planned."""
+    return Accounting(concentrated=True, delta_digits=card.delta_digits) if card.concentrated else PURE
 
 
 def rho_of_epsilon(epsilon_nano: int, delta_digits: int) -> int:

@@ -22,6 +22,8 @@ from weir.query import Function
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode
 
 FILE = "bounded.duckdb"
+REPORT = "bounds.json"
+"""What the bounds drop, with noise; beside the store, where the card spends a loss on it."""
 ROWS = "rows"
 CUBE = "cube"
 UNITS = "units"

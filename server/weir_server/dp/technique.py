@@ -10,7 +10,7 @@ from weir.query import Literal
 from weir.v1 import answer_pb2, query_pb2
 from weir.wire import literal_to_proto
 from weir_server.catalog.card import Cell
-from weir_server.dp.accounting import PURE, Accounting, micro_rho
+from weir_server.dp.accounting import Accounting, accounting_of, micro_rho
 from weir_server.dp.accuracy import MAX_EPSILON_NANO, loss_within
 from weir_server.dp.aggregate import Totals, totals
 from weir_server.dp.answer import columns, fill, magnitudes
@@ -33,11 +33,9 @@ class DpTechnique:
         self,
         stores: BoundedStores | None = None,
         *,
-        accounting: Accounting = PURE,
         seconds: float = _MAX_SECONDS,
     ) -> None:
-        """`accounting`: currency that losses are planned in. `seconds`: most for one statement over a store."""
-        self._accounting = accounting
+        """`seconds`: most for one statement over a store."""
         self._stores = BoundedStores() if stores is None else stores
         self._seconds = seconds
 
@@ -52,7 +50,8 @@ class DpTechnique:
         Raises:
             InvalidQuery: no loss stated, or dp cannot answer it.
         """
-        plan = compile_plan(bound, _asked_loss(bound, self._accounting), accounting=self._accounting)
+        accounting = accounting_of(bound.card)
+        plan = compile_plan(bound, _asked_loss(bound, accounting), accounting=accounting)
         loss = Loss(epsilon_nano=plan.epsilon_nano, rho_micro=micro_rho(plan.rho_nano))
         check_parts(plan, most=loss)
         return Analysis(
@@ -81,8 +80,9 @@ class DpTechnique:
         found = open_raw(raw)
         if not isinstance(found, dict):
             raise InternalError("a raw value of another technique", rule="dp.raw")
-        answer = answer_pb2.Answer(keys=_keys(bound))
-        plan = _plan(analysis)
+        answer, plan = answer_pb2.Answer(keys=_keys(bound)), _plan(analysis)
+        if plan.accounting.concentrated:
+            answer.rho_micro, answer.delta_digits = analysis.loss.rho_micro, plan.accounting.delta_digits
         for output in plan.outputs:
             answer.values.extend(fill(output, plan.accounting, [_noisy(part, found) for part in output.parts]))
         return answer

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
-from weir.amounts import format_epsilon, format_price, parse_epsilon, parse_price
+from weir.amounts import format_epsilon, format_price, format_rho, parse_epsilon, parse_price, parse_rho
 from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest, WeirError
 from weir.query import Function
@@ -59,8 +59,12 @@ class Contract:
     measures: frozenset[str]
     aggregates: frozenset[Function]
     epsilon_nano: int
-    """Lifetime share of the lineage's privacy budget; 0 where dp is not allowed."""
+    """Lifetime share of the lineage's privacy budget; 0 where dp is not allowed, or rho alone binds."""
     epsilon_per_query_nano: int
+    """Most one query may spend."""
+    rho_micro: int
+    """The same share in micro-rho, for datasets with concentrated accounting; 0 where none is stated."""
+    rho_per_query_micro: int
     """Most one query may spend."""
     valid_from: datetime
     valid_until: datetime
@@ -71,7 +75,7 @@ class Contract:
     seal_to: tuple[str, ...]
     """Holders to whose keys a release may be sealed; every holder of the named key must be among them."""
     quotas: tuple[Quota, ...]
-    """Limits under this contract, its epsilon share included."""
+    """Limits under this contract, its share of the privacy budget included."""
     digest: str = field(init=False, compare=False)
     """Hex digest of the canonical form: part of every decision, so made once."""
 
@@ -216,12 +220,11 @@ class _Reader:
 
 def _read_contract(reader: _Reader) -> Contract | None:
     contract_id, dataset = reader.identifier("contract"), reader.text("dataset")
-    epsilon = reader.nested("epsilon")
-    total, per_query = epsilon.amount("total", parse_epsilon), epsilon.amount("per_query", parse_epsilon)
-    epsilon.finish()
+    epsilon, epsilon_per_query = _read_share(reader, "epsilon", parse_epsilon)
+    rho, rho_per_query = _read_share(reader, "rho", parse_rho)
     modes = reader.words("modes", Mode)
-    if Mode.DP in modes and not 0 < per_query <= total:
-        reader.fault("epsilon", "needs total and per_query, per_query at most total, where dp is allowed")
+    if Mode.DP in modes and not (epsilon or rho):
+        reader.fault("epsilon", "or rho needs total and per_query where dp is allowed, as the dataset accounts")
     contract = Contract(
         id=contract_id,
         title=reader.text("title"),
@@ -233,14 +236,16 @@ def _read_contract(reader: _Reader) -> Contract | None:
         dimensions=frozenset(reader.texts("dimensions")),
         measures=frozenset(reader.texts("measures")),
         aggregates=reader.words("aggregates", Function),
-        epsilon_nano=total,
-        epsilon_per_query_nano=per_query,
+        epsilon_nano=epsilon,
+        epsilon_per_query_nano=epsilon_per_query,
+        rho_micro=rho,
+        rho_per_query_micro=rho_per_query,
         valid_from=reader.instant("valid_from"),
         valid_until=reader.instant("valid_until"),
         approval=reader.text("approval", "none"),
         rates=_read_rates(reader.nested("rates")),
         seal_to=reader.texts("seal_to"),
-        quotas=_contract_quotas(reader, contract_id, total),
+        quotas=_contract_quotas(reader, contract_id, epsilon=epsilon, rho=rho),
     )
     if contract.approval not in ("none", "per_query"):
         reader.fault("approval", "must be none or per_query")
@@ -250,6 +255,16 @@ def _read_contract(reader: _Reader) -> Contract | None:
     if contract.valid_until <= contract.valid_from:
         reader.fault("valid_until", "must be after valid_from")
     return contract if not reader.faults else None
+
+
+def _read_share(reader: _Reader, key: str, parse: Callable[..., int]) -> tuple[int, int]:
+    """Share of a privacy budget: total, and most one query may spend; 0 and 0 where none is stated."""
+    inner = reader.nested(key)
+    total, per_query = inner.amount("total", parse), inner.amount("per_query", parse)
+    inner.finish()
+    if (total or per_query) and not 0 < per_query <= total:
+        reader.fault(key, "needs total and per_query, per_query at most total")
+    return total, per_query
 
 
 def _read_rates(reader: _Reader) -> Rates:
@@ -264,21 +279,19 @@ def _read_rates(reader: _Reader) -> Rates:
     return rates
 
 
-def _contract_quotas(reader: _Reader, contract: str, epsilon: int) -> tuple[Quota, ...]:
-    """The contract's own limits; its epsilon share is one of them, so that one mechanism enforces all."""
+def _contract_quotas(reader: _Reader, contract: str, *, epsilon: int, rho: int) -> tuple[Quota, ...]:
+    """The contract's own limits; its share of a privacy budget is one of them, so that one mechanism enforces all."""
     items = reader.get("quotas", [])
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         reader.fault("quotas", "must be a list of mappings")
         items = []
-    quotas = [
-        Quota(
-            id=f"contract-{contract}-epsilon",
-            metric="epsilon_nano",
-            contract=contract,
-            window="lifetime",
-            limit=epsilon,
+    quotas = []
+    if epsilon or not rho:  # Where neither is stated, nothing may be spent.
+        quotas.append(
+            Quota(id=f"contract-{contract}-epsilon", metric="epsilon_nano", contract=contract, limit=epsilon)
         )
-    ]
+    if rho:
+        quotas.append(Quota(id=f"contract-{contract}-rho", metric="rho_micro", contract=contract, limit=rho))
     for item in items:
         inner = _Reader(item, where=f"contract {contract}, quotas")
         inner.faults = reader.faults
@@ -340,6 +353,10 @@ def contract_json(contract: Contract) -> dict[str, object]:
         "epsilon": {
             "total": format_epsilon(contract.epsilon_nano),
             "per_query": format_epsilon(contract.epsilon_per_query_nano),
+        },
+        "rho": {
+            "total": format_rho(contract.rho_micro),
+            "per_query": format_rho(contract.rho_per_query_micro),
         },
         "valid_from": contract.valid_from.isoformat(),
         "valid_until": contract.valid_until.isoformat(),

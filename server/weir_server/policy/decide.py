@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from weir.amounts import format_epsilon, format_price
+from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import DenialReason
 from weir.query import leaves
 from weir_server.catalog.card import DatasetCard, Mode
@@ -135,11 +135,19 @@ def _covers_base(name: str, card: DatasetCard, contract: Contract) -> bool:
 
 
 def _loss_reasons(plan: Plan, contract: Contract) -> Iterator[DenialReason]:
-    loss, ceiling = plan.analysis.loss.epsilon_nano, contract.epsilon_per_query_nano
-    if loss > ceiling:
+    loss, binding = plan.analysis.loss, plan.bound.card.budget_metric
+    # The share in the account that binds must be there; one in the other account holds as well, where it is stated.
+    epsilon, rho = contract.epsilon_per_query_nano, contract.rho_per_query_micro
+    if loss.epsilon_nano > epsilon and (epsilon or binding == "epsilon_nano"):
         yield DenialReason(
             "contract.epsilon_per_query",
-            f"one query may spend at most epsilon {format_epsilon(ceiling)}, this one asks {format_epsilon(loss)}",
+            f"one query may spend at most epsilon {format_epsilon(epsilon)}, "
+            f"this one asks {format_epsilon(loss.epsilon_nano)}",
+        )
+    if loss.rho_micro > rho and (rho or binding == "rho_micro"):
+        yield DenialReason(
+            "contract.rho_per_query",
+            f"one query may spend at most rho {format_rho(rho)}, this one asks {format_rho(loss.rho_micro)}",
         )
     limit, price = plan.bound.submission.max_price_micro, plan.charge["price_micro"]
     if limit is not None and price > limit:

@@ -10,6 +10,7 @@ from weir_server.ledger.values import Quota
 from weir_server.policy.contract import Contract, contract_json
 
 _GROWING = ("purposes", "modes", "dimensions", "measures", "aggregates", "seal_to")
+_SHARES = ("epsilon_nano", "epsilon_per_query_nano", "rho_micro", "rho_per_query_micro")
 _PARTIES = ("requester", "provider", "dataset")
 
 
@@ -58,7 +59,7 @@ def _contract_loosens(old: Contract, new: Contract) -> bool:
     grew = any(set(getattr(new, key)) - set(getattr(old, key)) for key in _GROWING)
     moved = any(getattr(new, key) != getattr(old, key) for key in _PARTIES)
     longer = new.valid_from < old.valid_from or new.valid_until > old.valid_until
-    more = new.epsilon_nano > old.epsilon_nano or new.epsilon_per_query_nano > old.epsilon_per_query_nano
+    more = any(getattr(new, key) > getattr(old, key) for key in _SHARES)
     unwatched = old.approval == "per_query" and new.approval == "none"
     return grew or moved or longer or more or unwatched
 

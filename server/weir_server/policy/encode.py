@@ -27,6 +27,8 @@ def contract_to_proto(contract: Contract) -> policy_service_pb2.Contract:
         aggregates=[f"AGGREGATE_FUNCTION_{function.name}" for function in Function if function in contract.aggregates],
         epsilon_nano=contract.epsilon_nano,
         epsilon_per_query_nano=contract.epsilon_per_query_nano,
+        rho_micro=contract.rho_micro,
+        rho_per_query_micro=contract.rho_per_query_micro,
         approval=contract.approval,
         rates=policy_service_pb2.RateCard(
             currency=rates.currency,

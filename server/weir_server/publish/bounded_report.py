@@ -9,8 +9,11 @@ lineage.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from weir.canonical import canonical_json
 from weir_server.catalog.card import DatasetCard
 from weir_server.dp.layout import base_dimensions, dp_measures
 from weir_server.dp.noise import add_laplace, check_laplace, laplace_interval95, laplace_scale
@@ -40,6 +43,13 @@ class _Question:
     per_unit: str
     """SQL: integer of a unit, 0 to `most`, over the rows of the unit."""
     most: int = 1
+
+
+def write_report(path: Path, effects: Iterable[Effect], *, epsilon_nano: int) -> None:
+    """The effects in a file of the snapshot, so that what was drawn is what is booked and kept."""
+    path.write_bytes(
+        canonical_json({"epsilon_nano": str(epsilon_nano), "effects": [asdict(effect) for effect in effects]})
+    )
 
 
 def effects_of_bounds(

@@ -9,9 +9,9 @@ it is clipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode, Reduction
+from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
 from weir_server.engine.duckdb import Engine, identifier, quote
 
 _MACROS = (
@@ -164,38 +164,6 @@ def _number(column: str) -> str:
     return (
         f"coalesce(weir_decimal({text}), CAST(sign(weir_saturated({text})) * 99999999999999999999 AS DECIMAL(38, 18)))"
     )
-
-
-def typed_columns(card: DatasetCard) -> Iterator[tuple[str, str]]:
-    """Each column that dp needs, with the expression that gives it an exact type: numbers as DECIMAL(38, 18), rounded
-    as the measure declares; truth values as BOOLEAN; the rest as text."""
-    found: dict[str, str] = {}
-    for dimension in card.dimensions:
-        if dimension.coarsens is None:
-            found[dimension.column] = _typed(dimension)
-            if dimension.per_unit.order:
-                found.setdefault(dimension.per_unit.order, order_key(dimension.per_unit.order))
-    for measure in card.measures:
-        if measure.mode is Mode.DP:
-            exact = number_of(measure.column)
-            # Through the grid, so that a half goes where the card says; division by a power of ten is exact.
-            rounded = f"CAST(CAST({grid_steps(measure)} AS DECIMAL(38, 0)) * {_unit(measure.scale)} AS DECIMAL(38, 18))"
-            large = f"abs({exact}) >= 1000000000000000000"
-            found[measure.column] = (
-                f"CASE WHEN {exact} IS NULL OR {large} THEN {_number(measure.column)} ELSE {rounded} END"
-            )
-    found[card.unit_column] = unit_key(card)
-    yield from found.items()
-
-
-def _typed(dimension: Dimension) -> str:
-    if dimension.type == "text":
-        return text_of(dimension.column)
-    return _boolean(dimension.column) if dimension.type == "boolean" else _number(dimension.column)
-
-
-def _unit(scale: int) -> str:
-    return "1" if scale == 0 else "0." + "0" * (scale - 1) + "1"
 
 
 def out_of_bins(dimension: Dimension) -> str:

@@ -13,22 +13,27 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weir.errors import PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Grade, Mode
 from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.snapshot import Snapshot
+from weir_server.dp.layout import REPORT
 from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.exact.lattice import exact_measures
 from weir_server.exact.records import ATOMS, write_atoms
 from weir_server.publish.atoms import TAKEN, build_cells, climb
 from weir_server.publish.carry import Carried, carry, refuse_changed_card
 from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
-from weir_server.publish.grid import install_macros, typed_columns
+from weir_server.publish.grid import install_macros
 from weir_server.publish.members import create_current, create_empty, keep, load, members_path, prune, write_first
-from weir_server.publish.source import read_source, source_path, typed_view
+from weir_server.publish.source import RAW, read_source, source_path
 from weir_server.publish.units import UNITS, build_units
 from weir_server.publish.validate import count_rows
+
+if TYPE_CHECKING:
+    from weir_server.publish.bounded_report import Effect
 
 _MEMBERS = "members.parquet"
 MEMORY = "1GB"
@@ -37,7 +42,9 @@ MEMORY = "1GB"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Counts of one publication, for the provider alone: they are no releases, so no requester sees them."""
+    """Counts of one publication, for the provider alone: all but `effects` are no releases, so no requester sees them.
+
+    Of what dp hides nothing is counted exactly, not even for the provider: reports are kept and passed on."""
 
     rows: int = 0
     units: int = 0
@@ -52,10 +59,14 @@ class Report:
     held_back: int = 0
     """Atoms whose old record was carried forward, since a class of changes had 1 to k - 1 units."""
     clipped: dict[str, int] = field(default_factory=dict)
-    """Dimension or measure to rows (dp, bins) or units (exact) outside the bounds."""
+    """Dimension to rows (bins), or exact measure to units, outside the bounds."""
     rounded: dict[str, int] = field(default_factory=dict)
-    """Measure to rows rounded to its grid."""
+    """Exact measure to rows rounded to its grid."""
     bounded_files: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    """What the bounds of dp drop: a dp release, whose loss is booked before anybody is shown it."""
+    effects_epsilon_nano: int = 0
+    """Its loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +181,19 @@ def _build(
 ) -> Report:
     say("reading the source")
     rows = read_source(card, engine=engine, path=path, work=paths.work)
-    say(f"checking every declared fact in {rows:,} rows")
+    told = bool(exact_measures(card))  # dp alone hides how many rows and units there are
+    say(f"checking every declared fact in {rows:,} rows" if told else "checking every declared fact")
     violations, noted = count_rows(card, engine=engine)
     more, units = build_units(card, engine=engine)
     _refuse([*violations, *more])
-    report = Report(
-        rows=rows,
-        units=units.units,
-        clipped={**_noted(noted, "clipped"), **units.clipped},
-        rounded=_noted(noted, "rounded"),
-    )
+    report = Report()
+    if told:
+        report = Report(
+            rows=rows,
+            units=units.units,
+            clipped={**_noted(noted, "clipped", of=card), **units.clipped},
+            rounded=_noted(noted, "rounded", of=card),
+        )
     if exact_measures(card):
         say(f"building atoms of {units.units:,} units")
         report = _atoms(card, report, engine=engine, paths=paths, context=context)
@@ -226,14 +240,24 @@ def _atoms(card: DatasetCard, report: Report, *, engine: Engine, paths: _Paths, 
 def _bounded(card: DatasetCard, report: Report, *, engine: Engine, draft: Path, salt: bytes) -> Report:
     # Imported here, so that a card without dp measures needs none of it.
     from weir_server.publish.bounded import write_bounded
+    from weir_server.publish.bounded_report import write_report
 
-    engine.run(typed_view(card, typed_columns(card)))
-    bounded = write_bounded(card, engine=engine, rows_relation="source_rows", directory=draft, salt=salt)
-    return replace(report, bounded_files=bounded.files)
+    bounded = write_bounded(
+        card, engine=engine, rows_relation=RAW, directory=draft, salt=salt, report_epsilon_nano=card.report_epsilon
+    )
+    if bounded.epsilon_nano:
+        write_report(draft / REPORT, bounded.effects, epsilon_nano=bounded.epsilon_nano)
+    return replace(
+        report, bounded_files=bounded.files, effects=bounded.effects, effects_epsilon_nano=bounded.epsilon_nano
+    )
 
 
-def _noted(counts: dict[str, int], rule: str) -> dict[str, int]:
-    return {key.partition(":")[2]: count for key, count in counts.items() if key.startswith(f"{rule}:")}
+def _noted(counts: dict[str, int], rule: str, *, of: DatasetCard) -> dict[str, int]:
+    """Counts by this rule of what is answered exactly."""
+    hidden = {item.name for item in of.measures if item.mode is Mode.DP}
+    hidden |= {item.name for item in of.dimensions if item.row_level}
+    found = ((key.partition(":")[2], count) for key, count in counts.items() if key.startswith(f"{rule}:"))
+    return {name: count for name, count in found if name not in hidden}
 
 
 def _refuse(violations: Iterable[Violation]) -> None:

@@ -10,7 +10,6 @@ source is opened again afterwards, so a file that changes meanwhile cannot split
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from weir.errors import InternalError, PublicationError, Violation
@@ -145,9 +144,3 @@ def _postgres_columns(connection: object, table: str) -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(sql.Identifier(*table.split("."))))
         return {column.name for column in cursor.description or ()}
-
-
-def typed_view(card: DatasetCard, columns: Iterator[tuple[str, str]]) -> str:
-    """Statement for `source_rows`: the declared columns under their names, as the given expressions."""
-    listed = ", ".join(f"{expression} AS {identifier(column)}" for column, expression in columns)
-    return f"CREATE TEMP VIEW source_rows AS SELECT {listed} FROM {RAW}"

@@ -9,7 +9,7 @@ from itertools import pairwise
 from weir.query import Literal
 from weir.v1 import answer_pb2, catalogue_service_pb2
 from weir.wire import function_to_proto, literal_to_proto
-from weir_server.catalog.card import Cell, Dimension, Grade, Measure, Mode
+from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measure, Mode
 from weir_server.catalog.snapshot import Snapshot
 
 _MODES = {mode: f"MODE_{mode.name}" for mode in Mode}
@@ -38,6 +38,17 @@ def dataset_to_proto(snapshots: tuple[Snapshot, ...]) -> catalogue_service_pb2.D
         snapshots=[_snapshot(snapshot) for snapshot in snapshots],
         lineage=card.lineage,
         keywords=card.keywords,
+        privacy_account=_privacy_account(card),
+    )
+
+
+def _privacy_account(card: DatasetCard) -> catalogue_service_pb2.PrivacyAccount | None:
+    if card.budget_lifetime == 0:
+        return None
+    return catalogue_service_pb2.PrivacyAccount(
+        accounting=card.accounting,
+        lifetime=card.budget_lifetime,
+        delta_digits=card.delta_digits if card.concentrated else 0,
     )
 
 

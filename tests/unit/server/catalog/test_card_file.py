@@ -60,7 +60,8 @@ def test_statistics_default_to_what_the_buckets_allow() -> None:
 
 def test_dp_terms_are_read_exactly() -> None:
     card = parse(spending())
-    assert card.epsilon_lifetime == 4_500_000_000
+    assert (card.accounting, card.budget_metric, card.budget_lifetime) == ("pure", "epsilon_nano", 4_500_000_000)
+    assert card.report_epsilon == 100_000_000
     assert (card.bounds.rows_per_unit, dict(card.bounds.groups_per_unit)) == (3, {"ward": 2})
     assert card.modes == (Mode.DP, Mode.ENCRYPTED)
 
@@ -164,6 +165,14 @@ def test_a_broken_rule_is_named(change: Change, rule: str) -> None:
     ("change", "rule"),
     [
         pytest.param(set_at("dp", "epsilon_lifetime", None), "dp.epsilon_lifetime", id="no lifetime budget"),
+        pytest.param(set_at("dp", "accounting", "concentrated"), "dp.rho_lifetime", id="no lifetime budget in rho"),
+        pytest.param(set_at("dp", "rho_lifetime", "1"), "dp.rho_lifetime", id="a budget in the account that is not"),
+        pytest.param(set_at("dp", "accounting", "float"), "card.choice", id="unknown accounting"),
+        pytest.param(set_at("dp", "delta", "3e-9"), "dp.delta", id="delta no power of ten"),
+        pytest.param(set_at("dp", "delta", "1"), "dp.delta", id="delta of one"),
+        pytest.param(set_at("dp", "delta", "1e-31"), "dp.delta", id="delta too small"),
+        pytest.param(set_at("dp", "report_epsilon", "5"), "dp.report_epsilon", id="report above the budget"),
+        pytest.param(set_at("dp", "report_epsilon", "-1"), "dp.report_epsilon", id="negative loss of the report"),
         pytest.param(set_at("dp", "epsilon_lifetime", "-1"), "dp.epsilon_lifetime", id="negative budget"),
         pytest.param(set_at("dp", "epsilon_lifetime", "0.0000000001"), "dp.epsilon_lifetime", id="finer than nano"),
         pytest.param(set_at("dp", "rows_per_unit", 0), "dp.rows_per_unit", id="no row counts"),

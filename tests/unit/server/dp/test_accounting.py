@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import log, sqrt
 from pathlib import Path
@@ -16,7 +17,6 @@ from weir.amounts import NANO
 from weir.errors import InternalError
 from weir.query import Function
 from weir_server.dp.accounting import (
-    Accounting,
     micro_rho,
     pure_epsilon_of_rho,
     rho_of_epsilon,
@@ -26,7 +26,9 @@ from weir_server.dp.noise import check_gaussian, gaussian_scale
 from weir_server.dp.plan import DpPlan
 from weir_server.dp.technique import DpTechnique
 
-GAUSSIAN = Accounting(concentrated=True, delta_digits=6)
+GAUSSIAN = replace(
+    support.card(), accounting="concentrated", epsilon_lifetime=0, rho_lifetime=10**9, delta_digits=6
+)
 
 
 @given(st.integers(10**6, 50 * NANO), st.integers(1, 30))
@@ -60,8 +62,8 @@ def test_a_gaussian_scale_loses_at_most_its_rho_by_exact_and_compiled_count(l2_s
 
 
 def test_a_query_under_zcdp_states_gaussian_noise_and_rho(tmp_path: Path) -> None:
-    technique = DpTechnique(accounting=GAUSSIAN)
-    snapshot = support.publish(support.card(), [("a", "north", "1", "5", "1")], tmp_path)
+    technique = DpTechnique()
+    snapshot = support.publish(GAUSSIAN, [("a", "north", "1", "5", "1")], tmp_path)
     aggregates = [support.count(), support.of(Function.AVG), support.of(Function.QUANTILE, "visits")]
     bound = support.bind(snapshot, *aggregates, groups=["region"], epsilon="1")
     analysis = technique.analyse(bound)
@@ -73,6 +75,7 @@ def test_a_query_under_zcdp_states_gaussian_noise_and_rho(tmp_path: Path) -> Non
         "noisy max (exponential)",
     ]
     assert all(column.noise.rho_micro > 0 for column in answer.values)
+    assert (answer.rho_micro, answer.delta_digits) == (analysis.loss.rho_micro, 6)
     assert int(answer.values[1].noise.interval95) > 0
     assert (analysis.loss.epsilon_nano, analysis.mechanism["delta"]) == (NANO, "1e-6")
     assert isinstance(analysis.body, DpPlan)
@@ -87,8 +90,8 @@ def test_many_releases_cost_less_concentrated_than_pure() -> None:
 
 
 def test_a_wished_accuracy_holds_under_zcdp(tmp_path: Path) -> None:
-    technique = DpTechnique(accounting=GAUSSIAN)
-    snapshot = support.publish(support.card(), [], tmp_path)
+    technique = DpTechnique()
+    snapshot = support.publish(GAUSSIAN, [], tmp_path)
     analysis = technique.analyse(support.bind(snapshot, support.count(), epsilon=None, within="20"))
     technique.close()
     assert 19 <= int(analysis.columns[0].noise.interval95) <= 20

@@ -132,6 +132,8 @@ CHANGES: dict[str, Any] = {
     "aggregates": frozenset({Function.COUNT}),
     "epsilon_nano": 1,
     "epsilon_per_query_nano": 1,
+    "rho_micro": 1,
+    "rho_per_query_micro": 1,
     "valid_from": datetime(2026, 2, 1, tzinfo=UTC),
     "valid_until": datetime(2028, 2, 1, tzinfo=UTC),
     "approval": "per_query",
@@ -160,3 +162,28 @@ def test_the_wire_form_names_every_aggregate() -> None:
     known = set(query_pb2.AggregateFunction.values()) - {query_pb2.AGGREGATE_FUNCTION_UNSPECIFIED}
     assert set(message.aggregates) == known
     assert message.digest == read(document)[0][0].digest
+
+
+def test_a_share_in_rho_is_a_limit_in_rho_and_needs_no_epsilon() -> None:
+    contract = read(dp_contract_document(epsilon=None, rho={"total": "0.02", "per_query": "0.0005"}))[0][0]
+    assert (contract.rho_micro, contract.rho_per_query_micro, contract.epsilon_nano) == (20_000, 500, 0)
+    assert [(q.id, q.metric, q.limit, q.window) for q in contract.quotas] == [
+        ("contract-d-1-rho", "rho_micro", 20_000, "lifetime")
+    ]
+    message = contract_to_proto(contract)
+    assert (message.rho_micro, message.rho_per_query_micro) == (20_000, 500)
+
+
+def test_both_shares_are_limits_where_both_are_stated() -> None:
+    contract = read(dp_contract_document(rho={"total": "0.02", "per_query": "0.02"}))[0][0]
+    assert {quota.metric for quota in contract.quotas} == {"epsilon_nano", "rho_micro"}
+
+
+@pytest.mark.parametrize(
+    "rho",
+    [{"total": "0.02"}, {"per_query": "1", "total": "0.5"}, {"total": "0.0000001", "per_query": "0.0000001"}],
+    ids=["one of two", "per query above total", "finer than micro"],
+)
+def test_half_a_share_in_rho_is_refused(rho: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest, match="rho"):
+        read(dp_contract_document(rho=rho))

@@ -261,10 +261,26 @@ def test_a_dp_card_is_published_with_halves_rounded_to_even(tmp_path: Path) -> N
         for i, spend in enumerate(["0.005", "0.015", "0.025", "1e300", None])
     ]
     published = Bench(tmp_path).publish(parse(content), rows)
-    assert published.report.rounded == {"cost": 3}
-    assert published.report.clipped == {"cost": 1}
+    report = published.report
+    # Of what dp hides nothing is counted exactly; what is told is a dp release at the card's loss.
+    assert (report.rows, report.units, report.rounded, report.clipped) == (0, 0, {}, {})
+    assert {effect.subject for effect in report.effects} == {
+        "units", "rows_per_unit", "rows_dropped", "ward", "cost"
+    }  # fmt: skip
+    assert report.effects_epsilon_nano == 10**8
+    kept = json.loads((published.directory / "bounds.json").read_text())
+    assert [effect["count"] for effect in kept["effects"]] == [effect.count for effect in report.effects]
     with duckdb.connect(str(published.directory / "bounded.duckdb"), read_only=True) as connection:
         names = [row[0] for row in connection.execute("DESCRIBE rows").fetchall()]
         value = next(name for name in names if "cost" in name and name.startswith("v"))
         stored = connection.execute(f"SELECT {value} FROM rows WHERE {value} IS NOT NULL ORDER BY 1").fetchall()
     assert [row[0] for row in stored] == [0, 2, 2, 9000]
+
+
+def test_a_card_that_spends_nothing_on_it_says_nothing_of_what_its_bounds_drop(tmp_path: Path) -> None:
+    content = spending()
+    content["dp"]["report_epsilon"] = "0"
+    rows = [{"who": 1, "region": "north", "member": 1, "age": 20, "day": 1, "ward": 1, "spend": "7"}]
+    published = Bench(tmp_path).publish(parse(content), rows)
+    assert (published.report.effects, published.report.effects_epsilon_nano) == ((), 0)
+    assert not (published.directory / "bounds.json").exists()
