@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import grpc
@@ -182,6 +183,7 @@ class FakeDomain:
     keys: dict[str, PublicKey] = field(default_factory=dict)
     deadlines: list[float] = field(default_factory=list)
     metered: int = 0
+    one_charge_at_a_time: Lock = field(default_factory=Lock)
     address: str = ""
     lose_replies: int = 0
     """How many of the next queries are done, but their reply lost on the way."""
@@ -230,14 +232,15 @@ class FakeDomain:
         contract = "c-1" if asked is None else asked.contract
         subject = {"contract": contract, "requester": "alice", "dataset": "census", "lineage": "census"}
         charge = {"queries": "1", "price_micro": "1120000"}
-        self.metered += 1
-        self.log.add("weir.query.reserved", {"subject": subject, "charge": charge})
         data = {"subject": subject, "charge": charge}
         made = {"answer": answer, "request": digest.encode()}
         if asked is not None:
             query = canonicalise(wire.query_from_proto(asked.query))
             made["query"] = canonical_json({**query_json(query), "snapshot": query.snapshot or 1})
-        return self.log.add("weir.query.released", data, made)
+        with self.one_charge_at_a_time:
+            self.metered += 1
+            self.log.add("weir.query.reserved", data)
+            return self.log.add("weir.query.released", data, made)
 
     def ListReceipts(self, request: Any) -> Message:
         receipts = [self.log.receipt(index) for _, index in reversed(self.answers.values())]
