@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collusion against the lifetime budget of a lineage, in either account, and the mutant that would let it through."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,24 @@ async def test_a_share_in_rho_alone_buys_nothing_of_a_pure_dataset(tmp_path: Pat
         error = await domain.refused(submit_dp())
     assert isinstance(error, PolicyDenied)
     assert "contract.epsilon_per_query" in [reason.code for reason in error.reasons]
+
+
+@pytest.mark.parametrize("account", accounts())
+async def test_a_wished_accuracy_is_quoted_as_the_loss_that_is_then_charged(tmp_path: Path, account: Account) -> None:
+    card, documents, metric = account
+    wish = replace(submit_dp(), epsilon_nano=None, within="30000")  # dollars, on a grid of cents
+    async with answering(tmp_path, card, *documents) as domain:
+        quoted = await domain.pipeline.estimate(wish)
+        answer = answer_pb2.Answer.FromString((await domain.pipeline.run(wish)).answer)
+        assert 0 < getattr(quoted, metric) == getattr(answer, metric)
+        assert domain.used(f"lineage-money-{metric.partition('_')[0]}") == getattr(quoted, metric)
+    assert int(quoted.noise[0].interval95) <= 3_000_000
+    assert quoted.noise[0] == answer.values[0].noise
+
+
+async def test_exhaustion_in_epsilon_says_what_is_left_and_that_much_fits(tmp_path: Path) -> None:
+    async with answering(tmp_path, spending_card(epsilon_lifetime=NANO * 7 // 10), dp_contract_document()) as domain:
+        await domain.pipeline.run(submit_dp())
+        error = await domain.refused(submit_dp(epsilon=NANO // 4))
+        assert "lineage-money-epsilon has epsilon 0.2 left, this asks 0.25" in error.message
+        await domain.pipeline.run(submit_dp(epsilon=NANO // 5))
