@@ -287,9 +287,7 @@ def _contract_quotas(reader: _Reader, contract: str, *, epsilon: int, rho: int) 
         items = []
     quotas = []
     if epsilon or not rho:  # Where neither is stated, nothing may be spent.
-        quotas.append(
-            Quota(id=f"contract-{contract}-epsilon", metric="epsilon_nano", contract=contract, limit=epsilon)
-        )
+        quotas.append(Quota(id=f"contract-{contract}-epsilon", metric="epsilon_nano", contract=contract, limit=epsilon))
     if rho:
         quotas.append(Quota(id=f"contract-{contract}-rho", metric="rho_micro", contract=contract, limit=rho))
     for item in items:
