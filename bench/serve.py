@@ -5,6 +5,10 @@
 same disk. `exact.throughput_vs_echo`: answers a second with 64 in flight, over the echo's. The client shares the
 machine's cores with both servers. Every query is a new one: none is answered by idempotency or from a sticky release
 unless the row says so.
+
+`meter.overhead_vs_unmetered`: median latency over that of the same pipeline without ledger, log and receipts behind a
+bare handler (`bench.unmetered_server`); `…_guarded`: over the one that also has identity, admission, decision and the
+operator log. `meter.cpu_…`: processor time of the server an answer, 64 in flight, over theirs.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +51,44 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as directory, running_sample(Path(directory), settings=SETTINGS) as server:
         identity = server.identity("requester", "alice")
         _lift_quota(server)
-        echo = subprocess.Popen(
-            [sys.executable, "-m", "bench.echo_server", str(server.data_dir)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert echo.stdout is not None
-            port = int(echo.stdout.readline())
+        data_dir = str(server.data_dir)
+        with ExitStack() as stack:
+            targets = {
+                "ours": Target(server.public, server.process.pid),
+                "echo": stack.enter_context(_peer("bench.echo_server", data_dir)),
+                "bare": stack.enter_context(_peer("bench.unmetered_server", data_dir, "bare")),
+                "guarded": stack.enter_context(_peer("bench.unmetered_server", data_dir, "guarded")),
+            }
             commit = durable_commit_ms(Path(directory))
-            return asyncio.run(_measure(server.public, f"127.0.0.1:{port}", identity.read_text(), commit))
-        finally:
-            assert echo.stdin is not None
-            echo.stdin.close()
-            echo.wait(timeout=10)
+            return asyncio.run(_measure(targets, identity.read_text(), commit))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server process."""
+
+    address: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has used, of user and kernel."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _peer(module: str, *arguments: str) -> Iterator[Target]:
+    """A peer process, until its input closes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield Target(f"127.0.0.1:{int(process.stdout.readline())}", process.pid)
+    finally:
+        process.stdin.close()
+        process.wait(timeout=10)
 
 
 def _lift_quota(server: RunningServer) -> None:
@@ -85,35 +113,48 @@ def durable_commit_ms(directory: Path) -> float:
     return statistics.median(times)
 
 
-async def _measure(server: str, echo: str, identity: str, commit_ms: float) -> list[Row]:
+async def _measure(targets: dict[str, Target], identity: str, commit_ms: float) -> list[Row]:
     content = json.loads(identity)
     async with AsyncExitStack() as stack:
-        ours = await stack.enter_async_context(_channel(server, content))
-        theirs = await stack.enter_async_context(_channel(echo, content))
-        fresh, again = _fresh_queries(), _sticky_queries()
-        query = ours.unary_unary(RUN_QUERY)
-        reflect = theirs.unary_unary("/bench.Echo/Echo")
-        body = next(fresh)
-        calls: dict[str, Callable[[], Awaitable[object]]] = {
-            "ours": lambda: query(next(fresh), timeout=60),
-            "sticky": lambda: query(next(again), timeout=60),
-            "echo": lambda: reflect(body, timeout=60),
+        channels = {
+            name: await stack.enter_async_context(_channel(target.address, content)) for name, target in targets.items()
         }
-        for ask in calls.values():
+        fresh, again = _fresh_queries(), _sticky_queries()
+        query = channels["ours"].unary_unary(RUN_QUERY)
+        reflect = channels["echo"].unary_unary("/bench.Echo/Echo")
+        bare, guarded = (channels[name].unary_unary(RUN_QUERY) for name in ("bare", "guarded"))
+        body = next(fresh)
+        calls: dict[str, tuple[Target, Callable[[], Awaitable[object]]]] = {
+            "ours": (targets["ours"], lambda: query(next(fresh), timeout=60)),
+            "sticky": (targets["ours"], lambda: query(next(again), timeout=60)),
+            "echo": (targets["echo"], lambda: reflect(body, timeout=60)),
+            "bare": (targets["bare"], lambda: bare(next(fresh), timeout=60)),
+            "guarded": (targets["guarded"], lambda: guarded(next(fresh), timeout=60)),
+        }
+        for _, ask in calls.values():
             await _latency(ask, 50)
         latencies: dict[str, list[float]] = {name: [] for name in calls}
         rates: dict[str, list[float]] = {name: [] for name in calls}
+        cpu: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(ROUNDS):
-            for name, ask in calls.items():
+            for name, (_, ask) in calls.items():
                 latencies[name].append(await _latency(ask, ONE_BY_ONE))
-            for name, ask in calls.items():
-                rates[name].append(await _rate(ask))
+            for name, (target, ask) in calls.items():
+                rate, spent = await _rate(target, ask)
+                rates[name].append(rate)
+                cpu[name].append(spent)
     bases = [value + commit_ms for value in latencies["echo"]]
+    ours, sticky = latencies["ours"], latencies["sticky"]
     return [
-        _row("exact.p50_vs_echo", latencies["ours"], bases, unit="ms", aim=3.0, detail=f"commit {commit_ms:.2f} ms"),
-        _row("exact.sticky_p50_vs_echo", latencies["sticky"], bases, unit="ms", aim=3.0),
+        _row("exact.p50_vs_echo", ours, bases, unit="ms", aim=3.0, detail=f"commit {commit_ms:.2f} ms"),
+        _row("exact.sticky_p50_vs_echo", sticky, bases, unit="ms", aim=3.0),
         _row("exact.throughput_vs_echo", rates["ours"], rates["echo"], unit="answers/s", aim=None),
         _row("exact.sticky_throughput_vs_echo", rates["sticky"], rates["echo"], unit="answers/s", aim=None),
+        _row("meter.overhead_vs_unmetered", ours, latencies["bare"], unit="ms", aim=1.5),
+        _row("meter.overhead_vs_unmetered_guarded", ours, latencies["guarded"], unit="ms", aim=1.5),
+        _row("meter.cpu_vs_unmetered", cpu["ours"], cpu["bare"], unit="CPU ms", aim=None),
+        _row("meter.cpu_vs_unmetered_guarded", cpu["ours"], cpu["guarded"], unit="CPU ms", aim=None),
+        _row("meter.sticky_cpu_vs_unmetered", cpu["sticky"], cpu["bare"], unit="CPU ms", aim=None),
     ]
 
 
@@ -140,7 +181,8 @@ async def _latency(call: Callable[[], Awaitable[object]], count: int) -> float:
     return statistics.median(times)
 
 
-async def _rate(call: Callable[[], Awaitable[object]]) -> float:
+async def _rate(target: Target, call: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+    """Answers a second, and milliseconds of the server's processor time an answer."""
     done, end = 0, time.perf_counter() + SECONDS
 
     async def worker() -> None:
@@ -149,9 +191,9 @@ async def _rate(call: Callable[[], Awaitable[object]]) -> float:
             await call()
             done += 1
 
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), target.cpu_seconds()
     await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return done / (time.perf_counter() - started)
+    return done / (time.perf_counter() - started), (target.cpu_seconds() - spent) / done * 1000
 
 
 def _fresh_queries() -> Any:
