@@ -42,8 +42,8 @@ from weir_server import ledger
 from weir_server.catalog.card import Mode
 from weir_server.ledger import Posted, Replay, Reservation, ReservationRequest, StoredRelease, Subject, Superseded
 from weir_server.ledger.windows import ledger_time
-from weir_server.log.receipts import Receipts
-from weir_server.plan.analyse import analyse, without_loss
+from weir_server.log.receipts import GroupedReceipts, Receipts
+from weir_server.plan.analyse import analyse, ciphertexts, without_loss
 from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Principal, Raw, Submission, Technique
 from weir_server.policy import approvals
@@ -88,7 +88,7 @@ class Pipeline:
         entropy: Callable[[int], bytes],
     ) -> None:
         self._state, self._store, self._techniques = state, store, techniques
-        self._receipts, self._clock, self._entropy = receipts, clock, entropy
+        self._receipts, self._clock, self._entropy = GroupedReceipts(store, receipts), clock, entropy
         self._tasks: set[asyncio.Task[Any]] = set()
         self._release_locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._latest = store.read(lambda tx: ledger_time(tx, clock()))
@@ -172,7 +172,7 @@ class Pipeline:
             if stored is not None:
                 # A stop also holds back what was answered but perhaps never delivered.
                 self.check_running(submission)
-                return self.answered(stored)
+                return await self.answered(stored)
             judged = self.judge(submission)
             approval = await self.require_allowed(judged)
         return await self.to_the_end(self._charge_and_answer(submission, judged, approval))
@@ -194,7 +194,7 @@ class Pipeline:
                 return await self._answer_again(judged, approval, release)
             reserved = await self.reserve(judged, approval)
             if isinstance(reserved, Replay):
-                return self.answered(reserved)
+                return await self.answered(reserved)
             async with self.voided_on_failure(reserved):
                 answer = await self.execute_and_release(judged.plan)
                 self.check_running(judged.plan.bound.submission)
@@ -224,8 +224,8 @@ class Pipeline:
 
         posted = await self._store.write(operation)
         if isinstance(posted, Replay):
-            return self.answered(posted)
-        return Answered(answer, self.receipt(posted.leaf_index))
+            return await self.answered(posted)
+        return Answered(answer, await self.receipt(posted.leaf_index))
 
     async def _post(self, judged: Judged, reservation: Reservation, answer: answer_pb2.Answer) -> Answered:
         """Stage 7. If another server released first under this key, answer from that release: noise is drawn once."""
@@ -234,7 +234,7 @@ class Pipeline:
         while True:
             posted = await self.post(judged, reservation, answer=reply, release=release)
             if isinstance(posted, Posted):
-                return Answered(reply, self.receipt(posted.leaf_index))
+                return Answered(reply, await self.receipt(posted.leaf_index))
             release, reply = posted.release, sticky_answer(posted.release)
 
     # ── stages, shared with encrypted queries ──────────────────────────────────────────────────────────────────
@@ -329,7 +329,10 @@ class Pipeline:
             plan_digest=plan.digest,
             policy_digest=judged.decision.policy_digest,
             event=meter_record(judged, sticky=sticky),
-            commitments={"query": canonical_json(query_json(plan.bound.query))},
+            commitments={
+                "query": canonical_json(query_json(plan.bound.query)),
+                "mechanism": canonical_json(plan.analysis.mechanism),
+            },
             budget=plan.bound.card.budget_metric if plan.bound.mode is Mode.DP else None,
         )
 
@@ -398,13 +401,13 @@ class Pipeline:
 
         return await self._store.write(operation)
 
-    def answered(self, replay: Replay) -> Answered:
+    async def answered(self, replay: Replay) -> Answered:
         """A stored answer, byte for byte with its receipt."""
-        return Answered(replay.answer, self.receipt(replay.leaf_index))
+        return Answered(replay.answer, await self.receipt(replay.leaf_index))
 
-    def receipt(self, leaf_index: int) -> receipt_pb2.Receipt:
+    async def receipt(self, leaf_index: int) -> receipt_pb2.Receipt:
         """Receipt of a durable leaf."""
-        return self._store.read(lambda tx: self._receipts.of(tx, leaf_index))
+        return await self._receipts.of(leaf_index)
 
     # ── failure order ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -457,7 +460,7 @@ class Pipeline:
                 tx, subject, event=event, now=self._now(), entropy=self._entropy, commitments=commitments
             )
         )
-        error.receipt = self.receipt(posted.leaf_index)
+        error.receipt = await self.receipt(posted.leaf_index)
 
     @asynccontextmanager
     async def metered_refusals(self, submission: Submission) -> AsyncIterator[None]:
@@ -532,6 +535,7 @@ def subject_of(plan: Plan) -> Subject:
 def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
     """The meter record of a query; what could be guessed travels as commitments beside it."""
     bound, submission, decision = judged.plan.bound, judged.plan.bound.submission, judged.decision
+    incoming, outgoing = ciphertexts(bound, judged.plan.analysis)
     return {
         "decision": "allowed" if isinstance(decision, Allow) else "approved",
         "purpose": purpose_of(submission.purpose, judged.contract),
@@ -540,7 +544,10 @@ def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
         "mode": bound.mode.value if submission.encrypted is None else Mode.ENCRYPTED.value,
         "release_mode": bound.mode.value,
         "contract_digest": judged.contract.digest,
+        "technique": str(judged.plan.analysis.mechanism["technique"]),
         "work": judged.plan.analysis.work,
+        "ciphertexts_in": incoming,
+        "ciphertexts_out": outgoing,
         "currency": judged.contract.rates.currency,
         "sticky": sticky,
     }

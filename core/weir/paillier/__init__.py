@@ -31,6 +31,7 @@ from weir.paillier.masking import (
 )
 from weir.paillier.obfuscators import ObfuscatorPool
 from weir.paillier.packing import Packing, pack, sum_tables, unpack
+from weir.paillier.packing import sum_tables as sum
 from weir.paillier.proof import proof_bytes, verify_key_proof
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "proof_bytes",
     "reply_bits",
     "scale",
+    "sum",
     "sum_tables",
     "to_phe_encrypted",
     "unmask",
