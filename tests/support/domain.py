@@ -182,7 +182,7 @@ class ScoringTechnique:
             raise InvalidQuery("state epsilon", field="epsilon_nano", rule="dp.loss")
         loss = Loss(epsilon_nano=epsilon if self.mode is Mode.DP else 0)
         return Analysis(
-            mechanism={"name": f"test {self.mode.value}", "epsilon_nano": str(loss.epsilon_nano)},
+            mechanism={"technique": "test", "name": f"test {self.mode.value}", "epsilon_nano": str(loss.epsilon_nano)},
             loss=loss,
             columns=tuple(answer_pb2.ValueColumn(name=aggregate.name) for aggregate, _ in bound.aggregates),
             magnitudes=tuple(0 if a.function is Function.AVG else 10**6 for a, _ in bound.aggregates),
