@@ -76,9 +76,7 @@ def bent(change: Callable[[Envelope], object], *, dp: bool = False, drop: str | 
 
 def where(column: str, literal: query_pb2.Literal) -> Callable[[Envelope], object]:
     """Adds `column = literal`."""
-    comparison = query_pb2.Comparison(
-        column=column, operator=query_pb2.COMPARISON_OPERATOR_EQUAL, literal=literal
-    )
+    comparison = query_pb2.Comparison(column=column, operator=query_pb2.COMPARISON_OPERATOR_EQUAL, literal=literal)
     return lambda message: message.query.where.CopyFrom(query_pb2.Predicate(comparison=comparison))
 
 
@@ -141,9 +139,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("message", "kind", "field"), [pytest.param(m, k, f, id=name) for name, m, k, f in BAD]
-)
+@pytest.mark.parametrize(("message", "kind", "field"), [pytest.param(m, k, f, id=name) for name, m, k, f in BAD])
 def test_bad_input_is_refused_by_rule_and_field_metered_and_changes_nothing(
     server: RunningServer, alice: grpc.Channel, message: Envelope, kind: type[WeirError], field: str | None
 ) -> None:
@@ -283,9 +279,7 @@ def test_a_certificate_of_another_domain_gets_no_connection(server: RunningServe
 
 def test_an_expired_certificate_gets_no_connection(server: RunningServer, tmp_path: Path) -> None:
     past = datetime.now(UTC) - timedelta(days=3)
-    identity = write_identity(
-        tmp_path / "late.weir", server.data_dir, role="requester", name="alice", now=past, days=1
-    )
+    identity = write_identity(tmp_path / "late.weir", server.data_dir, role="requester", name="alice", now=past, days=1)
     with pytest.raises(WireFailure) as caught:
         _list_as(server, identity)
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real server process on loopback, in a data directory of its own, with identities; for every end-to-end test.
 
-    with running_server(tmp_path) as server:
-        alice = server.identity("requester", "alice")          # path of an identity file
-        channel = server.channel(alice)                        # plain gRPC, for tests below the SDK
+with running_server(tmp_path) as server:
+    alice = server.identity("requester", "alice")          # path of an identity file
+    channel = server.channel(alice)                        # plain gRPC, for tests below the SDK
 """
 
 from __future__ import annotations

@@ -59,9 +59,7 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         return await asyncio.to_thread(self._store.read, lambda tx: audit.meter(tx, contract=request.contract))
 
 
-def _page_reader(
-    start: int, end: int | None, kind: str
-) -> Callable[[Transaction], list[audit_service_pb2.LogEntry]]:
+def _page_reader(start: int, end: int | None, kind: str) -> Callable[[Transaction], list[audit_service_pb2.LogEntry]]:
     return lambda tx: audit.entries_page(tx, start=start, end=end, type=kind, limit=_PAGE_LEAVES)
 
 

@@ -42,6 +42,4 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def _status(self) -> int:
         serving = self._healthy()
-        return int(
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        return int(health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING)

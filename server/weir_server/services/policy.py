@@ -30,9 +30,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         if not request.dry_run:
             checked_key(request.idempotency_key)
         if len(request.documents) > _MAX_DOCUMENTS:
-            raise InvalidRequest(
-                f"at most {_MAX_DOCUMENTS} documents", field="documents", rule="policy.documents"
-            )
+            raise InvalidRequest(f"at most {_MAX_DOCUMENTS} documents", field="documents", rule="policy.documents")
         return await self._state.apply_policy(call.principal, request)
 
     async def DecideApproval(

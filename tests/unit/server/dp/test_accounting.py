@@ -26,9 +26,7 @@ from weir_server.dp.noise import check_gaussian, gaussian_scale
 from weir_server.dp.plan import DpPlan
 from weir_server.dp.technique import DpTechnique
 
-GAUSSIAN = replace(
-    support.card(), accounting="concentrated", epsilon_lifetime=0, rho_lifetime=10**9, delta_digits=6
-)
+GAUSSIAN = replace(support.card(), accounting="concentrated", epsilon_lifetime=0, rho_lifetime=10**9, delta_digits=6)
 
 
 @given(st.integers(10**6, 50 * NANO), st.integers(1, 30))
