@@ -188,7 +188,7 @@ class EncryptedQueries:
             stored = self._pipeline.stored_answer(submission)
             if stored is not None:
                 self._pipeline.check_running(submission)
-                return self._again(stored)
+                return await self._again(stored)
             await self._kernels.check(opened.key, weights)
         judged = _for_submission(opened.judged, submission)
         return await self._pipeline.to_the_end(
@@ -227,7 +227,7 @@ class EncryptedQueries:
             stored = self._pipeline.stored_answer(submission)
             if stored is not None:
                 self._pipeline.check_running(submission)
-                return self._again(stored)
+                return await self._again(stored)
             terms = _terms(submission)
             key, submission = self._with_key(submission, owner=None)
             judged = self._pipeline.judge(submission)
@@ -271,7 +271,7 @@ class EncryptedQueries:
             request = pipeline.reservation_request(judged, sticky=known is not None)
             reserved = await pipeline.reserve(judged, approval, request=request)
             if isinstance(reserved, Replay):
-                return self._again(reserved)
+                return await self._again(reserved)
             async with pipeline.voided_on_failure(reserved):
                 release = (
                     answer_pb2.Answer.FromString(known.release)
@@ -299,11 +299,11 @@ class EncryptedQueries:
                 attachment=reply.results,
             )
             if isinstance(posted, Posted):
-                return EncryptedAnswered(reply.results, answer, self._pipeline.receipt(posted.leaf_index))
+                return EncryptedAnswered(reply.results, answer, await self._pipeline.receipt(posted.leaf_index))
             # Another server released first: combine that release instead; ours is never told.
             release = answer_pb2.Answer.FromString(posted.release)
 
-    def _again(self, stored: Replay) -> EncryptedAnswered:
+    async def _again(self, stored: Replay) -> EncryptedAnswered:
         """A stored reply, byte for byte: fresh randomness on every repeat would be a second reply."""
         rows = self._store.read(
             lambda tx: tx.execute("SELECT content FROM attachments WHERE leaf_index = ?", (stored.leaf_index,))
@@ -313,7 +313,7 @@ class EncryptedQueries:
             raise InvalidRequest(
                 "this idempotency key was used for a plain query", field="idempotency_key", rule="idempotency.once"
             )
-        answered = self._pipeline.answered(stored)
+        answered = await self._pipeline.answered(stored)
         return EncryptedAnswered(results, answered.answer, answered.receipt)
 
     def _with_key(self, submission: Submission, *, owner: str | None) -> tuple[PublicKey, Submission]:

@@ -7,7 +7,7 @@ names its own place. Whatever could be guessed stands in it only as a salted com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from weir.receipts import MAX_LEAF_BYTES
 from weir.v1 import receipt_pb2
 from weir_server.log.cosign import cosignatures
 from weir_server.log.seal import Head, first_head, read_head, seal, sealer
-from weir_server.log.tree import consistency_path, inclusion_path
+from weir_server.log.tree import consistency_path, inclusion_path, inclusion_paths
 from weir_server.store import Transaction, blob, integer, text
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "latest_checkpoint",
     "read_head",
     "receipt",
+    "receipts_at",
     "receipts_of",
     "rfc3339",
     "seal",
@@ -121,22 +122,51 @@ def receipt(tx: Transaction, index: int) -> receipt_pb2.Receipt:
     Raises:
         UnknownName: no such leaf, or none that a checkpoint covers yet; or its salt was erased.
     """
-    rows = tx.execute(
-        "SELECT leaf, salt FROM log_leaves JOIN log_salts ON log_salts.idx = log_leaves.idx WHERE log_leaves.idx = ?",
-        (index,),
-    )
-    notes = tx.execute("SELECT size, note FROM log_checkpoints WHERE size > ? ORDER BY size LIMIT 1", (index,))
-    if not rows or not notes:
+    found = receipts_at(tx, [index])
+    if index not in found:
         raise UnknownName("no receipt for this index", field="index", rule="log.index")
-    leaf, salt = rows[0]
-    size, note = notes[0]
-    return receipt_pb2.Receipt(
-        leaf_index=index,
-        leaf=blob(leaf),
-        salt=blob(salt),
-        inclusion_path=inclusion_path(tx, index=index, size=integer(size)),
-        checkpoint=text(note),
-    )
+    return found[index]
+
+
+def receipts_at(tx: Transaction, indexes: Iterable[int]) -> dict[int, receipt_pb2.Receipt]:
+    """Receipts by index, each the same bytes as `receipt`; without those that `receipt` would not find."""
+    notes = _first_checkpoints(tx, sorted(set(indexes)))
+    leaves = _opened_leaves(tx, list(notes))
+    paths = inclusion_paths(tx, [(index, notes[index][0]) for index in leaves])
+    return {
+        index: receipt_pb2.Receipt(
+            leaf_index=index, leaf=leaf, salt=salt, inclusion_path=path, checkpoint=notes[index][1]
+        )
+        for (index, (leaf, salt)), path in zip(leaves.items(), paths, strict=True)
+    }
+
+
+def _first_checkpoints(tx: Transaction, indexes: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Per index, size and note of the first checkpoint that covers it. `indexes`: ascending."""
+    found: dict[int, tuple[int, str]] = {}
+    size, note = 0, ""
+    for index in indexes:
+        if index >= size:  # Otherwise the checkpoint of the index before is the first above this one, too.
+            rows = tx.execute("SELECT size, note FROM log_checkpoints WHERE size > ? ORDER BY size LIMIT 1", (index,))
+            if not rows:
+                break
+            size, note = integer(rows[0][0]), text(rows[0][1])
+        found[index] = (size, note)
+    return found
+
+
+def _opened_leaves(tx: Transaction, indexes: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+    """Per index, leaf and salt, where both are there."""
+    found: dict[int, tuple[bytes, bytes]] = {}
+    for start in range(0, len(indexes), _PAGE):
+        page = indexes[start : start + _PAGE]
+        rows = tx.execute(
+            "SELECT log_leaves.idx, leaf, salt FROM log_leaves JOIN log_salts ON log_salts.idx = log_leaves.idx "  # noqa: S608
+            f"WHERE log_leaves.idx IN ({', '.join('?' * len(page))})",
+            page,
+        )
+        found.update({integer(index): (blob(leaf), blob(salt)) for index, leaf, salt in rows})
+    return found
 
 
 def cose(tx: Transaction, index: int, signer: Signer) -> bytes:
@@ -163,7 +193,9 @@ def receipts_of(
            ORDER BY log_leaves.idx DESC LIMIT ?""",
         (requester, 2**62 if before is None else before, limit),
     )
-    return [receipt(tx, integer(row[0])) for row in rows]
+    indexes = [integer(row[0]) for row in rows]
+    found = receipts_at(tx, indexes)
+    return [found[index] for index in indexes]
 
 
 def inclusion(tx: Transaction, index: int, size: int) -> list[bytes]:
@@ -220,7 +252,7 @@ def erase(tx: Transaction, index: int) -> None:
 
 def rfc3339(moment: datetime) -> str:
     """UTC with microseconds and Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _next(tx: Transaction) -> tuple[str, int]:

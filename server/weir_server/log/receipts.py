@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from weir.checkpoint import ED25519, Checkpoint, Signer, parse
 from weir.cose import cose_receipt
+from weir.errors import UnknownName
 from weir.v1 import receipt_pb2
 from weir_server import log
-from weir_server.store import Transaction
+from weir_server.store import Store, Transaction
 
 
 class Receipts:
@@ -32,6 +34,10 @@ class Receipts:
         """
         return self._with_cose(log.receipt(tx, index))
 
+    def of_all(self, tx: Transaction, indexes: Iterable[int]) -> dict[int, receipt_pb2.Receipt]:
+        """Receipts by index, as `of`; without those that `of` would not find."""
+        return {index: self._with_cose(plain) for index, plain in log.receipts_at(tx, indexes).items()}
+
     def of_requester(
         self, tx: Transaction, requester: str, *, before: int | None = None, limit: int = 50
     ) -> list[receipt_pb2.Receipt]:
@@ -44,6 +50,44 @@ class Receipts:
             index=plain.leaf_index, size=head.size, path=list(plain.inclusion_path), root=head.root, signer=self._signer
         )
         return plain
+
+
+class GroupedReceipts:
+    """Reads together the receipts that are asked for in one step of the event loop: those of a group's commits."""
+
+    def __init__(self, store: Store, receipts: Receipts) -> None:
+        self._store, self._receipts = store, receipts
+        self._asked: list[tuple[int, asyncio.Future[receipt_pb2.Receipt]]] = []
+
+    async def of(self, index: int) -> receipt_pb2.Receipt:
+        """The receipt of a durable leaf.
+
+        Raises:
+            UnknownName: as `Receipts.of`.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._read)
+        waiter: asyncio.Future[receipt_pb2.Receipt] = loop.create_future()
+        self._asked.append((index, waiter))
+        return await waiter
+
+    def _read(self) -> None:
+        asked, self._asked = self._asked, []
+        try:
+            found = self._store.read(lambda tx: self._receipts.of_all(tx, [index for index, _ in asked]))
+        except Exception as error:  # Not swallowed: whoever waits is told.
+            for _, waiter in asked:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return
+        for index, waiter in asked:
+            if waiter.done():  # Its caller went away.
+                continue
+            if index in found:
+                waiter.set_result(found[index])
+            else:
+                waiter.set_exception(UnknownName("no receipt for this index", field="index", rule="log.index"))
 
 
 @lru_cache(maxsize=64)

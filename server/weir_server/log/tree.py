@@ -17,6 +17,8 @@ Place = tuple[int, int]
 """Level and index of a node."""
 Span = tuple[int, int]
 """Leaves [start, end); `start` is a multiple of the largest power of two below or at the width."""
+_MOST_PLACES = 200
+"""Nodes read by one statement: engines limit how deep a condition may be."""
 
 
 def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> None:
@@ -48,6 +50,22 @@ def inclusion_path(tx: Transaction, *, index: int, size: int) -> list[bytes]:
     Raises:
         InvalidRequest: `index` lies outside that tree.
     """
+    return inclusion_paths(tx, [(index, size)])[0]
+
+
+def inclusion_paths(tx: Transaction, leaves: Sequence[tuple[int, int]]) -> list[list[bytes]]:
+    """As `inclusion_path`, for many (index, size) at once: what their paths share is read once.
+
+    Raises:
+        InvalidRequest: an index lies outside its tree.
+    """
+    spans = [_path_spans(index, size) for index, size in leaves]
+    hashes = iter(_hashes(tx, [span for path in spans for span in path]))
+    return [[next(hashes) for _ in path] for path in spans]
+
+
+def _path_spans(index: int, size: int) -> list[Span]:
+    """What each sibling on the way to leaf `index` covers, lowest first."""
     if not 0 <= index < size:
         raise InvalidRequest("the leaf lies outside the tree", field="index", rule="log.index")
     spans: list[Span] = []
@@ -60,7 +78,7 @@ def inclusion_path(tx: Transaction, *, index: int, size: int) -> list[bytes]:
         else:
             spans.append((start, middle))
             start = middle
-    return _hashes(tx, spans)[::-1]
+    return spans[::-1]
 
 
 def consistency_path(tx: Transaction, *, old_size: int, new_size: int) -> list[bytes]:
@@ -90,7 +108,7 @@ def consistency_path(tx: Transaction, *, old_size: int, new_size: int) -> list[b
 
 
 def _hashes(tx: Transaction, spans: Sequence[Span]) -> list[bytes]:
-    """Hash over each span, all read with one statement."""
+    """Hash over each span, all read together."""
     parts = [_parts(span) for span in spans]
     nodes = _read(tx, [place for places in parts for place in places])
     hashes = []
@@ -120,15 +138,17 @@ def _split(width: int) -> int:
 
 def _read(tx: Transaction, places: Sequence[Place]) -> dict[Place, bytes]:
     """Nodes by place; every one of them must be there."""
-    if not places:
-        return {}
-    # As alternatives, each of which is a point look-up on the key; `IN (VALUES …)` would scan the table.
-    wanted = " OR ".join(["level = ? AND idx = ?"] * len(places))
-    rows = tx.execute(
-        f"SELECT level, idx, hash FROM log_nodes WHERE {wanted}",  # noqa: S608
-        [number for place in places for number in place],
-    )
-    nodes = {(integer(level), integer(index)): blob(node) for level, index, node in rows}
-    if len(nodes) != len(set(places)):
+    distinct = list(dict.fromkeys(places))
+    nodes: dict[Place, bytes] = {}
+    for start in range(0, len(distinct), _MOST_PLACES):
+        some = distinct[start : start + _MOST_PLACES]
+        # As alternatives, each of which is a point look-up on the key; `IN (VALUES …)` would scan the table.
+        wanted = " OR ".join(["level = ? AND idx = ?"] * len(some))
+        rows = tx.execute(
+            f"SELECT level, idx, hash FROM log_nodes WHERE {wanted}",  # noqa: S608
+            [number for place in some for number in place],
+        )
+        nodes.update({(integer(level), integer(index)): blob(node) for level, index, node in rows})
+    if len(nodes) != len(distinct):
         raise InternalError("the log's tree has a hole: run fsck")
     return nodes
