@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from weir.v1 import query_pb2 as weir_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14weir/v1/answer.proto\x12\x07weir.v1\x1a\x13weir/v1/query.proto\"\x84\x02\n\x06\x41nswer\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\r\x12\x1b\n\x04mode\x18\x03 \x01(\x0e\x32\r.weir.v1.Mode\x12 \n\x04keys\x18\x04 \x03(\x0b\x32\x12.weir.v1.KeyColumn\x12$\n\x06values\x18\x05 \x03(\x0b\x32\x14.weir.v1.ValueColumn\x12#\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x11.weir.v1.Coverage\x12\x14\n\x0c\x65psilon_nano\x18\x07 \x01(\x04\x12\x0e\n\x06sticky\x18\x08 \x01(\x08\x12\x11\n\trho_micro\x18\t \x01(\x04\x12\x14\n\x0c\x64\x65lta_digits\x18\n \x01(\r\":\n\tKeyColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x05\x63\x65lls\x18\x02 \x03(\x0b\x32\x10.weir.v1.Literal\"\xb7\x01\n\x0bValueColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x12\n\nnumerators\x18\x03 \x03(\t\x12\x14\n\x0c\x64\x65nominators\x18\x04 \x03(\t\x12\r\n\x05scale\x18\x05 \x01(\r\x12\x13\n\x0bsquare_root\x18\x06 \x01(\x08\x12\x1d\n\x05noise\x18\x07 \x01(\x0b\x32\x0e.weir.v1.Noise\x12\x1f\n\x06\x62ucket\x18\x08 \x01(\x0b\x32\x0f.weir.v1.Bucket\"&\n\x06\x42ucket\x12\r\n\x05lower\x18\x01 \x01(\t\x12\r\n\x05upper\x18\x02 \x01(\t\"~\n\x05Noise\x12\x14\n\x0c\x64istribution\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\t\x12\x14\n\x0c\x65psilon_nano\x18\x03 \x01(\x04\x12\x13\n\x0bsensitivity\x18\x04 \x01(\t\x12\x12\n\ninterval95\x18\x05 \x01(\t\x12\x11\n\trho_micro\x18\x06 \x01(\x04\"\\\n\x08\x43overage\x12\x0f\n\x07\x63overed\x18\x01 \x03(\t\x12\x10\n\x08left_out\x18\x02 \x03(\t\x12\x15\n\rcovered_total\x18\x03 \x01(\t\x12\x16\n\x0eleft_out_total\x18\x04 \x01(\t*M\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_EXACT\x10\x01\x12\x0b\n\x07MODE_DP\x10\x02\x12\x12\n\x0eMODE_ENCRYPTED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14weir/v1/answer.proto\x12\x07weir.v1\x1a\x13weir/v1/query.proto\"\x95\x02\n\x06\x41nswer\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08snapshot\x18\x02 \x01(\r\x12\x1b\n\x04mode\x18\x03 \x01(\x0e\x32\r.weir.v1.Mode\x12 \n\x04keys\x18\x04 \x03(\x0b\x32\x12.weir.v1.KeyColumn\x12$\n\x06values\x18\x05 \x03(\x0b\x32\x14.weir.v1.ValueColumn\x12#\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x11.weir.v1.Coverage\x12\x14\n\x0c\x65psilon_nano\x18\x07 \x01(\x04\x12\x0e\n\x06sticky\x18\x08 \x01(\x08\x12\x11\n\trho_micro\x18\t \x01(\x04\x12\x14\n\x0c\x64\x65lta_digits\x18\n \x01(\r\x12\x0f\n\x07sandbox\x18\x0b \x01(\x08\":\n\tKeyColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1f\n\x05\x63\x65lls\x18\x02 \x03(\x0b\x32\x10.weir.v1.Literal\"\xb7\x01\n\x0bValueColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x12\n\nnumerators\x18\x03 \x03(\t\x12\x14\n\x0c\x64\x65nominators\x18\x04 \x03(\t\x12\r\n\x05scale\x18\x05 \x01(\r\x12\x13\n\x0bsquare_root\x18\x06 \x01(\x08\x12\x1d\n\x05noise\x18\x07 \x01(\x0b\x32\x0e.weir.v1.Noise\x12\x1f\n\x06\x62ucket\x18\x08 \x01(\x0b\x32\x0f.weir.v1.Bucket\"&\n\x06\x42ucket\x12\r\n\x05lower\x18\x01 \x01(\t\x12\r\n\x05upper\x18\x02 \x01(\t\"~\n\x05Noise\x12\x14\n\x0c\x64istribution\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\t\x12\x14\n\x0c\x65psilon_nano\x18\x03 \x01(\x04\x12\x13\n\x0bsensitivity\x18\x04 \x01(\t\x12\x12\n\ninterval95\x18\x05 \x01(\t\x12\x11\n\trho_micro\x18\x06 \x01(\x04\"\\\n\x08\x43overage\x12\x0f\n\x07\x63overed\x18\x01 \x03(\t\x12\x10\n\x08left_out\x18\x02 \x03(\t\x12\x15\n\rcovered_total\x18\x03 \x01(\t\x12\x16\n\x0eleft_out_total\x18\x04 \x01(\t*M\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_EXACT\x10\x01\x12\x0b\n\x07MODE_DP\x10\x02\x12\x12\n\x0eMODE_ENCRYPTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.answer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODE']._serialized_start=825
-  _globals['_MODE']._serialized_end=902
+  _globals['_MODE']._serialized_start=842
+  _globals['_MODE']._serialized_end=919
   _globals['_ANSWER']._serialized_start=55
-  _globals['_ANSWER']._serialized_end=315
-  _globals['_KEYCOLUMN']._serialized_start=317
-  _globals['_KEYCOLUMN']._serialized_end=375
-  _globals['_VALUECOLUMN']._serialized_start=378
-  _globals['_VALUECOLUMN']._serialized_end=561
-  _globals['_BUCKET']._serialized_start=563
-  _globals['_BUCKET']._serialized_end=601
-  _globals['_NOISE']._serialized_start=603
-  _globals['_NOISE']._serialized_end=729
-  _globals['_COVERAGE']._serialized_start=731
-  _globals['_COVERAGE']._serialized_end=823
+  _globals['_ANSWER']._serialized_end=332
+  _globals['_KEYCOLUMN']._serialized_start=334
+  _globals['_KEYCOLUMN']._serialized_end=392
+  _globals['_VALUECOLUMN']._serialized_start=395
+  _globals['_VALUECOLUMN']._serialized_end=578
+  _globals['_BUCKET']._serialized_start=580
+  _globals['_BUCKET']._serialized_end=618
+  _globals['_NOISE']._serialized_start=620
+  _globals['_NOISE']._serialized_end=746
+  _globals['_COVERAGE']._serialized_start=748
+  _globals['_COVERAGE']._serialized_end=840
 # @@protoc_insertion_point(module_scope)

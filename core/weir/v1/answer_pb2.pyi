@@ -20,7 +20,7 @@ MODE_DP: Mode
 MODE_ENCRYPTED: Mode
 
 class Answer(_message.Message):
-    __slots__ = ("dataset", "snapshot", "mode", "keys", "values", "coverage", "epsilon_nano", "sticky", "rho_micro", "delta_digits")
+    __slots__ = ("dataset", "snapshot", "mode", "keys", "values", "coverage", "epsilon_nano", "sticky", "rho_micro", "delta_digits", "sandbox")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class Answer(_message.Message):
     STICKY_FIELD_NUMBER: _ClassVar[int]
     RHO_MICRO_FIELD_NUMBER: _ClassVar[int]
     DELTA_DIGITS_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     snapshot: int
     mode: Mode
@@ -41,7 +42,8 @@ class Answer(_message.Message):
     sticky: bool
     rho_micro: int
     delta_digits: int
-    def __init__(self, dataset: _Optional[str] = ..., snapshot: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., keys: _Optional[_Iterable[_Union[KeyColumn, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[ValueColumn, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., epsilon_nano: _Optional[int] = ..., sticky: bool = ..., rho_micro: _Optional[int] = ..., delta_digits: _Optional[int] = ...) -> None: ...
+    sandbox: bool
+    def __init__(self, dataset: _Optional[str] = ..., snapshot: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., keys: _Optional[_Iterable[_Union[KeyColumn, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[ValueColumn, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., epsilon_nano: _Optional[int] = ..., sticky: bool = ..., rho_micro: _Optional[int] = ..., delta_digits: _Optional[int] = ..., sandbox: bool = ...) -> None: ...
 
 class KeyColumn(_message.Message):
     __slots__ = ("name", "cells")

@@ -24,38 +24,47 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from weir.v1 import answer_pb2 as weir_dot_v1_dot_answer__pb2
+from weir.v1 import policy_service_pb2 as weir_dot_v1_dot_policy__service__pb2
 from weir.v1 import query_pb2 as weir_dot_v1_dot_query__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweir/v1/catalogue_service.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14weir/v1/answer.proto\x1a\x13weir/v1/query.proto\"L\n\x13ListDatasetsRequest\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x14ListDatasetsResponse\x12\"\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x10.weir.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"7\n\x12GetDatasetResponse\x12!\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x10.weir.v1.Dataset\"\xc1\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1d\n\x05grade\x18\x04 \x01(\x0e\x32\x0e.weir.v1.Grade\x12\x16\n\x0egrading_scheme\x18\x05 \x01(\t\x12\x1c\n\x14personal_information\x18\x06 \x01(\x08\x12\x13\n\x0blegal_basis\x18\x07 \x01(\t\x12\x13\n\x0bresponsible\x18\x08 \x01(\t\x12\x12\n\nprovenance\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12&\n\ndimensions\x18\x0b \x03(\x0b\x32\x12.weir.v1.Dimension\x12\"\n\x08measures\x18\x0c \x03(\x0b\x32\x10.weir.v1.Measure\x12\x1c\n\x05modes\x18\r \x03(\x0e\x32\r.weir.v1.Mode\x12$\n\tsnapshots\x18\x0e \x03(\x0b\x32\x11.weir.v1.Snapshot\x12\x0f\n\x07lineage\x18\x0f \x01(\t\x12\x10\n\x08keywords\x18\x10 \x03(\t\x12\x30\n\x0fprivacy_account\x18\x11 \x01(\x0b\x32\x17.weir.v1.PrivacyAccount\"L\n\x0ePrivacyAccount\x12\x12\n\naccounting\x18\x01 \x01(\t\x12\x10\n\x08lifetime\x18\x02 \x01(\x04\x12\x14\n\x0c\x64\x65lta_digits\x18\x03 \x01(\r\"\xa1\x01\n\tDimension\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12%\n\x05\x63\x65lls\x18\x04 \x03(\x0b\x32\x16.weir.v1.DimensionCell\x12\x11\n\trow_level\x18\x05 \x01(\x08\x12\x10\n\x08\x63oarsens\x18\x06 \x01(\t\x12\x1d\n\x05grade\x18\x07 \x01(\x0e\x32\x0e.weir.v1.Grade\"?\n\rDimensionCell\x12\x1f\n\x05value\x18\x01 \x01(\x0b\x32\x10.weir.v1.Literal\x12\r\n\x05label\x18\x02 \x01(\t\"\xef\x01\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\r\n\x05lower\x18\x04 \x01(\t\x12\r\n\x05upper\x18\x05 \x01(\t\x12\r\n\x05scale\x18\x06 \x01(\r\x12\x1b\n\x04mode\x18\x07 \x01(\x0e\x32\r.weir.v1.Mode\x12 \n\x07\x62uckets\x18\x08 \x03(\x0b\x32\x0f.weir.v1.Bucket\x12\x1d\n\x05grade\x18\t \x01(\x0e\x32\x0e.weir.v1.Grade\x12.\n\naggregates\x18\n \x03(\x0e\x32\x1a.weir.v1.AggregateFunction\"c\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12-\n\tpublished\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t*V\n\x05Grade\x12\x15\n\x11GRADE_UNSPECIFIED\x10\x00\x12\x11\n\rGRADE_GENERAL\x10\x01\x12\x13\n\x0fGRADE_IMPORTANT\x10\x02\x12\x0e\n\nGRADE_CORE\x10\x03\x32\xa6\x01\n\x10\x43\x61talogueService\x12K\n\x0cListDatasets\x12\x1c.weir.v1.ListDatasetsRequest\x1a\x1d.weir.v1.ListDatasetsResponse\x12\x45\n\nGetDataset\x12\x1a.weir.v1.GetDatasetRequest\x1a\x1b.weir.v1.GetDatasetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweir/v1/catalogue_service.proto\x12\x07weir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14weir/v1/answer.proto\x1a\x1cweir/v1/policy_service.proto\x1a\x13weir/v1/query.proto\"9\n\x16\x45xportCatalogueRequest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\"+\n\x17\x45xportCatalogueResponse\x12\x10\n\x08\x64ocument\x18\x01 \x01(\t\"L\n\x13ListDatasetsRequest\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x14ListDatasetsResponse\x12\"\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x10.weir.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"7\n\x12GetDatasetResponse\x12!\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x10.weir.v1.Dataset\"\x9e\x06\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1d\n\x05grade\x18\x04 \x01(\x0e\x32\x0e.weir.v1.Grade\x12\x16\n\x0egrading_scheme\x18\x05 \x01(\t\x12\x1c\n\x14personal_information\x18\x06 \x01(\x08\x12\x13\n\x0blegal_basis\x18\x07 \x01(\t\x12\x13\n\x0bresponsible\x18\x08 \x01(\t\x12\x12\n\nprovenance\x18\t \x01(\t\x12\x0c\n\x04unit\x18\n \x01(\t\x12&\n\ndimensions\x18\x0b \x03(\x0b\x32\x12.weir.v1.Dimension\x12\"\n\x08measures\x18\x0c \x03(\x0b\x32\x10.weir.v1.Measure\x12\x1c\n\x05modes\x18\r \x03(\x0e\x32\r.weir.v1.Mode\x12$\n\tsnapshots\x18\x0e \x03(\x0b\x32\x11.weir.v1.Snapshot\x12\x0f\n\x07lineage\x18\x0f \x01(\t\x12\x10\n\x08keywords\x18\x10 \x03(\t\x12\x30\n\x0fprivacy_account\x18\x11 \x01(\x0b\x32\x17.weir.v1.PrivacyAccount\x12\x16\n\x0eunit_namespace\x18\x12 \x01(\t\x12\x14\n\x0c\x64\x65rived_from\x18\x13 \x03(\t\x12\'\n\x0f\x65\x66\x66\x65\x63tive_grade\x18\x14 \x01(\x0e\x32\x0e.weir.v1.Grade\x12\x33\n\x0f\x63\x65rtified_until\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10processing_basis\x18\x16 \x01(\t\x12\x14\n\x0c\x62\x61sis_digest\x18\x17 \x01(\t\x12.\n\x07quality\x18\x18 \x03(\x0b\x32\x1d.weir.v1.Dataset.QualityEntry\x12\x18\n\x10update_frequency\x18\x19 \x01(\t\x12%\n\nlist_rates\x18\x1a \x01(\x0b\x32\x11.weir.v1.RateCard\x1a.\n\x0cQualityEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x0ePrivacyAccount\x12\x12\n\naccounting\x18\x01 \x01(\t\x12\x10\n\x08lifetime\x18\x02 \x01(\x04\x12\x14\n\x0c\x64\x65lta_digits\x18\x03 \x01(\r\"\xa1\x01\n\tDimension\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12%\n\x05\x63\x65lls\x18\x04 \x03(\x0b\x32\x16.weir.v1.DimensionCell\x12\x11\n\trow_level\x18\x05 \x01(\x08\x12\x10\n\x08\x63oarsens\x18\x06 \x01(\t\x12\x1d\n\x05grade\x18\x07 \x01(\x0e\x32\x0e.weir.v1.Grade\"?\n\rDimensionCell\x12\x1f\n\x05value\x18\x01 \x01(\x0b\x32\x10.weir.v1.Literal\x12\r\n\x05label\x18\x02 \x01(\t\"\xef\x01\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\r\n\x05lower\x18\x04 \x01(\t\x12\r\n\x05upper\x18\x05 \x01(\t\x12\r\n\x05scale\x18\x06 \x01(\r\x12\x1b\n\x04mode\x18\x07 \x01(\x0e\x32\r.weir.v1.Mode\x12 \n\x07\x62uckets\x18\x08 \x03(\x0b\x32\x0f.weir.v1.Bucket\x12\x1d\n\x05grade\x18\t \x01(\x0e\x32\x0e.weir.v1.Grade\x12.\n\naggregates\x18\n \x03(\x0e\x32\x1a.weir.v1.AggregateFunction\"c\n\x08Snapshot\x12\x0f\n\x07version\x18\x01 \x01(\r\x12-\n\tpublished\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t*V\n\x05Grade\x12\x15\n\x11GRADE_UNSPECIFIED\x10\x00\x12\x11\n\rGRADE_GENERAL\x10\x01\x12\x13\n\x0fGRADE_IMPORTANT\x10\x02\x12\x0e\n\nGRADE_CORE\x10\x03\x32\xfc\x01\n\x10\x43\x61talogueService\x12K\n\x0cListDatasets\x12\x1c.weir.v1.ListDatasetsRequest\x1a\x1d.weir.v1.ListDatasetsResponse\x12\x45\n\nGetDataset\x12\x1a.weir.v1.GetDatasetRequest\x1a\x1b.weir.v1.GetDatasetResponse\x12T\n\x0f\x45xportCatalogue\x12\x1f.weir.v1.ExportCatalogueRequest\x1a .weir.v1.ExportCatalogueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.catalogue_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRADE']._serialized_start=1480
-  _globals['_GRADE']._serialized_end=1566
-  _globals['_LISTDATASETSREQUEST']._serialized_start=120
-  _globals['_LISTDATASETSREQUEST']._serialized_end=196
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=198
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=281
-  _globals['_GETDATASETREQUEST']._serialized_start=283
-  _globals['_GETDATASETREQUEST']._serialized_end=319
-  _globals['_GETDATASETRESPONSE']._serialized_start=321
-  _globals['_GETDATASETRESPONSE']._serialized_end=376
-  _globals['_DATASET']._serialized_start=379
-  _globals['_DATASET']._serialized_end=828
-  _globals['_PRIVACYACCOUNT']._serialized_start=830
-  _globals['_PRIVACYACCOUNT']._serialized_end=906
-  _globals['_DIMENSION']._serialized_start=909
-  _globals['_DIMENSION']._serialized_end=1070
-  _globals['_DIMENSIONCELL']._serialized_start=1072
-  _globals['_DIMENSIONCELL']._serialized_end=1135
-  _globals['_MEASURE']._serialized_start=1138
-  _globals['_MEASURE']._serialized_end=1377
-  _globals['_SNAPSHOT']._serialized_start=1379
-  _globals['_SNAPSHOT']._serialized_end=1478
-  _globals['_CATALOGUESERVICE']._serialized_start=1569
-  _globals['_CATALOGUESERVICE']._serialized_end=1735
+  _globals['_DATASET_QUALITYENTRY']._loaded_options = None
+  _globals['_DATASET_QUALITYENTRY']._serialized_options = b'8\001'
+  _globals['_GRADE']._serialized_start=1963
+  _globals['_GRADE']._serialized_end=2049
+  _globals['_EXPORTCATALOGUEREQUEST']._serialized_start=150
+  _globals['_EXPORTCATALOGUEREQUEST']._serialized_end=207
+  _globals['_EXPORTCATALOGUERESPONSE']._serialized_start=209
+  _globals['_EXPORTCATALOGUERESPONSE']._serialized_end=252
+  _globals['_LISTDATASETSREQUEST']._serialized_start=254
+  _globals['_LISTDATASETSREQUEST']._serialized_end=330
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=332
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=415
+  _globals['_GETDATASETREQUEST']._serialized_start=417
+  _globals['_GETDATASETREQUEST']._serialized_end=453
+  _globals['_GETDATASETRESPONSE']._serialized_start=455
+  _globals['_GETDATASETRESPONSE']._serialized_end=510
+  _globals['_DATASET']._serialized_start=513
+  _globals['_DATASET']._serialized_end=1311
+  _globals['_DATASET_QUALITYENTRY']._serialized_start=1265
+  _globals['_DATASET_QUALITYENTRY']._serialized_end=1311
+  _globals['_PRIVACYACCOUNT']._serialized_start=1313
+  _globals['_PRIVACYACCOUNT']._serialized_end=1389
+  _globals['_DIMENSION']._serialized_start=1392
+  _globals['_DIMENSION']._serialized_end=1553
+  _globals['_DIMENSIONCELL']._serialized_start=1555
+  _globals['_DIMENSIONCELL']._serialized_end=1618
+  _globals['_MEASURE']._serialized_start=1621
+  _globals['_MEASURE']._serialized_end=1860
+  _globals['_SNAPSHOT']._serialized_start=1862
+  _globals['_SNAPSHOT']._serialized_end=1961
+  _globals['_CATALOGUESERVICE']._serialized_start=2052
+  _globals['_CATALOGUESERVICE']._serialized_end=2304
 # @@protoc_insertion_point(module_scope)

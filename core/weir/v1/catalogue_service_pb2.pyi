@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from weir.v1 import answer_pb2 as _answer_pb2
+from weir.v1 import policy_service_pb2 as _policy_service_pb2
 from weir.v1 import query_pb2 as _query_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -22,6 +23,20 @@ GRADE_UNSPECIFIED: Grade
 GRADE_GENERAL: Grade
 GRADE_IMPORTANT: Grade
 GRADE_CORE: Grade
+
+class ExportCatalogueRequest(_message.Message):
+    __slots__ = ("format", "dataset")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    dataset: str
+    def __init__(self, format: _Optional[str] = ..., dataset: _Optional[str] = ...) -> None: ...
+
+class ExportCatalogueResponse(_message.Message):
+    __slots__ = ("document",)
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    document: str
+    def __init__(self, document: _Optional[str] = ...) -> None: ...
 
 class ListDatasetsRequest(_message.Message):
     __slots__ = ("search", "page_size", "page_token")
@@ -54,7 +69,14 @@ class GetDatasetResponse(_message.Message):
     def __init__(self, dataset: _Optional[_Union[Dataset, _Mapping]] = ...) -> None: ...
 
 class Dataset(_message.Message):
-    __slots__ = ("name", "title", "description", "grade", "grading_scheme", "personal_information", "legal_basis", "responsible", "provenance", "unit", "dimensions", "measures", "modes", "snapshots", "lineage", "keywords", "privacy_account")
+    __slots__ = ("name", "title", "description", "grade", "grading_scheme", "personal_information", "legal_basis", "responsible", "provenance", "unit", "dimensions", "measures", "modes", "snapshots", "lineage", "keywords", "privacy_account", "unit_namespace", "derived_from", "effective_grade", "certified_until", "processing_basis", "basis_digest", "quality", "update_frequency", "list_rates")
+    class QualityEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +94,15 @@ class Dataset(_message.Message):
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     KEYWORDS_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    UNIT_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    DERIVED_FROM_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_GRADE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFIED_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    PROCESSING_BASIS_FIELD_NUMBER: _ClassVar[int]
+    BASIS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FREQUENCY_FIELD_NUMBER: _ClassVar[int]
+    LIST_RATES_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     description: str
@@ -89,7 +120,16 @@ class Dataset(_message.Message):
     lineage: str
     keywords: _containers.RepeatedScalarFieldContainer[str]
     privacy_account: PrivacyAccount
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., grading_scheme: _Optional[str] = ..., personal_information: bool = ..., legal_basis: _Optional[str] = ..., responsible: _Optional[str] = ..., provenance: _Optional[str] = ..., unit: _Optional[str] = ..., dimensions: _Optional[_Iterable[_Union[Dimension, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., modes: _Optional[_Iterable[_Union[_answer_pb2.Mode, str]]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., lineage: _Optional[str] = ..., keywords: _Optional[_Iterable[str]] = ..., privacy_account: _Optional[_Union[PrivacyAccount, _Mapping]] = ...) -> None: ...
+    unit_namespace: str
+    derived_from: _containers.RepeatedScalarFieldContainer[str]
+    effective_grade: Grade
+    certified_until: _timestamp_pb2.Timestamp
+    processing_basis: str
+    basis_digest: str
+    quality: _containers.ScalarMap[str, str]
+    update_frequency: str
+    list_rates: _policy_service_pb2.RateCard
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., grading_scheme: _Optional[str] = ..., personal_information: bool = ..., legal_basis: _Optional[str] = ..., responsible: _Optional[str] = ..., provenance: _Optional[str] = ..., unit: _Optional[str] = ..., dimensions: _Optional[_Iterable[_Union[Dimension, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., modes: _Optional[_Iterable[_Union[_answer_pb2.Mode, str]]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., lineage: _Optional[str] = ..., keywords: _Optional[_Iterable[str]] = ..., privacy_account: _Optional[_Union[PrivacyAccount, _Mapping]] = ..., unit_namespace: _Optional[str] = ..., derived_from: _Optional[_Iterable[str]] = ..., effective_grade: _Optional[_Union[Grade, str]] = ..., certified_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., processing_basis: _Optional[str] = ..., basis_digest: _Optional[str] = ..., quality: _Optional[_Mapping[str, str]] = ..., update_frequency: _Optional[str] = ..., list_rates: _Optional[_Union[_policy_service_pb2.RateCard, _Mapping]] = ...) -> None: ...
 
 class PrivacyAccount(_message.Message):
     __slots__ = ("accounting", "lifetime", "delta_digits")

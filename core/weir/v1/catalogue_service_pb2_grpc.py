@@ -45,6 +45,11 @@ class CatalogueServiceStub(object):
                 request_serializer=weir_dot_v1_dot_catalogue__service__pb2.GetDatasetRequest.SerializeToString,
                 response_deserializer=weir_dot_v1_dot_catalogue__service__pb2.GetDatasetResponse.FromString,
                 _registered_method=True)
+        self.ExportCatalogue = channel.unary_unary(
+                '/weir.v1.CatalogueService/ExportCatalogue',
+                request_serializer=weir_dot_v1_dot_catalogue__service__pb2.ExportCatalogueRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_catalogue__service__pb2.ExportCatalogueResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogueServiceServicer(object):
@@ -65,6 +70,13 @@ class CatalogueServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportCatalogue(self, request, context):
+        """The whole catalogue for other catalogues: DCAT-3 as JSON-LD, or ODCS data contracts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_CatalogueServiceServicer_to_server(servicer, server):
                     servicer.GetDataset,
                     request_deserializer=weir_dot_v1_dot_catalogue__service__pb2.GetDatasetRequest.FromString,
                     response_serializer=weir_dot_v1_dot_catalogue__service__pb2.GetDatasetResponse.SerializeToString,
+            ),
+            'ExportCatalogue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportCatalogue,
+                    request_deserializer=weir_dot_v1_dot_catalogue__service__pb2.ExportCatalogueRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_catalogue__service__pb2.ExportCatalogueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class CatalogueService(object):
             '/weir.v1.CatalogueService/GetDataset',
             weir_dot_v1_dot_catalogue__service__pb2.GetDatasetRequest.SerializeToString,
             weir_dot_v1_dot_catalogue__service__pb2.GetDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCatalogue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.CatalogueService/ExportCatalogue',
+            weir_dot_v1_dot_catalogue__service__pb2.ExportCatalogueRequest.SerializeToString,
+            weir_dot_v1_dot_catalogue__service__pb2.ExportCatalogueResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,21 @@ class ContractServiceStub(object):
                 request_serializer=weir_dot_v1_dot_policy__service__pb2.ListApprovalsRequest.SerializeToString,
                 response_deserializer=weir_dot_v1_dot_policy__service__pb2.ListApprovalsResponse.FromString,
                 _registered_method=True)
+        self.SignContract = channel.unary_unary(
+                '/weir.v1.ContractService/SignContract',
+                request_serializer=weir_dot_v1_dot_policy__service__pb2.SignContractRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_policy__service__pb2.SignContractResponse.FromString,
+                _registered_method=True)
+        self.AttestDuty = channel.unary_unary(
+                '/weir.v1.ContractService/AttestDuty',
+                request_serializer=weir_dot_v1_dot_policy__service__pb2.AttestDutyRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_policy__service__pb2.AttestDutyResponse.FromString,
+                _registered_method=True)
+        self.ListStandings = channel.unary_unary(
+                '/weir.v1.ContractService/ListStandings',
+                request_serializer=weir_dot_v1_dot_policy__service__pb2.ListStandingsRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_policy__service__pb2.ListStandingsResponse.FromString,
+                _registered_method=True)
 
 
 class ContractServiceServicer(object):
@@ -59,7 +74,28 @@ class ContractServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListApprovals(self, request, context):
-        """Approval requests of the caller: state, never data.
+        """Approval requests: a requester's own, all of them for operators, approvers and auditors. State, never data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignContract(self, request, context):
+        """Signs an offered contract as its requester or its provider. The second signature accepts it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttestDuty(self, request, context):
+        """The requester says that an onward-use duty was met. One that is overdue lowers its standing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStandings(self, request, context):
+        """How requesters stand: the caller's own, all of them for operators, approvers and auditors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +113,21 @@ def add_ContractServiceServicer_to_server(servicer, server):
                     servicer.ListApprovals,
                     request_deserializer=weir_dot_v1_dot_policy__service__pb2.ListApprovalsRequest.FromString,
                     response_serializer=weir_dot_v1_dot_policy__service__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'SignContract': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignContract,
+                    request_deserializer=weir_dot_v1_dot_policy__service__pb2.SignContractRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_policy__service__pb2.SignContractResponse.SerializeToString,
+            ),
+            'AttestDuty': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttestDuty,
+                    request_deserializer=weir_dot_v1_dot_policy__service__pb2.AttestDutyRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_policy__service__pb2.AttestDutyResponse.SerializeToString,
+            ),
+            'ListStandings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStandings,
+                    request_deserializer=weir_dot_v1_dot_policy__service__pb2.ListStandingsRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_policy__service__pb2.ListStandingsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -144,9 +195,90 @@ class ContractService(object):
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def SignContract(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.ContractService/SignContract',
+            weir_dot_v1_dot_policy__service__pb2.SignContractRequest.SerializeToString,
+            weir_dot_v1_dot_policy__service__pb2.SignContractResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttestDuty(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.ContractService/AttestDuty',
+            weir_dot_v1_dot_policy__service__pb2.AttestDutyRequest.SerializeToString,
+            weir_dot_v1_dot_policy__service__pb2.AttestDutyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStandings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.ContractService/ListStandings',
+            weir_dot_v1_dot_policy__service__pb2.ListStandingsRequest.SerializeToString,
+            weir_dot_v1_dot_policy__service__pb2.ListStandingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class PolicyServiceStub(object):
-    """What operators do. Served on the admin listener only.
+    """What operators and approvers do. Served on the admin listener only.
     """
 
     def __init__(self, channel):
@@ -170,6 +302,16 @@ class PolicyServiceStub(object):
                 request_serializer=weir_dot_v1_dot_policy__service__pb2.SetSuspensionRequest.SerializeToString,
                 response_deserializer=weir_dot_v1_dot_policy__service__pb2.SetSuspensionResponse.FromString,
                 _registered_method=True)
+        self.ListSuspensions = channel.unary_unary(
+                '/weir.v1.PolicyService/ListSuspensions',
+                request_serializer=weir_dot_v1_dot_policy__service__pb2.ListSuspensionsRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_policy__service__pb2.ListSuspensionsResponse.FromString,
+                _registered_method=True)
+        self.SetContractState = channel.unary_unary(
+                '/weir.v1.PolicyService/SetContractState',
+                request_serializer=weir_dot_v1_dot_policy__service__pb2.SetContractStateRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_policy__service__pb2.SetContractStateResponse.FromString,
+                _registered_method=True)
         self.ActivateSnapshot = channel.unary_unary(
                 '/weir.v1.PolicyService/ActivateSnapshot',
                 request_serializer=weir_dot_v1_dot_policy__service__pb2.ActivateSnapshotRequest.SerializeToString,
@@ -178,7 +320,7 @@ class PolicyServiceStub(object):
 
 
 class PolicyServiceServicer(object):
-    """What operators do. Served on the admin listener only.
+    """What operators and approvers do. Served on the admin listener only.
     """
 
     def ApplyPolicy(self, request, context):
@@ -189,7 +331,7 @@ class PolicyServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DecideApproval(self, request, context):
-        """Approves or rejects a waiting query. Never one's own.
+        """Approves or rejects a waiting query. Never one's own, and no person counts twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,6 +339,20 @@ class PolicyServiceServicer(object):
 
     def SetSuspension(self, request, context):
         """Stops or resumes a requester, contract or dataset; takes effect on the next stage of running queries.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuspensions(self, request, context):
+        """What is stopped now. Operators, approvers and auditors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetContractState(self, request, context):
+        """Moves a contract on: activates an accepted one, suspends, resumes or terminates. Termination is for good.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -227,6 +383,16 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     request_deserializer=weir_dot_v1_dot_policy__service__pb2.SetSuspensionRequest.FromString,
                     response_serializer=weir_dot_v1_dot_policy__service__pb2.SetSuspensionResponse.SerializeToString,
             ),
+            'ListSuspensions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuspensions,
+                    request_deserializer=weir_dot_v1_dot_policy__service__pb2.ListSuspensionsRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_policy__service__pb2.ListSuspensionsResponse.SerializeToString,
+            ),
+            'SetContractState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetContractState,
+                    request_deserializer=weir_dot_v1_dot_policy__service__pb2.SetContractStateRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_policy__service__pb2.SetContractStateResponse.SerializeToString,
+            ),
             'ActivateSnapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateSnapshot,
                     request_deserializer=weir_dot_v1_dot_policy__service__pb2.ActivateSnapshotRequest.FromString,
@@ -241,7 +407,7 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService(object):
-    """What operators do. Served on the admin listener only.
+    """What operators and approvers do. Served on the admin listener only.
     """
 
     @staticmethod
@@ -315,6 +481,60 @@ class PolicyService(object):
             '/weir.v1.PolicyService/SetSuspension',
             weir_dot_v1_dot_policy__service__pb2.SetSuspensionRequest.SerializeToString,
             weir_dot_v1_dot_policy__service__pb2.SetSuspensionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuspensions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.PolicyService/ListSuspensions',
+            weir_dot_v1_dot_policy__service__pb2.ListSuspensionsRequest.SerializeToString,
+            weir_dot_v1_dot_policy__service__pb2.ListSuspensionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetContractState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.PolicyService/SetContractState',
+            weir_dot_v1_dot_policy__service__pb2.SetContractStateRequest.SerializeToString,
+            weir_dot_v1_dot_policy__service__pb2.SetContractStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,15 +27,15 @@ from weir.v1 import query_pb2 as weir_dot_v1_dot_query__pb2
 from weir.v1 import receipt_pb2 as weir_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweir/v1/query_service.proto\x12\x07weir.v1\x1a\x14weir/v1/answer.proto\x1a\x13weir/v1/query.proto\x1a\x15weir/v1/receipt.proto\"\xdb\x01\n\rQueryEnvelope\x12\x1d\n\x05query\x18\x01 \x01(\x0b\x32\x0e.weir.v1.Query\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x1b\n\x04mode\x18\x04 \x01(\x0e\x32\r.weir.v1.Mode\x12\x14\n\x0c\x65psilon_nano\x18\x05 \x01(\x04\x12#\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x0b\x32\x11.weir.v1.Accuracy\x12\x1c\n\x0fmax_price_micro\x18\x07 \x01(\x04H\x00\x88\x01\x01\x42\x12\n\x10_max_price_micro\"\x1a\n\x08\x41\x63\x63uracy\x12\x0e\n\x06within\x18\x01 \x01(\t\"@\n\x14\x45stimateQueryRequest\x12(\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x16.weir.v1.QueryEnvelope\"\xf6\x01\n\x15\x45stimateQueryResponse\x12#\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x11.weir.v1.Decision\x12\x14\n\x0c\x65psilon_nano\x18\x02 \x01(\x04\x12\r\n\x05\x63\x65lls\x18\x03 \x01(\x04\x12\x13\n\x0bprice_micro\x18\x04 \x01(\x04\x12\x0e\n\x06sticky\x18\x05 \x01(\x08\x12\x1d\n\x05noise\x18\x06 \x03(\x0b\x32\x0e.weir.v1.Noise\x12\x10\n\x08snapshot\x18\x07 \x01(\r\x12\x15\n\rpolicy_digest\x18\x08 \x01(\t\x12\x13\n\x0bplan_digest\x18\t \x01(\t\x12\x11\n\trho_micro\x18\n \x01(\x04\"W\n\x08\x44\x65\x63ision\x12!\n\x07verdict\x18\x01 \x01(\x0e\x32\x10.weir.v1.Verdict\x12(\n\x07reasons\x18\x02 \x03(\x0b\x32\x17.weir.v1.DecisionReason\"0\n\x0e\x44\x65\x63isionReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"T\n\x0fRunQueryRequest\x12(\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x16.weir.v1.QueryEnvelope\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"E\n\x10RunQueryResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\x12!\n\x07receipt\x18\x02 \x01(\x0b\x32\x10.weir.v1.Receipt\"<\n\x13ListReceiptsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x14ListReceiptsResponse\x12\"\n\x08receipts\x18\x01 \x03(\x0b\x32\x10.weir.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*c\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_ALLOW\x10\x01\x12\x1a\n\x16VERDICT_NEEDS_APPROVAL\x10\x02\x12\x10\n\x0cVERDICT_DENY\x10\x03\x32\xec\x01\n\x0cQueryService\x12N\n\rEstimateQuery\x12\x1d.weir.v1.EstimateQueryRequest\x1a\x1e.weir.v1.EstimateQueryResponse\x12?\n\x08RunQuery\x12\x18.weir.v1.RunQueryRequest\x1a\x19.weir.v1.RunQueryResponse\x12K\n\x0cListReceipts\x12\x1c.weir.v1.ListReceiptsRequest\x1a\x1d.weir.v1.ListReceiptsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweir/v1/query_service.proto\x12\x07weir.v1\x1a\x14weir/v1/answer.proto\x1a\x13weir/v1/query.proto\x1a\x15weir/v1/receipt.proto\"\xdb\x01\n\rQueryEnvelope\x12\x1d\n\x05query\x18\x01 \x01(\x0b\x32\x0e.weir.v1.Query\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x1b\n\x04mode\x18\x04 \x01(\x0e\x32\r.weir.v1.Mode\x12\x14\n\x0c\x65psilon_nano\x18\x05 \x01(\x04\x12#\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x0b\x32\x11.weir.v1.Accuracy\x12\x1c\n\x0fmax_price_micro\x18\x07 \x01(\x04H\x00\x88\x01\x01\x42\x12\n\x10_max_price_micro\"\x1a\n\x08\x41\x63\x63uracy\x12\x0e\n\x06within\x18\x01 \x01(\t\"@\n\x14\x45stimateQueryRequest\x12(\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x16.weir.v1.QueryEnvelope\"\x9c\x02\n\x15\x45stimateQueryResponse\x12#\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x11.weir.v1.Decision\x12\x14\n\x0c\x65psilon_nano\x18\x02 \x01(\x04\x12\r\n\x05\x63\x65lls\x18\x03 \x01(\x04\x12\x13\n\x0bprice_micro\x18\x04 \x01(\x04\x12\x0e\n\x06sticky\x18\x05 \x01(\x08\x12\x1d\n\x05noise\x18\x06 \x03(\x0b\x32\x0e.weir.v1.Noise\x12\x10\n\x08snapshot\x18\x07 \x01(\r\x12\x15\n\rpolicy_digest\x18\x08 \x01(\t\x12\x13\n\x0bplan_digest\x18\t \x01(\t\x12\x11\n\trho_micro\x18\n \x01(\x04\x12$\n\texposures\x18\x0b \x03(\x0b\x32\x11.weir.v1.Exposure\"t\n\x08\x45xposure\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x04\x12\x0c\n\x04used\x18\x05 \x01(\x04\x12\x0c\n\x04\x61\x64\x64s\x18\x06 \x01(\x04\x12\x10\n\x08\x64\x61tasets\x18\x07 \x03(\t\"W\n\x08\x44\x65\x63ision\x12!\n\x07verdict\x18\x01 \x01(\x0e\x32\x10.weir.v1.Verdict\x12(\n\x07reasons\x18\x02 \x03(\x0b\x32\x17.weir.v1.DecisionReason\"0\n\x0e\x44\x65\x63isionReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\"T\n\x0fRunQueryRequest\x12(\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x16.weir.v1.QueryEnvelope\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"E\n\x10RunQueryResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\x12!\n\x07receipt\x18\x02 \x01(\x0b\x32\x10.weir.v1.Receipt\"B\n\x16RunSandboxQueryRequest\x12(\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x16.weir.v1.QueryEnvelope\")\n\x17RunSandboxQueryResponse\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\"<\n\x13ListReceiptsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x14ListReceiptsResponse\x12\"\n\x08receipts\x18\x01 \x03(\x0b\x32\x10.weir.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*c\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_ALLOW\x10\x01\x12\x1a\n\x16VERDICT_NEEDS_APPROVAL\x10\x02\x12\x10\n\x0cVERDICT_DENY\x10\x03\x32\xc2\x02\n\x0cQueryService\x12N\n\rEstimateQuery\x12\x1d.weir.v1.EstimateQueryRequest\x1a\x1e.weir.v1.EstimateQueryResponse\x12?\n\x08RunQuery\x12\x18.weir.v1.RunQueryRequest\x1a\x19.weir.v1.RunQueryResponse\x12T\n\x0fRunSandboxQuery\x12\x1f.weir.v1.RunSandboxQueryRequest\x1a .weir.v1.RunSandboxQueryResponse\x12K\n\x0cListReceipts\x12\x1c.weir.v1.ListReceiptsRequest\x1a\x1d.weir.v1.ListReceiptsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.query_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=1114
-  _globals['_VERDICT']._serialized_end=1213
+  _globals['_VERDICT']._serialized_start=1381
+  _globals['_VERDICT']._serialized_end=1480
   _globals['_QUERYENVELOPE']._serialized_start=107
   _globals['_QUERYENVELOPE']._serialized_end=326
   _globals['_ACCURACY']._serialized_start=328
@@ -43,19 +43,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ESTIMATEQUERYREQUEST']._serialized_start=356
   _globals['_ESTIMATEQUERYREQUEST']._serialized_end=420
   _globals['_ESTIMATEQUERYRESPONSE']._serialized_start=423
-  _globals['_ESTIMATEQUERYRESPONSE']._serialized_end=669
-  _globals['_DECISION']._serialized_start=671
-  _globals['_DECISION']._serialized_end=758
-  _globals['_DECISIONREASON']._serialized_start=760
-  _globals['_DECISIONREASON']._serialized_end=808
-  _globals['_RUNQUERYREQUEST']._serialized_start=810
-  _globals['_RUNQUERYREQUEST']._serialized_end=894
-  _globals['_RUNQUERYRESPONSE']._serialized_start=896
-  _globals['_RUNQUERYRESPONSE']._serialized_end=965
-  _globals['_LISTRECEIPTSREQUEST']._serialized_start=967
-  _globals['_LISTRECEIPTSREQUEST']._serialized_end=1027
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=1029
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=1112
-  _globals['_QUERYSERVICE']._serialized_start=1216
-  _globals['_QUERYSERVICE']._serialized_end=1452
+  _globals['_ESTIMATEQUERYRESPONSE']._serialized_end=707
+  _globals['_EXPOSURE']._serialized_start=709
+  _globals['_EXPOSURE']._serialized_end=825
+  _globals['_DECISION']._serialized_start=827
+  _globals['_DECISION']._serialized_end=914
+  _globals['_DECISIONREASON']._serialized_start=916
+  _globals['_DECISIONREASON']._serialized_end=964
+  _globals['_RUNQUERYREQUEST']._serialized_start=966
+  _globals['_RUNQUERYREQUEST']._serialized_end=1050
+  _globals['_RUNQUERYRESPONSE']._serialized_start=1052
+  _globals['_RUNQUERYRESPONSE']._serialized_end=1121
+  _globals['_RUNSANDBOXQUERYREQUEST']._serialized_start=1123
+  _globals['_RUNSANDBOXQUERYREQUEST']._serialized_end=1189
+  _globals['_RUNSANDBOXQUERYRESPONSE']._serialized_start=1191
+  _globals['_RUNSANDBOXQUERYRESPONSE']._serialized_end=1232
+  _globals['_LISTRECEIPTSREQUEST']._serialized_start=1234
+  _globals['_LISTRECEIPTSREQUEST']._serialized_end=1294
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=1296
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=1379
+  _globals['_QUERYSERVICE']._serialized_start=1483
+  _globals['_QUERYSERVICE']._serialized_end=1805
 # @@protoc_insertion_point(module_scope)

@@ -52,7 +52,7 @@ class EstimateQueryRequest(_message.Message):
     def __init__(self, envelope: _Optional[_Union[QueryEnvelope, _Mapping]] = ...) -> None: ...
 
 class EstimateQueryResponse(_message.Message):
-    __slots__ = ("decision", "epsilon_nano", "cells", "price_micro", "sticky", "noise", "snapshot", "policy_digest", "plan_digest", "rho_micro")
+    __slots__ = ("decision", "epsilon_nano", "cells", "price_micro", "sticky", "noise", "snapshot", "policy_digest", "plan_digest", "rho_micro", "exposures")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     EPSILON_NANO_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class EstimateQueryResponse(_message.Message):
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RHO_MICRO_FIELD_NUMBER: _ClassVar[int]
+    EXPOSURES_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     epsilon_nano: int
     cells: int
@@ -73,7 +74,26 @@ class EstimateQueryResponse(_message.Message):
     policy_digest: str
     plan_digest: str
     rho_micro: int
-    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., epsilon_nano: _Optional[int] = ..., cells: _Optional[int] = ..., price_micro: _Optional[int] = ..., sticky: bool = ..., noise: _Optional[_Iterable[_Union[_answer_pb2.Noise, _Mapping]]] = ..., snapshot: _Optional[int] = ..., policy_digest: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rho_micro: _Optional[int] = ...) -> None: ...
+    exposures: _containers.RepeatedCompositeFieldContainer[Exposure]
+    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ..., epsilon_nano: _Optional[int] = ..., cells: _Optional[int] = ..., price_micro: _Optional[int] = ..., sticky: bool = ..., noise: _Optional[_Iterable[_Union[_answer_pb2.Noise, _Mapping]]] = ..., snapshot: _Optional[int] = ..., policy_digest: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rho_micro: _Optional[int] = ..., exposures: _Optional[_Iterable[_Union[Exposure, _Mapping]]] = ...) -> None: ...
+
+class Exposure(_message.Message):
+    __slots__ = ("scope", "name", "metric", "limit", "used", "adds", "datasets")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    ADDS_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    name: str
+    metric: str
+    limit: int
+    used: int
+    adds: int
+    datasets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, scope: _Optional[str] = ..., name: _Optional[str] = ..., metric: _Optional[str] = ..., limit: _Optional[int] = ..., used: _Optional[int] = ..., adds: _Optional[int] = ..., datasets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("verdict", "reasons")
@@ -106,6 +126,18 @@ class RunQueryResponse(_message.Message):
     answer: bytes
     receipt: _receipt_pb2.Receipt
     def __init__(self, answer: _Optional[bytes] = ..., receipt: _Optional[_Union[_receipt_pb2.Receipt, _Mapping]] = ...) -> None: ...
+
+class RunSandboxQueryRequest(_message.Message):
+    __slots__ = ("envelope",)
+    ENVELOPE_FIELD_NUMBER: _ClassVar[int]
+    envelope: QueryEnvelope
+    def __init__(self, envelope: _Optional[_Union[QueryEnvelope, _Mapping]] = ...) -> None: ...
+
+class RunSandboxQueryResponse(_message.Message):
+    __slots__ = ("answer",)
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    answer: bytes
+    def __init__(self, answer: _Optional[bytes] = ...) -> None: ...
 
 class ListReceiptsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -45,6 +45,11 @@ class QueryServiceStub(object):
                 request_serializer=weir_dot_v1_dot_query__service__pb2.RunQueryRequest.SerializeToString,
                 response_deserializer=weir_dot_v1_dot_query__service__pb2.RunQueryResponse.FromString,
                 _registered_method=True)
+        self.RunSandboxQuery = channel.unary_unary(
+                '/weir.v1.QueryService/RunSandboxQuery',
+                request_serializer=weir_dot_v1_dot_query__service__pb2.RunSandboxQueryRequest.SerializeToString,
+                response_deserializer=weir_dot_v1_dot_query__service__pb2.RunSandboxQueryResponse.FromString,
+                _registered_method=True)
         self.ListReceipts = channel.unary_unary(
                 '/weir.v1.QueryService/ListReceipts',
                 request_serializer=weir_dot_v1_dot_query__service__pb2.ListReceiptsRequest.SerializeToString,
@@ -70,6 +75,14 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunSandboxQuery(self, request, context):
+        """Runs a query through the same stages on synthetic rows drawn from the dataset's card alone. Not metered, not
+        logged, without receipt; the answer says `sandbox`. Needs no contract.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReceipts(self, request, context):
         """Receipts of the caller's own past queries, newest first.
         """
@@ -89,6 +102,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.RunQuery,
                     request_deserializer=weir_dot_v1_dot_query__service__pb2.RunQueryRequest.FromString,
                     response_serializer=weir_dot_v1_dot_query__service__pb2.RunQueryResponse.SerializeToString,
+            ),
+            'RunSandboxQuery': grpc.unary_unary_rpc_method_handler(
+                    servicer.RunSandboxQuery,
+                    request_deserializer=weir_dot_v1_dot_query__service__pb2.RunSandboxQueryRequest.FromString,
+                    response_serializer=weir_dot_v1_dot_query__service__pb2.RunSandboxQueryResponse.SerializeToString,
             ),
             'ListReceipts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReceipts,
@@ -151,6 +169,33 @@ class QueryService(object):
             '/weir.v1.QueryService/RunQuery',
             weir_dot_v1_dot_query__service__pb2.RunQueryRequest.SerializeToString,
             weir_dot_v1_dot_query__service__pb2.RunQueryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunSandboxQuery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weir.v1.QueryService/RunSandboxQuery',
+            weir_dot_v1_dot_query__service__pb2.RunSandboxQueryRequest.SerializeToString,
+            weir_dot_v1_dot_query__service__pb2.RunSandboxQueryResponse.FromString,
             options,
             channel_credentials,
             insecure,
