@@ -58,6 +58,7 @@ kind: contract
 contract: c-grid
 title: Weights over the grid
 provider: clinic
+signatures: none
 requester: alice
 dataset: grid
 purposes: [research]

@@ -49,6 +49,7 @@ from weir_server.plan.values import Plan, Principal, Raw, Submission, Technique
 from weir_server.policy import approvals
 from weir_server.policy.contract import Contract
 from weir_server.policy.decide import Allow, Decision, Deny, NeedsApproval, decide, purpose_of, red_lines
+from weir_server.policy.facts import Facts, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
 
@@ -71,6 +72,7 @@ class Judged:
 
     plan: Plan
     contract: Contract
+    facts: Facts
     decision: Decision
 
 
@@ -115,10 +117,13 @@ class Pipeline:
             raise UnknownName("you have no contract of this id", field="contract", rule="name.contract")
         bound = bind(submission, world.catalogue)
         self.check_running(submission)
-        if reasons := red_lines(bound):
+        now = self._now()
+        grade, offered = world.grade_of(bound.card, now=now), world.modes_of(bound.card, now=now)
+        if reasons := red_lines(bound, grade=grade.name, offered=offered):
             raise _denied(reasons)
         plan = analyse(bound, self._techniques[bound.mode], contract)
-        return Judged(plan, contract, decide(plan, contract, policy_digest=world.policy.digest, now=self._now()))
+        facts = facts_of(plan, world, now=now)
+        return Judged(plan, contract, facts, decide(facts, contract, policy_digest=world.policy.digest))
 
     def check_running(self, submission: Submission) -> None:
         """Refuse what an operator has stopped. Called at every stage.
@@ -284,7 +289,8 @@ class Pipeline:
         if world.policy.contracts.get(submission.contract) != judged.contract:
             sentence = "the contract changed while the query waited; send it again"
             raise _denied((DenialReason("contract.changed", sentence),))
-        decision = decide(judged.plan, judged.contract, policy_digest=world.policy.digest, now=self._now())
+        facts = facts_of(judged.plan, world, now=self._now())
+        decision = decide(facts, judged.contract, policy_digest=world.policy.digest)
         if isinstance(decision, Deny):
             raise _denied(decision.reasons)
 

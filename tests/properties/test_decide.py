@@ -17,6 +17,7 @@ from tests.support.domain import (
     ScoringTechnique,
     contract_document,
     equals,
+    facts_about,
     submit,
 )
 from weir.query import Aggregate, AllOf, Function, Query, canonicalise
@@ -24,14 +25,15 @@ from weir_server.catalog.card import Mode
 from weir_server.plan.analyse import analyse
 from weir_server.plan.bind import bind
 from weir_server.plan.values import EncryptedTerms, Plan, Submission
-from weir_server.policy.contract import Contract, Rates, parse_documents
+from weir_server.policy.contract import Contract, Rates
 from weir_server.policy.decide import Allow, Decision, Deny, decide
 from weir_server.policy.difference import differences
+from weir_server.policy.documents import Policy, parse_documents
 
 CATALOGUE = catalogue()
 TECHNIQUES = {mode: ScoringTechnique(mode) for mode in (Mode.EXACT, Mode.DP)}
 MIDDLE = datetime(2026, 11, 22, tzinfo=UTC)
-BASE = parse_documents([contract_document()])[0][0]
+BASE = next(iter(parse_documents([contract_document()]).contracts.values()))
 DIMENSIONS, MEASURES = ("site", "coast", "age", "adult"), ("visits", "dollars")
 FUNCTIONS = (Function.COUNT, Function.SUM, Function.AVG)
 PURPOSES = ("research", "teaching", "sale")
@@ -93,7 +95,7 @@ def planned(submission: Submission, contract: Contract) -> Plan:
 
 
 def decided(submission: Submission, contract: Contract, now: datetime) -> Decision:
-    return decide(planned(submission, contract), contract, policy_digest="p", now=now)
+    return decide(facts_about(planned(submission, contract), now=now), contract, policy_digest="p")
 
 
 @st.composite
@@ -135,7 +137,7 @@ def test_what_is_marked_as_not_loosening_allows_nothing_new(data: st.DataObject)
     submission = replace(submission, purpose=submission.purpose or "research")
     new = data.draw(st.one_of(contracts(), restricted(old)))
     new = replace(new, rates=old.rates)  # A price is no permission: the requester's own ceiling guards it.
-    changes = differences({"c-1": old}, {"c-1": new}, {}, {})
+    changes = differences(Policy({"contract": {"c-1": old}}), Policy({"contract": {"c-1": new}}), {})
     if not any(change.loosens for change in changes) and isinstance(decided(submission, new, now), Allow):
         assert isinstance(decided(submission, old, now), Allow)
 

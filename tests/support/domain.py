@@ -25,6 +25,7 @@ from weir.receipts import VerifiedReceipt, parse_event, verify_receipt
 from weir.v1 import answer_pb2, policy_service_pb2, query_pb2, receipt_pb2
 from weir_server import ledger, log
 from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measure, Mode, Source
+from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.codec import card_to_json
 from weir_server.ledger import Balance
 from weir_server.log.receipts import Receipts
@@ -34,14 +35,18 @@ from weir_server.plan.values import (
     BoundQuery,
     EncryptedTerms,
     Loss,
+    Plan,
     Principal,
     Raw,
     Submission,
     Technique,
     open_raw,
 )
+from weir_server.policy.documents import Policy
+from weir_server.policy.facts import Facts, facts_of
 from weir_server.state import State, snapshot_directory
 from weir_server.store.sqlite import SqliteStore
+from weir_server.world import World
 
 SCOPES = {
     "requester": policy_service_pb2.SUSPENSION_SCOPE_REQUESTER,
@@ -121,6 +126,7 @@ def contract_document(contract: str = "c-1", **changes: Any) -> str:
         "contract": contract,
         "title": "Visits by site",
         "provider": "hospital",
+        "signatures": "none",
         "requester": "alice",
         "dataset": "census",
         "purposes": ["research"],
@@ -135,6 +141,14 @@ def contract_document(contract: str = "c-1", **changes: Any) -> str:
     }
     content |= changes
     return yaml.safe_dump({key: value for key, value in content.items() if value is not None}, allow_unicode=True)
+
+
+def facts_about(plan: Plan, *, now: datetime, **changes: Any) -> Facts:
+    """Facts of a plan where every contract is active and nothing else is known of the requester."""
+    states = {plan.bound.submission.contract: "active"}
+    return replace(
+        facts_of(plan, World(Catalogue(), Policy(), frozenset(), contract_states=states), now=now), **changes
+    )
 
 
 def dp_contract_document(contract: str = "d-1", **changes: Any) -> str:

@@ -68,6 +68,7 @@ kind: contract
 contract: c-visits
 title: Visits for research
 provider: clinic
+signatures: none
 requester: alice
 dataset: clinic
 purposes: [research]
@@ -84,6 +85,7 @@ kind: contract
 contract: c-spending
 title: Spending for research
 provider: clinic
+signatures: none
 requester: alice
 dataset: spending
 purposes: [research]

@@ -221,10 +221,15 @@ class DatasetCard:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """Modes it can be asked in, by grade (DESIGN §4) and measures declared."""
-        if self.grade is Grade.CORE:
-            return ()
-        offered = {measure.mode for measure in self.measures}
-        plain = [mode for mode in (Mode.EXACT, Mode.DP) if mode in offered]
-        allowed = [mode for mode in plain if mode is Mode.DP or self.grade is Grade.GENERAL]
-        return (*allowed, Mode.ENCRYPTED) if allowed else ()
+        """Modes it can be asked in under its own grade."""
+        return modes_under(self, self.grade)
+
+
+def modes_under(card: DatasetCard, grade: Grade) -> tuple[Mode, ...]:
+    """Modes in which a dataset of that grade is answered, by measures declared (DESIGN §4)."""
+    if grade is Grade.CORE:
+        return ()
+    offered = {measure.mode for measure in card.measures}
+    plain = [mode for mode in (Mode.EXACT, Mode.DP) if mode in offered]
+    allowed = [mode for mode in plain if mode is Mode.DP or grade is Grade.GENERAL]
+    return (*allowed, Mode.ENCRYPTED) if allowed else ()

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 3: decide. A pure function of plan, contract and time; its inputs are logged, so anyone can replay it.
+"""Stage 3: decide. A pure function of facts and contract; its inputs are kept and committed to, for anyone to replay.
 
 Deny by default: every clause below only ever adds a reason, and an answer needs that none was found. All reasons are
-reported, each with a stable code and a sentence that says what would be allowed.
+reported, each with a stable code and a sentence that says what would be allowed. Red lines come first; no contract,
+gate or certificate lifts one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import DenialReason
-from weir.query import leaves
-from weir_server.catalog.card import DatasetCard, Mode
-from weir_server.plan.values import BoundQuery, Plan
+from weir_server.catalog.card import K_FLOOR, Mode
+from weir_server.plan.values import BoundQuery
 from weir_server.policy.contract import Contract
+from weir_server.policy.facts import Facts, asked_modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,12 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class NeedsApproval:
-    """The query may run once a person other than the requester approved this very plan."""
+    """The query may run once other persons than the requester have approved it."""
 
     policy_digest: str
     reasons: tuple[DenialReason, ...]
+    persons: int
+    """How many: 1 or 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,48 +47,78 @@ class Deny:
 Decision = Allow | NeedsApproval | Deny
 
 
-def red_lines(bound: BoundQuery) -> tuple[DenialReason, ...]:
-    """What no contract can lift: the technique that the grade allows (DESIGN §4). Checked before any analysis."""
-    modes = bound.card.modes
-    asked = {bound.mode} | ({Mode.ENCRYPTED} if bound.submission.encrypted is not None else set())
-    if asked <= set(modes):
-        return ()
-    offered = ", ".join(mode.value for mode in modes) or "nothing: it is catalogued only"
-    sentence = f"data of grade {bound.card.grade.name} as in {bound.card.name} is answered by {offered}"
-    return (DenialReason("grade.technique", sentence),)
-
-
-def decide(plan: Plan, contract: Contract, *, policy_digest: str, now: datetime) -> Decision:
-    """Whether the contract allows the plan at `now`."""
-    reasons = tuple(_reasons(plan, contract, now))
-    if reasons:
+def decide(facts: Facts, contract: Contract, *, policy_digest: str) -> Decision:
+    """Whether the contract allows what the facts say."""
+    if reasons := tuple(_reasons(facts, contract)):
         return Deny(policy_digest, reasons)
+    persons = persons_needed(facts, contract)
+    if not persons:
+        return Allow(policy_digest)
+    return NeedsApproval(policy_digest, tuple(_approval_reasons(facts, contract)), persons)
+
+
+def persons_needed(facts: Facts, contract: Contract) -> int:
+    """How many persons must approve: the most that contract or standing asks for."""
+    return max(contract.approvers if contract.approval == "per_query" else 0, facts.gate_approvers)
+
+
+def _approval_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
     if contract.approval == "per_query":
-        return NeedsApproval(
-            policy_digest, (DenialReason("contract.approval", "the contract asks a person to approve each query"),)
-        )
-    return Allow(policy_digest)
+        yield DenialReason("contract.approval", "the contract asks a person to approve each query")
+    if facts.gate_approvers:
+        yield DenialReason("recipient.approval", "the requester's standing asks a person to approve each query")
 
 
-def _reasons(plan: Plan, contract: Contract, now: datetime) -> Iterator[DenialReason]:
-    yield from red_lines(plan.bound)
-    yield from _party_reasons(plan, contract, now)
-    yield from _scope_reasons(plan.bound, contract)
-    yield from _loss_reasons(plan, contract)
+def red_lines(bound: BoundQuery, *, grade: str, offered: Iterable[Mode]) -> tuple[DenialReason, ...]:
+    """The technique that the grade allows (DESIGN §4), asked before any analysis."""
+    terms = bound.submission.encrypted
+    asked = {bound.mode.value} | ({Mode.ENCRYPTED.value} if terms is not None else set())
+    return tuple(_technique(asked, [mode.value for mode in offered], grade=grade, dataset=bound.card.name))
 
 
-def _party_reasons(plan: Plan, contract: Contract, now: datetime) -> Iterator[DenialReason]:
-    submission, dataset = plan.bound.submission, plan.bound.query.dataset
-    if contract.requester != submission.principal.name or submission.principal.role != "requester":
+def _technique(asked: Iterable[str], offered: Iterable[str], *, grade: str, dataset: str) -> Iterator[DenialReason]:
+    allowed = list(offered)
+    if not set(asked) <= set(allowed):
+        listed = ", ".join(allowed) or "nothing: it is catalogued only"
+        yield DenialReason("grade.technique", f"data of grade {grade} as in {dataset} is answered by {listed}")
+
+
+def _reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
+    yield from _red_lines(facts, contract)
+    yield from _party_reasons(facts, contract)
+    yield from _scope_reasons(facts, contract)
+    yield from _standing_reasons(facts)
+    yield from _loss_reasons(facts, contract)
+
+
+def _red_lines(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
+    yield from _technique(asked_modes(facts), facts.offered, grade=facts.grade, dataset=facts.dataset)
+    if facts.role != "requester" or contract.provider == contract.requester:
+        yield DenialReason("redline.roles", "who asks neither provides, operates nor audits what is asked")
+    if facts.mode == Mode.EXACT.value and facts.k < K_FLOOR:
+        yield DenialReason("redline.k_floor", f"exact answers stand on atoms of at least {K_FLOOR} units")
+
+
+def _party_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
+    if contract.requester != facts.requester:
         yield DenialReason("contract.requester", "the contract entitles another requester")
-    if contract.dataset != dataset:
+    if contract.dataset != facts.dataset:
         yield DenialReason("contract.dataset", f"the contract covers {contract.dataset}")
-    if now < contract.valid_from:
+    if facts.now < contract.valid_from:
         yield DenialReason("contract.not_yet_valid", f"the contract begins {contract.valid_from.isoformat()}")
-    if now >= contract.valid_until:
+    if facts.now >= contract.valid_until:
         yield DenialReason("contract.expired", f"the contract ended {contract.valid_until.isoformat()}")
-    if purpose_of(submission.purpose, contract) not in contract.purposes:
+    if facts.contract_state != "active":
+        yield DenialReason("contract.state", f"the contract is {facts.contract_state}, and answers only while active")
+    if purpose_of(facts.purpose, contract) not in contract.purposes:
         yield DenialReason("contract.purpose", f"state one of the purposes {', '.join(contract.purposes)}")
+    if contract.regions and not any(_within(facts.region, region) for region in contract.regions):
+        yield DenialReason("contract.region", f"the contract holds for {_listing(contract.regions)}")
+
+
+def _within(region: str, wider: str) -> bool:
+    """Whether a region is, or lies in, another: CN-31 lies in CN."""
+    return region == wider or region.startswith(f"{wider}-")
 
 
 def purpose_of(stated: str, contract: Contract) -> str:
@@ -94,65 +126,68 @@ def purpose_of(stated: str, contract: Contract) -> str:
     return contract.purposes[0] if not stated and len(contract.purposes) == 1 else stated
 
 
-def _scope_reasons(bound: BoundQuery, contract: Contract) -> Iterator[DenialReason]:
-    asked = {bound.mode} if bound.submission.encrypted is None else {Mode.ENCRYPTED}
-    if not asked <= contract.modes:
+def _scope_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
+    asked = Mode.ENCRYPTED.value if facts.terms else facts.mode
+    if asked not in {mode.value for mode in contract.modes}:
         yield DenialReason("contract.mode", f"the contract allows {_listing(m.value for m in contract.modes)}")
     # By the names as written: binding lowers a filter to its base dimension, and a contract for the coarser one alone
-    # must not let its base be told apart.
-    filters = {leaf.column for leaf in leaves(bound.query.where)}
-    written = {dimension.name for dimension in bound.groups} | {
-        name for name in filters if not _covers_base(name, bound.card, contract)
-    }
-    if outside := {name for name in written if bound.card.dimension(name) is not None} - contract.dimensions:
+    # must not let its base be told apart. A filter on a coarser one says less than one on its base.
+    written = {*facts.groups, *(name for name, base in facts.filters.items() if base not in contract.dimensions)}
+    if outside := written - contract.dimensions:
         yield DenialReason(
             "contract.dimension",
             f"{_listing(outside)} not covered; the contract allows {_listing(contract.dimensions)}",
         )
-    terms = bound.submission.encrypted
-    if terms is not None and terms.kind == "sealed" and not (terms.key_owners <= set(contract.seal_to)):
+    if facts.terms == "sealed" and not set(facts.key_owners) <= set(contract.seal_to):
         # A release sealed to one's own key, or to a key one shares, is the plain table.
         yield DenialReason("contract.seal_to", f"the contract allows sealing to keys of {_listing(contract.seal_to)}")
-    measures = {measure.name for _, measure in bound.aggregates if measure is not None}
-    measures |= {name for name in filters if bound.card.measure(name) is not None}
-    if outside := measures - contract.measures:
+    if outside := set(facts.measures) - contract.measures:
         yield DenialReason(
             "contract.measure", f"{_listing(outside)} not covered; the contract allows {_listing(contract.measures)}"
         )
-    functions = {aggregate.function for aggregate, _ in bound.aggregates}
-    if functions - contract.aggregates:
+    allowed = {function.value for function in contract.aggregates}
+    if outside := set(facts.functions) - allowed:
         yield DenialReason(
-            "contract.aggregate",
-            f"{_listing(f.value for f in functions - contract.aggregates)} not covered; "
-            f"the contract allows {_listing(f.value for f in contract.aggregates)}",
+            "contract.aggregate", f"{_listing(outside)} not covered; the contract allows {_listing(allowed)}"
+        )
+    if facts.mode == Mode.EXACT.value and facts.k < contract.k:
+        yield DenialReason(
+            "contract.k", f"the contract asks atoms of at least {contract.k} units, these keep {facts.k}"
         )
 
 
-def _covers_base(name: str, card: DatasetCard, contract: Contract) -> bool:
-    """Whether the contract names the base of a coarser dimension: a filter on the coarser one says less."""
-    dimension = card.dimension(name)
-    return dimension is not None and dimension.coarsens in contract.dimensions
+def _standing_reasons(facts: Facts) -> Iterator[DenialReason]:
+    if facts.mode == Mode.EXACT.value and facts.k < facts.gate_k:
+        yield DenialReason(
+            "recipient.k", f"the requester's standing asks atoms of at least {facts.gate_k} units, these keep {facts.k}"
+        )
+    cap = facts.gate_epsilon_nano
+    if cap is not None and facts.epsilon_nano > cap:
+        yield DenialReason(
+            "recipient.epsilon_per_query",
+            f"the requester's standing lets one query spend at most epsilon {format_epsilon(cap)}, "
+            f"this one asks {format_epsilon(facts.epsilon_nano)}",
+        )
 
 
-def _loss_reasons(plan: Plan, contract: Contract) -> Iterator[DenialReason]:
-    loss, binding = plan.analysis.loss, plan.bound.card.budget_metric
+def _loss_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
     # The share in the account that binds must be there; one in the other account holds as well, where it is stated.
     epsilon, rho = contract.epsilon_per_query_nano, contract.rho_per_query_micro
-    if loss.epsilon_nano > epsilon and (epsilon or binding == "epsilon_nano"):
+    if facts.epsilon_nano > epsilon and (epsilon or facts.budget_metric == "epsilon_nano"):
         yield DenialReason(
             "contract.epsilon_per_query",
             f"one query may spend at most epsilon {format_epsilon(epsilon)}, "
-            f"this one asks {format_epsilon(loss.epsilon_nano)}",
+            f"this one asks {format_epsilon(facts.epsilon_nano)}",
         )
-    if loss.rho_micro > rho and (rho or binding == "rho_micro"):
+    if facts.rho_micro > rho and (rho or facts.budget_metric == "rho_micro"):
         yield DenialReason(
             "contract.rho_per_query",
-            f"one query may spend at most rho {format_rho(rho)}, this one asks {format_rho(loss.rho_micro)}",
+            f"one query may spend at most rho {format_rho(rho)}, this one asks {format_rho(facts.rho_micro)}",
         )
-    limit, price = plan.bound.submission.max_price_micro, plan.charge["price_micro"]
+    limit, price = facts.max_price_micro, facts.price_micro
     if limit is not None and price > limit:
         yield DenialReason("price.limit", f"it costs {format_price(price)}, more than the limit {format_price(limit)}")
 
 
-def _listing(names: object) -> str:
-    return ", ".join(sorted(str(name) for name in names)) or "none"  # type: ignore[attr-defined]
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from weir.canonical import canonical_json, digest
 from weir_server.ledger.values import Quota
-from weir_server.policy.contract import Contract, contract_json
-
-_GROWING = ("purposes", "modes", "dimensions", "measures", "aggregates", "seal_to")
-_SHARES = ("epsilon_nano", "epsilon_per_query_nano", "rho_micro", "rho_per_query_micro")
-_PARTIES = ("requester", "provider", "dataset")
+from weir_server.policy.documents import KINDS, Policy
+from weir_server.policy.kinds import Kind
+from weir_server.policy.quota import QUOTA
+from weir_server.policy.quota import loosens as quota_loosens
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,54 +28,42 @@ class Change:
     loosens: bool
 
 
-def differences(
-    old: Mapping[str, Contract],
-    new: Mapping[str, Contract],
-    old_quotas: Mapping[str, Quota],
-    new_quotas: Mapping[str, Quota],
-) -> tuple[Change, ...]:
-    """Every change from old to new, contracts first, by id. `old_quotas` are the limits in force by id, contracts' own
-    included; `new_quotas` likewise after the change."""
-    changes = [
-        *_contract_changes(old, new),
-        *_quota_changes(old_quotas, new_quotas),
-    ]
-    return tuple(sorted(changes, key=lambda change: change.subject))
+def differences(old: Policy, new: Policy, in_force: Mapping[str, Quota]) -> tuple[Change, ...]:
+    """Every change from old to new by subject. `in_force` are the limits in the ledger by id that either policy sets,
+    contracts' own included: an operator may have moved them since."""
+    documents = [change for kind in KINDS if kind is not QUOTA for change in _changes(kind, old.of(kind), new.of(kind))]
+    quotas = _quota_changes(in_force, new, ended=old.contracts.keys() - new.contracts.keys())
+    return tuple(sorted([*documents, *quotas], key=lambda change: change.subject))
 
 
-def _contract_changes(old: Mapping[str, Contract], new: Mapping[str, Contract]) -> Iterator[Change]:
+def plan_hash(old: Policy, new: Policy, changes: tuple[Change, ...]) -> str:
+    """Hex digest that names exactly this difference: both policies and every change, limits in force included."""
+    told = [[change.subject, change.kind, list(change.fields), change.loosens] for change in changes]
+    return digest(canonical_json({"old": old.digest, "new": new.digest, "changes": told}))
+
+
+def _changes(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
     for name in old.keys() - new.keys():
-        yield Change(f"contract/{name}", "removed", (), loosens=False)
+        yield Change(f"{kind.word}/{name}", "removed", (), loosens=kind.loosens(old[name], None))
     for name in new.keys() - old.keys():
-        yield Change(f"contract/{name}", "added", (), loosens=True)
+        yield Change(f"{kind.word}/{name}", "added", (), loosens=kind.loosens(None, new[name]))
     for name in old.keys() & new.keys():
-        before, after = contract_json(old[name]), contract_json(new[name])
-        differing = [key for key in after if before[key] != after[key] and key != "quotas"]
+        before, after = kind.canonical(old[name]), kind.canonical(new[name])
+        differing = [key for key in after if before.get(key) != after[key] and key not in kind.compared_apart]
         if differing:
-            fields = tuple(f"{key}: {before[key]} → {after[key]}" for key in differing)
-            yield Change(f"contract/{name}", "changed", fields, loosens=_contract_loosens(old[name], new[name]))
+            fields = tuple(f"{key}: {before.get(key)} → {after[key]}" for key in differing)
+            yield Change(f"{kind.word}/{name}", "changed", fields, loosens=kind.loosens(old[name], new[name]))
 
 
-def _contract_loosens(old: Contract, new: Contract) -> bool:
-    grew = any(set(getattr(new, key)) - set(getattr(old, key)) for key in _GROWING)
-    moved = any(getattr(new, key) != getattr(old, key) for key in _PARTIES)
-    longer = new.valid_from < old.valid_from or new.valid_until > old.valid_until
-    more = any(getattr(new, key) > getattr(old, key) for key in _SHARES)
-    unwatched = old.approval == "per_query" and new.approval == "none"
-    return grew or moved or longer or more or unwatched
-
-
-def _quota_changes(old: Mapping[str, Quota], new: Mapping[str, Quota]) -> Iterator[Change]:
-    for name in old.keys() - new.keys():
-        yield Change(f"quota/{name}", "removed", (f"limit: {old[name].limit} → none",), loosens=True)
-    for name in new.keys() - old.keys():
-        yield Change(f"quota/{name}", "added", (f"limit: none → {new[name].limit}",), loosens=False)
-    for name in old.keys() & new.keys():
-        if old[name] != new[name]:
-            fields = (f"limit: {old[name].limit} → {new[name].limit}",)
-            reshaped = _shape(old[name]) != _shape(new[name])
-            yield Change(f"quota/{name}", "changed", fields, loosens=reshaped or new[name].limit > old[name].limit)
-
-
-def _shape(quota: Quota) -> tuple[object, ...]:
-    return (quota.metric, quota.requester, quota.contract, quota.dataset, quota.lineage, quota.window, quota.zone)
+def _quota_changes(old: Mapping[str, Quota], new: Policy, *, ended: set[str]) -> Iterator[Change]:
+    wanted = new.quotas
+    for name in old.keys() - wanted.keys():
+        # A limit under a contract that goes with it binds nothing any more.
+        loosening = old[name].contract not in ended
+        yield Change(f"quota/{name}", "removed", (f"limit: {old[name].limit} → none",), loosens=loosening)
+    for name in wanted.keys() - old.keys():
+        yield Change(f"quota/{name}", "added", (f"limit: none → {wanted[name].limit}",), loosens=False)
+    for name in old.keys() & wanted.keys():
+        if old[name] != wanted[name]:
+            fields = (f"limit: {old[name].limit} → {wanted[name].limit}",)
+            yield Change(f"quota/{name}", "changed", fields, loosens=quota_loosens(old[name], wanted[name]))

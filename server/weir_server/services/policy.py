@@ -7,8 +7,9 @@ import re
 
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
+from weir_server.policy.acting import checked_reason
 from weir_server.services.guard import Call
-from weir_server.services.submission import checked_key, checked_reason
+from weir_server.services.submission import checked_key
 from weir_server.state import State
 
 _MAX_DOCUMENTS = 10_000

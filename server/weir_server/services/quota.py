@@ -8,12 +8,14 @@ import asyncio
 from weir.errors import UnknownName
 from weir.v1 import quota_service_pb2, quota_service_pb2_grpc
 from weir_server.ledger import Subject, balances, list_quotas
+from weir_server.policy.acting import checked_reason
 from weir_server.policy.encode import balance_to_proto
 from weir_server.services.guard import Call
 from weir_server.services.paging import page_after, page_size
-from weir_server.services.submission import checked_key, checked_reason, contract_id
-from weir_server.state import State, World
+from weir_server.services.submission import checked_key, contract_id
+from weir_server.state import State
 from weir_server.store import Store
+from weir_server.world import World
 
 
 class QuotaService(quota_service_pb2_grpc.QuotaServiceServicer):

@@ -101,17 +101,6 @@ def checked_key_id(text: str) -> str:
     return text
 
 
-def checked_reason(text: str) -> str:
-    """A reason for the log, given by an operator.
-
-    Raises:
-        InvalidRequest: missing, too long, or with control characters.
-    """
-    if not 1 <= len(text) <= 500 or not text.isprintable():
-        raise InvalidRequest("a reason has 1 to 500 printable characters", field="reason", rule="reason.form")
-    return text
-
-
 def _mode(number: int) -> Mode | None:
     if number not in _MODES:
         raise InvalidRequest(

@@ -85,6 +85,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE log_cosignatures (
             size {int} NOT NULL, name TEXT NOT NULL, line TEXT NOT NULL, PRIMARY KEY (size, name)) {clustered}""",
     ),
+    (
+        # Governance. States of contracts belong to terms, so to a digest.
+        """CREATE TABLE contract_states (
+            contract TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, since {int} NOT NULL,
+            PRIMARY KEY (contract, digest)) {clustered}""",
+    ),
 )
 
 

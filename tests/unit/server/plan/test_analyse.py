@@ -26,7 +26,8 @@ from weir_server.catalog.card import Mode
 from weir_server.plan.analyse import analyse, without_loss
 from weir_server.plan.bind import bind
 from weir_server.plan.values import EncryptedTerms, Plan, Submission
-from weir_server.policy.contract import Contract, Rates, parse_documents
+from weir_server.policy.contract import Contract, Rates
+from weir_server.policy.documents import parse_documents
 
 TECHNIQUES = {mode: ScoringTechnique(mode) for mode in (Mode.EXACT, Mode.DP)}
 WEIGHTS = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=4, weight_bits=20, key_bits=2048)
@@ -34,7 +35,7 @@ SEALED = EncryptedTerms("sealed", "sha256:" + "0" * 64, max_addends=3, key_bits=
 
 
 def contract(document: str | None = None) -> Contract:
-    return parse_documents([document or contract_document()])[0][0]
+    return next(iter(parse_documents([document or contract_document()]).contracts.values()))
 
 
 def plan(submission: Submission, under: Contract | None = None, **cards: Any) -> Plan:

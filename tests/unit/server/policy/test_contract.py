@@ -11,12 +11,15 @@ from weir.query import Function
 from weir.v1 import query_pb2
 from weir_server.catalog.card import Mode
 from weir_server.ledger.values import Quota
-from weir_server.policy.contract import Contract, Rates, parse_documents
+from weir_server.policy.contract import Contract, Duty, Rates
+from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import contract_to_proto
+from weir_server.policy.quota import QUOTA
 
 
 def read(*documents: str) -> tuple[tuple[Contract, ...], tuple[Quota, ...]]:
-    return parse_documents(list(documents))
+    policy = parse_documents(list(documents))
+    return tuple(policy.contracts.values()), tuple(policy.of(QUOTA).values())
 
 
 def faults(*documents: str) -> str:
@@ -60,6 +63,11 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ({"valid_until": "soon"}, "valid_until"),
         ({"valid_until": "2025-01-01T00:00:00+00:00"}, "after valid_from"),
         ({"approval": "sometimes"}, "approval"),
+        ({"approvers": 3}, "approvers must be 1 or 2"),
+        ({"k": 9}, "k must be at least 10"),
+        ({"provider": "alice"}, "another than the provider"),
+        ({"signatures": "later"}, "signatures must be one of"),
+        ({"duties": [{"duty": "d-1", "sentence": "report", "due": "soon"}]}, "due"),
         ({"rates": {"per_query": "-1"}}, "per_query"),
         ({"rates": {"per_query": "0.0000001"}}, "per_query"),
         ({"rates": {"per_query": True}}, "per_query"),
@@ -97,7 +105,7 @@ def test_several_documents_report_all_their_faults_together() -> None:
     message = faults(contract_document(modes=[]), quota_document(limit=-1), "kind: treaty")
     assert "document 1: modes" in message
     assert "document 2: limit" in message
-    assert "document 3: kind must be contract or quota" in message
+    assert "document 3: kind must be one of" in message
 
 
 @pytest.mark.parametrize("change", [{"requester": None}, {"quota": "lineage-money-epsilon"}, {"quota": "contract-x"}])
@@ -138,6 +146,11 @@ CHANGES: dict[str, Any] = {
     "valid_until": datetime(2028, 2, 1, tzinfo=UTC),
     "approval": "per_query",
     "rates": Rates(currency="EUR"),
+    "k": 20,
+    "regions": ("CN-31",),
+    "duties": (Duty("delete", "delete the extract", datetime(2027, 1, 1, tzinfo=UTC)),),
+    "approvers": 2,
+    "signatures": "required",
     "seal_to": ("carol",),
     "quotas": (),
 }

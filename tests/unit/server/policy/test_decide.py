@@ -18,6 +18,7 @@ from tests.support.domain import (
     contract_document,
     dp_contract_document,
     equals,
+    facts_about,
     submit,
     submit_dp,
 )
@@ -26,8 +27,9 @@ from weir_server.catalog.card import Grade, Mode
 from weir_server.plan.analyse import analyse
 from weir_server.plan.bind import bind
 from weir_server.plan.values import EncryptedTerms, Plan, Submission
-from weir_server.policy.contract import Contract, parse_documents
+from weir_server.policy.contract import Contract
 from weir_server.policy.decide import Allow, Decision, Deny, NeedsApproval, decide, red_lines
+from weir_server.policy.documents import parse_documents
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 WEIGHTS = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=4, weight_bits=20, key_bits=2048)
@@ -35,7 +37,7 @@ TECHNIQUES = {mode: ScoringTechnique(mode) for mode in (Mode.EXACT, Mode.DP)}
 
 
 def contract(document: str | None = None) -> Contract:
-    return parse_documents([document or contract_document()])[0][0]
+    return next(iter(parse_documents([document or contract_document()]).contracts.values()))
 
 
 CONTRACT, DP_CONTRACT = contract(), contract(dp_contract_document())
@@ -47,7 +49,7 @@ def plan(submission: Submission, under: Contract) -> Plan:
 
 
 def decided(submission: Submission, under: Contract = CONTRACT, now: datetime = NOW) -> Decision:
-    return decide(plan(submission, under), under, policy_digest="p", now=now)
+    return decide(facts_about(plan(submission, under), now=now), under, policy_digest="p")
 
 
 def codes(submission: Submission, under: Contract = CONTRACT, now: datetime = NOW) -> list[str]:
@@ -107,7 +109,7 @@ def test_a_contract_begins_at_its_first_instant_and_ends_before_its_last() -> No
 
 def test_only_requesters_are_entitled_whatever_their_name() -> None:
     for role in ("operator", "auditor"):
-        assert codes(submit(who=replace(ALICE, role=role))) == ["contract.requester"]
+        assert codes(submit(who=replace(ALICE, role=role))) == ["redline.roles"]
 
 
 def test_the_only_purpose_need_not_be_stated_but_one_of_two_must() -> None:
@@ -180,13 +182,15 @@ def test_the_sentences_name_what_is_allowed_and_no_more_than_the_contract_says()
 @pytest.mark.parametrize("grade", [Grade.IMPORTANT, Grade.CORE])
 def test_no_contract_lifts_a_red_line(grade: Grade) -> None:
     bound = bind(submit(by_site(VISITS)), catalogue(census_card(grade=grade)))
-    assert [reason.code for reason in red_lines(bound)] == ["grade.technique"]
+    assert [reason.code for reason in red_lines(bound, grade=grade.name, offered=bound.card.modes)] == [
+        "grade.technique"
+    ]
     core = analyse(bound, TECHNIQUES[Mode.EXACT], CONTRACT)
-    decision = decide(core, CONTRACT, policy_digest="p", now=NOW)
+    decision = decide(facts_about(core, now=NOW), CONTRACT, policy_digest="p")
     assert isinstance(decision, Deny)
     assert decision.reasons[0].code == "grade.technique"
 
 
 def test_general_data_with_dp_measures_is_within_the_lines() -> None:
     bound = bind(submit_dp(by_site(DOLLARS, dataset="spending")), catalogue())
-    assert red_lines(bound) == ()
+    assert red_lines(bound, grade="GENERAL", offered=bound.card.modes) == ()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a published snapshot answerable: it succeeds the one before, fits its lineage, and pays for its report."""
+
+from __future__ import annotations
+
+from weir.errors import PublicationError
+from weir_server.catalog.card_rules import check_card
+from weir_server.catalog.lineage_rules import lineage_conflicts
+from weir_server.catalog.snapshot import Snapshot
+from weir_server.policy import book, lineage
+from weir_server.policy.acting import Acting
+
+
+def activate(acting: Acting, snapshot: Snapshot, report: bytes) -> int:
+    """Make it answerable, for good; gives the index of its leaf.
+
+    Raises:
+        BudgetExhausted: the lineage cannot pay.
+        PublicationError: not the next version, or in conflict with its lineage.
+    """
+    _check_succession(acting, snapshot)
+    card = snapshot.card
+    actor, now, entropy = acting.principal.name, acting.now, acting.entropy
+    book.add_snapshot(acting.tx, snapshot)
+    lineage.set_budget(acting.tx, card, actor=actor, now=now, entropy=entropy)
+    digest = acting.world.policy.digest
+    lineage.book_report(acting.tx, snapshot, report, actor=actor, policy_digest=digest, now=now, entropy=entropy)
+    data = {
+        "version": snapshot.version,
+        "manifest_digest": snapshot.manifest_digest,
+        "grade": card.grade.name,
+        "lineage": card.lineage,
+        "responsible": card.responsible,
+    }
+    return acting.record("weir.dataset.published", f"dataset/{card.name}", data)
+
+
+def _check_succession(acting: Acting, snapshot: Snapshot) -> None:
+    card, datasets = snapshot.card, acting.world.catalogue.datasets
+    previous = datasets.get(card.name, ())
+    expected = previous[0].version + 1 if previous else 1
+    if snapshot.version != expected:
+        raise PublicationError(f"the next version is {expected}", field="snapshot", rule="snapshot.version")
+    if previous and previous[0].card.lineage != card.lineage:
+        raise PublicationError("a dataset cannot change its lineage", rule="snapshot.lineage")
+    if violations := check_card(card):
+        raise PublicationError(
+            "; ".join(f"{v.subject}: {v.sentence}" for v in violations[:20]),
+            violations=violations,
+            rule="card.rules",
+        )
+    # Old versions stay answerable, so what they released counts as well.
+    if conflicts := lineage_conflicts(card, [old.card for versions in datasets.values() for old in versions]):
+        raise PublicationError(
+            "; ".join(f"{v.subject}: {v.sentence}" for v in conflicts[:20]),
+            violations=conflicts,
+            rule=conflicts[0].rule,
+        )

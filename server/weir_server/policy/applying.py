@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting policy files in force: compared, applied and logged in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from weir.errors import InvalidRequest
+from weir.v1 import policy_service_pb2
+from weir_server.ledger import quotas as limits
+from weir_server.ledger.values import Quota
+from weir_server.policy import book
+from weir_server.policy.acting import Acting
+from weir_server.policy.difference import Change, differences, plan_hash
+from weir_server.policy.documents import Policy
+from weir_server.policy.encode import change_to_proto
+from weir_server.store import Transaction
+
+
+def compare(tx: Transaction, old: Policy, new: Policy) -> policy_service_pb2.ApplyPolicyResponse:
+    """What applying `new` would change, loosening marks and plan hash included."""
+    return _told(old, new, _changes(tx, old, new))
+
+
+def apply(acting: Acting, new: Policy, request: policy_service_pb2.ApplyPolicyRequest) -> bytes:
+    """Put `new`, read from the request's documents, in force. One leaf per change.
+
+    Raises:
+        InvalidRequest: the policy or a limit moved since it was compared.
+    """
+    old = acting.world.policy
+    changes = _changes(acting.tx, old, new)
+    moved = request.expected_digest not in ("", old.digest)
+    if moved or request.plan_hash not in ("", plan_hash(old, new, changes)):
+        raise InvalidRequest(
+            "the policy moved since it was compared; look at the difference again",
+            field="plan_hash" if request.plan_hash else "expected_digest",
+            rule="policy.moved",
+        )
+    for change in changes:
+        _apply(acting, new, change)
+    book.replace_documents(acting.tx, list(request.documents), quota_ids=sorted(new.quotas))
+    return _told(old, new, changes).SerializeToString(deterministic=True)
+
+
+def _changes(tx: Transaction, old: Policy, new: Policy) -> tuple[Change, ...]:
+    in_force = {
+        name: quota for name in {*book.quota_ids(tx), *new.quotas} if (quota := limits.find_quota(tx, name)) is not None
+    }
+    return differences(old, new, in_force)
+
+
+def _told(old: Policy, new: Policy, changes: Sequence[Change]) -> policy_service_pb2.ApplyPolicyResponse:
+    return policy_service_pb2.ApplyPolicyResponse(
+        changes=[change_to_proto(change) for change in changes],
+        old_digest=old.digest,
+        new_digest=new.digest,
+        plan_hash=plan_hash(old, new, tuple(changes)),
+    )
+
+
+def _apply(acting: Acting, new: Policy, change: Change) -> None:
+    told = {"fields": list(change.fields), "loosens": change.loosens, **_named(change, new)}
+    acting.record(f"weir.policy.{change.kind}", change.subject, told)
+    kind, _, name = change.subject.partition("/")
+    if kind != "quota":
+        return
+    tx, actor, now, entropy = acting.tx, acting.principal.name, acting.now, acting.entropy
+    known, wanted = limits.find_quota(tx, name), new.quotas.get(name)
+    if known is not None and (wanted is None or not _same_shape(known, wanted)):
+        limits.remove_quota(tx, name, reason="policy", actor=actor, now=now, entropy=entropy)
+    if wanted is not None:
+        limits.set_quota(tx, wanted, reason="policy", actor=actor, now=now, entropy=entropy)
+
+
+def _named(change: Change, new: Policy) -> dict[str, object]:
+    """The digest under which decisions will name the contract, so that a log entry can be tied to its terms."""
+    kind, _, name = change.subject.partition("/")
+    named = new.contracts.get(name) if kind == "contract" else None
+    return {} if named is None else {"contract_digest": named.digest}
+
+
+def _same_shape(old: Quota, new: Quota) -> bool:
+    return replace(old, limit=new.limit) == new

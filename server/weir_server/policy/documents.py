@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole policy as files state it: documents of every kind, read together, named by one digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from weir.canonical import canonical_json, digest
+from weir.errors import InvalidRequest
+from weir_server.ledger.values import Quota
+from weir_server.policy.contract import CONTRACT, Contract
+from weir_server.policy.kinds import Kind
+from weir_server.policy.party import PARTY, Party
+from weir_server.policy.quota import QUOTA
+from weir_server.policy.reader import Reader, duplicates, load_document
+
+KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY)
+"""Every kind of document, in the order in which differences are told."""
+_BY_WORD = {kind.word: kind for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that files state, by kind and name. Frozen; `digest` names it in every decision."""
+
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Kind to name to value; a kind without documents may be absent."""
+    digest: str = field(init=False, compare=False)
+    """Hex digest over the canonical form of every document."""
+
+    def __post_init__(self) -> None:
+        terms = {
+            f"{kind.word}/{name}": digest(canonical_json(kind.canonical(value)))
+            for kind in KINDS
+            for name, value in self.of(kind).items()
+        }
+        object.__setattr__(self, "digest", digest(canonical_json(terms)))
+
+    def of(self, kind: Kind) -> Mapping[str, Any]:
+        """Values of one kind by name."""
+        return self.values.get(kind.word, {})
+
+    @property
+    def contracts(self) -> Mapping[str, Contract]:
+        """Contracts by id."""
+        return self.of(CONTRACT)
+
+    @property
+    def parties(self) -> Mapping[str, Party]:
+        """Parties by `role/name`."""
+        return self.of(PARTY)
+
+    @property
+    def quotas(self) -> Mapping[str, Quota]:
+        """Every limit that the documents set, contracts' own included, by id."""
+        own = {quota.id: quota for contract in self.contracts.values() for quota in contract.quotas}
+        return {**self.of(QUOTA), **own}
+
+
+def parse_documents(documents: Sequence[str]) -> Policy:
+    """The policy that these YAML documents state, each of one `kind`.
+
+    Raises:
+        InvalidRequest: any document is malformed; the text lists every fault by document and key.
+    """
+    values: dict[str, dict[str, Any]] = {kind.word: {} for kind in KINDS}
+    names: dict[str, list[str]] = {kind.word: [] for kind in KINDS}
+    faults: list[str] = []
+    for number, text in enumerate(documents, start=1):
+        reader = Reader(load_document(text, number), where=f"document {number}")
+        kind = _BY_WORD.get(reader.text("kind"))
+        if kind is None:
+            faults.append(f"document {number}: kind must be one of {', '.join(sorted(_BY_WORD))}")
+            continue
+        value = kind.read(reader)
+        faults += reader.finish()
+        if value is not None:
+            values[kind.word][kind.name(value)] = value
+            names[kind.word].append(kind.name(value))
+    for word, given in names.items():
+        faults += duplicates(given, word)
+    if faults:
+        raise InvalidRequest("; ".join(faults[:40]), field="documents", rule="policy.document")
+    return Policy(MappingProxyType({word: MappingProxyType(found) for word, found in values.items()}))

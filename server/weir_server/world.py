@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the domain is at one moment: everything a decision depends on besides the query and the books. Frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from weir.errors import Suspended
+from weir_server.catalog.card import DatasetCard, Grade, Mode, modes_under
+from weir_server.catalog.catalogue import Catalogue
+from weir_server.policy.documents import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a requester's standing asks of each of its queries, beside its contracts."""
+
+    k: int = 0
+    """Least k in exact mode; 0 for none beyond the contract's."""
+    epsilon_nano: int | None = None
+    """Most epsilon of one query; None for no cap."""
+    approvers: int = 0
+    """Persons who must approve, 0 to 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything a decision depends on besides the query and the books."""
+
+    catalogue: Catalogue
+    policy: Policy
+    """What the files in force state."""
+    suspensions: frozenset[tuple[str, str]]
+    """(scope, name): scope is `requester`, `contract`, `dataset` or `all`."""
+
+    contract_states: Mapping[str, str] = field(default_factory=dict)
+    """Contract id to `offered`, `accepted`, `active`, `suspended` or `terminated`, of the terms in force."""
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    """Requester to what its standing asks; absent means nothing."""
+
+    def state_of(self, contract: str) -> str:
+        """State of a contract's terms in force; validity in time is apart."""
+        return self.contract_states.get(contract, "offered")
+
+    def gate_of(self, requester: str) -> Gate:
+        """What the requester's standing asks."""
+        return self.gates.get(requester, Gate())
+
+    def region_of(self, requester: str) -> str:
+        """Where the requester is registered; empty where the policy does not say."""
+        party = self.policy.parties.get(f"requester/{requester}")
+        return "" if party is None else party.region
+
+    def grade_of(self, card: DatasetCard, *, now: datetime) -> Grade:
+        """The grade that holds now."""
+        return card.grade
+
+    def modes_of(self, card: DatasetCard, *, now: datetime) -> tuple[Mode, ...]:
+        """Modes in which the dataset is answered now, by the grade that holds."""
+        return modes_under(card, self.grade_of(card, now=now))
+
+    def check_running(self, *, requester: str, contract: str, dataset: str) -> None:
+        """Refuse what an operator has stopped. Called at every stage, so that a stop reaches running queries.
+
+        Raises:
+            Suspended: naming the scope.
+        """
+        for scope, name in (("all", ""), ("requester", requester), ("contract", contract), ("dataset", dataset)):
+            if (scope, name) in self.suspensions:
+                raise Suspended(f"an operator has stopped this {scope}", rule="suspended", metadata={"scope": scope})
