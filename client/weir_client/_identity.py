@@ -24,7 +24,7 @@ class Identity:
     name: str
     """Holder's name."""
     role: str
-    """`requester`, `operator` or `auditor`."""
+    """`requester`, `provider`, `operator`, `approver` or `auditor`; `gateway` for a portal that shows tokens."""
     domain: str
     """Domain that issued it."""
     certificate: str

@@ -20,10 +20,12 @@ from weir.errors import Unauthenticated
 from weir_server.plan.values import Principal
 
 REQUESTER = "requester"
+PROVIDER = "provider"
 OPERATOR = "operator"
+APPROVER = "approver"
 AUDITOR = "auditor"
-ROLES = (REQUESTER, OPERATOR, AUDITOR)
-"""Roles of this version. Another one is a word here, a column in `services.access`, and nothing else."""
+ROLES = (REQUESTER, PROVIDER, OPERATOR, APPROVER, AUDITOR)
+"""Roles that callers act in. Another one is a word here, a column in `services.access`, and nothing else."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """Form of a holder's name."""
 DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")

@@ -14,6 +14,7 @@ from tests.support.wire import WireFailure, raw_call, typed
 from weir.errors import PermissionDenied, Unauthenticated, WeirError
 from weir.v1 import (  # noqa: F401  (their descriptors are what the completeness test walks)
     audit_service_pb2,
+    case_service_pb2,
     catalogue_service_pb2,
     encrypted_service_pb2,
     policy_service_pb2,
@@ -23,38 +24,50 @@ from weir.v1 import (  # noqa: F401  (their descriptors are what the completenes
 from weir_server.identity import ROLES
 from weir_server.services.access import ACCESS, ADMIN, PUBLIC
 
-R, O, A = "requester", "operator", "auditor"  # noqa: E741
+R, P, O, V, A = "requester", "provider", "operator", "approver", "auditor"  # noqa: E741
+EVERYBODY = {R, P, O, V, A}
 # Written out on purpose, and not computed from the server's table: it is what the table is checked against.
 MATRIX: dict[str, tuple[set[str], set[str]]] = {
-    "/weir.v1.CatalogueService/ListDatasets": ({R, O, A}, {PUBLIC, ADMIN}),
-    "/weir.v1.CatalogueService/GetDataset": ({R, O, A}, {PUBLIC, ADMIN}),
+    "/weir.v1.CatalogueService/ListDatasets": (EVERYBODY, {PUBLIC, ADMIN}),
+    "/weir.v1.CatalogueService/GetDataset": (EVERYBODY, {PUBLIC, ADMIN}),
+    "/weir.v1.CatalogueService/ExportCatalogue": (EVERYBODY, {PUBLIC, ADMIN}),
     "/weir.v1.QueryService/EstimateQuery": ({R}, {PUBLIC}),
     "/weir.v1.QueryService/RunQuery": ({R}, {PUBLIC}),
+    "/weir.v1.QueryService/RunSandboxQuery": ({R}, {PUBLIC}),
     "/weir.v1.QueryService/ListReceipts": ({R}, {PUBLIC}),
     "/weir.v1.EncryptedQueryService/RegisterPublicKey": ({R}, {PUBLIC}),
     "/weir.v1.EncryptedQueryService/RunEncryptedQuery": ({R}, {PUBLIC}),
     "/weir.v1.EncryptedQueryService/RunSealedQuery": ({R}, {PUBLIC}),
-    "/weir.v1.ContractService/ListContracts": ({R, O, A}, {PUBLIC, ADMIN}),
-    "/weir.v1.ContractService/ListApprovals": ({R, O}, {PUBLIC, ADMIN}),
+    "/weir.v1.ContractService/ListContracts": (EVERYBODY, {PUBLIC, ADMIN}),
+    "/weir.v1.ContractService/ListApprovals": ({R, O, V, A}, {PUBLIC, ADMIN}),
+    "/weir.v1.ContractService/SignContract": ({R, P}, {PUBLIC, ADMIN}),
+    "/weir.v1.ContractService/AttestDuty": ({R}, {PUBLIC, ADMIN}),
+    "/weir.v1.ContractService/ListStandings": ({R, O, V, A}, {PUBLIC, ADMIN}),
+    "/weir.v1.CaseService/OpenCase": ({R, P, O}, {PUBLIC, ADMIN}),
+    "/weir.v1.CaseService/ListCases": (EVERYBODY, {PUBLIC, ADMIN}),
+    "/weir.v1.CaseService/GetEvidence": ({O, A}, {PUBLIC, ADMIN}),
+    "/weir.v1.CaseAdminService/AdvanceCase": ({O}, {ADMIN}),
     "/weir.v1.QuotaService/GetBalance": ({R}, {PUBLIC}),
-    "/weir.v1.AuditService/GetCheckpoint": ({R, O, A}, {PUBLIC, ADMIN}),
+    "/weir.v1.AuditService/GetCheckpoint": (EVERYBODY, {PUBLIC, ADMIN}),
     "/weir.v1.AuditService/ListEntries": ({O, A}, {PUBLIC, ADMIN}),
     "/weir.v1.AuditService/GetInclusionProof": ({O, A}, {PUBLIC, ADMIN}),
     "/weir.v1.AuditService/ListMeter": ({O, A}, {PUBLIC, ADMIN}),
     "/weir.v1.PolicyService/ApplyPolicy": ({O}, {ADMIN}),
-    "/weir.v1.PolicyService/DecideApproval": ({O}, {ADMIN}),
+    "/weir.v1.PolicyService/DecideApproval": ({O, V}, {ADMIN}),
     "/weir.v1.PolicyService/SetSuspension": ({O}, {ADMIN}),
+    "/weir.v1.PolicyService/ListSuspensions": ({O, V, A}, {ADMIN}),
+    "/weir.v1.PolicyService/SetContractState": ({O, P}, {ADMIN}),
     "/weir.v1.PolicyService/ActivateSnapshot": ({O}, {ADMIN}),
     "/weir.v1.QuotaAdminService/SetQuota": ({O}, {ADMIN}),
     "/weir.v1.QuotaAdminService/ListQuotas": ({O}, {ADMIN}),
-    "/grpc.health.v1.Health/Check": ({R, O, A}, {PUBLIC, ADMIN}),
-    "/grpc.health.v1.Health/Watch": ({R, O, A}, {PUBLIC, ADMIN}),
+    "/grpc.health.v1.Health/Check": (EVERYBODY, {PUBLIC, ADMIN}),
+    "/grpc.health.v1.Health/Watch": (EVERYBODY, {PUBLIC, ADMIN}),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ({O}, {ADMIN}),
 }
 CELLS = [
     (rpc, role, listener, role in roles and listener in listeners, listener in listeners)
     for rpc, (roles, listeners) in MATRIX.items()
-    for role in (R, O, A)
+    for role in (R, P, O, V, A)
     for listener in (PUBLIC, ADMIN)
 ]
 
@@ -67,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 def test_the_matrix_has_a_row_for_every_call_of_every_service() -> None:
     pool = descriptor_pool.Default()
-    modules = ("audit", "catalogue", "encrypted", "policy", "query", "quota")
+    modules = ("audit", "case", "catalogue", "encrypted", "policy", "query", "quota")
     files = [pool.FindFileByName(f"weir/v1/{name}_service.proto") for name in modules]
     declared = {
         f"/{service.full_name}/{method.name}"
@@ -76,7 +89,7 @@ def test_the_matrix_has_a_row_for_every_call_of_every_service() -> None:
         for method in service.methods
     }
     assert declared == {rpc for rpc in MATRIX if rpc.startswith("/weir.")}
-    assert set(ROLES) == {R, O, A}
+    assert set(ROLES) == EVERYBODY
 
 
 def test_the_servers_table_says_what_the_matrix_says() -> None:
@@ -108,7 +121,7 @@ def _outcome(channel: grpc.Channel, rpc: str) -> Exception | None:
     try:
         if rpc.endswith(("/RunEncryptedQuery", "/ServerReflectionInfo")):
             list(channel.stream_stream(rpc)(iter(()), timeout=10.0))
-        elif rpc.endswith(("/RunSealedQuery", "/ListEntries")):
+        elif rpc.endswith(("/RunSealedQuery", "/ListEntries", "/GetEvidence")):
             list(channel.unary_stream(rpc)(b"", timeout=10.0))
         elif rpc.endswith("/Watch"):
             call = channel.unary_stream(rpc)(b"", timeout=10.0)

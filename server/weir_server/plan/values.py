@@ -18,11 +18,11 @@ from weir_server.catalog.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, as its certificate says."""
+    """Who calls: as its certificate says, or as a token says that came over a gateway's connection."""
 
     name: str
     role: str
-    """`requester`, `operator` or `auditor`."""
+    """`requester`, `provider`, `operator`, `approver` or `auditor`."""
     domain: str
 
 

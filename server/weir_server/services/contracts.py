@@ -7,8 +7,9 @@ import asyncio
 import re
 
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
-from weir_server.identity import REQUESTER
+from weir_server.identity import PROVIDER, REQUESTER
 from weir_server.policy import approvals
+from weir_server.policy.contract import Contract
 from weir_server.policy.encode import contract_to_proto
 from weir_server.services.guard import Call
 from weir_server.services.paging import bad_token, page_after, page_size
@@ -19,7 +20,7 @@ _APPROVAL_TOKEN = re.compile(r"[0-9]{1,18}:ap-[0-9a-f]{1,64}")
 
 
 class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
-    """Requesters see their own, operators and auditors all."""
+    """Requesters and providers see their own, everybody else all."""
 
     def __init__(self, state: State, store: Store) -> None:
         self._state, self._store = state, store
@@ -30,7 +31,7 @@ class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
         """Contracts by id."""
         size = page_size(request.page_size, default=100)
         visible = sorted(
-            (item for item in self._state.world.policy.contracts.values() if _sees(call, item.requester)),
+            (item for item in self._state.world.policy.contracts.values() if _sees(call, item)),
             key=lambda item: item.id,
         )
         page, token = page_after(visible, key=lambda item: item.id, token=request.page_token, size=size)
@@ -56,5 +57,6 @@ class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
         )
 
 
-def _sees(call: Call, requester: str) -> bool:
-    return call.principal.role != REQUESTER or call.principal.name == requester
+def _sees(call: Call, contract: Contract) -> bool:
+    parties = {REQUESTER: contract.requester, PROVIDER: contract.provider}
+    return parties.get(call.principal.role, call.principal.name) == call.principal.name
