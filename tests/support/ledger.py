@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -30,8 +31,11 @@ from weir_server.ledger import (
 )
 from weir_server.log import sealer
 from weir_server.store import Store, Transaction
+from weir_server.store.postgres import PostgresStore
 from weir_server.store.sqlite import SqliteStore
 
+LEDGER_SERVER = "WEIR_TEST_LEDGER"
+"""Environment variable with the connection string of the PostgreSQL that keeps the books; without it SQLite does."""
 ORIGIN = "log.weir.test/ledger"
 SIGNER = new_signer(ORIGIN, seed=bytes(range(32)))
 PQ_SIGNER = new_signer(ORIGIN, seed=bytes(range(32, 64)), kind=MLDSA44)
@@ -98,15 +102,21 @@ def open_books(
     group_limit: int = 256,
 ) -> Books:
     clock = clock or Clock()
-    store = SqliteStore(
-        directory,
-        seal=sealer(signers, now=clock),
-        connect=connect,
-        on_failure=on_failure,
-        group_limit=group_limit,
-    )
+    seal, server = sealer(signers, now=clock), os.environ.get(LEDGER_SERVER)
+    store: Store
+    if server is None:
+        store = SqliteStore(directory, seal=seal, connect=connect, on_failure=on_failure, group_limit=group_limit)
+    else:
+        assert connect is None, "SQLite's own seam"
+        schema = schema_of(directory)
+        store = PostgresStore(server, schema=schema, seal=seal, on_failure=on_failure, group_limit=group_limit)
     start(store, origin=ORIGIN, now=clock, entropy=os.urandom)
     return Books(store, clock, directory)
+
+
+def schema_of(directory: Path) -> str:
+    """Schema that stands for a directory."""
+    return "t_" + hashlib.sha256(str(directory).encode()).hexdigest()[:24]
 
 
 def request(

@@ -34,8 +34,8 @@ def _account() -> pwd.struct_passwd | None:
 
 
 @contextmanager
-def running_postgres(binaries: Path) -> Iterator[str]:
-    """A fresh server; its connection string."""
+def running_postgres(binaries: Path, *, durable: bool = False) -> Iterator[str]:
+    """A fresh server; its connection string. `durable`: it syncs what it acknowledges, as a ledger asks."""
     # Not below pytest's directories: the path of a socket is short, and only their owner may enter them.
     directory = Path(tempfile.mkdtemp(prefix="weir-pg-"))
     account = _account() if os.geteuid() == 0 else None
@@ -49,7 +49,7 @@ def running_postgres(binaries: Path) -> Iterator[str]:
 
     data, options = (
         str(directory / "data"),
-        f"-c listen_addresses='' -c unix_socket_directories={directory} -c fsync=off",
+        f"-c listen_addresses='' -c unix_socket_directories={directory} -c fsync={'on' if durable else 'off'}",
     )
     try:
         run(str(binaries / "initdb"), "-D", data, "-U", "weir", "--auth=trust", "--no-sync")

@@ -20,7 +20,7 @@ from weir_server.store import Transaction
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
+def books(tmp_path: Path, engine: str) -> Iterator[Books]:
     opened = open_books(tmp_path)
     yield opened
     opened.store.close()

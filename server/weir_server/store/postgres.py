@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The served store: one PostgreSQL schema that several server processes share.
+
+Each process groups its own writes, and a group takes the ledger's advisory lock before it reads anything. So at any
+moment one process writes: quotas are exact, the head of the log moves under one hand, and a process that dies frees the
+lock with its connection. Readers never wait for it.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from typing import LiteralString, TypeVar, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
+
+from weir.errors import InvalidRequest, Unavailable
+from weir_server.store import Row, SqlValue, Transaction
+from weir_server.store.group import GROUP_LIMIT, GroupWriter
+from weir_server.store.schema import migrate
+
+T = TypeVar("T")
+Connection = psycopg.Connection[tuple[object, ...]]
+_TYPES = {"int": "BIGINT", "bytes": "BYTEA", "clustered": ""}
+_OLDEST = 140_000
+_IDLE_READERS = 8
+_CONNECT_SECONDS = 10
+_SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
+"""SQLSTATE classes that say the engine is at fault: connection, transaction state, rollback, resources, intervention,
+system, internal. What is durable is then unknown."""
+
+
+class PostgresTransaction:
+    """Statements on one connection."""
+
+    __slots__ = ("_cursor",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._cursor = psycopg.RawCursor(connection)
+        self._cursor.format = psycopg.pq.Format.BINARY
+
+    def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
+        """Runs one statement and gives all its rows."""
+        self._cursor.execute(_numbered(sql), parameters or None)
+        return [] if self._cursor.description is None else cast("list[Row]", self._cursor.fetchall())
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
+        """Runs one statement once per row of parameters."""
+        if rows:
+            self._cursor.executemany(_numbered(sql), rows)
+
+
+@lru_cache(maxsize=1024)
+def _numbered(statement: str) -> bytes:
+    """The statement with `$1, $2 …` for its `?`, those inside quotes excepted."""
+    count = 0
+    parts = statement.split("'")
+    for position in range(0, len(parts), 2):
+        pieces = parts[position].split("?")
+        numbered = pieces[0]
+        for piece in pieces[1:]:
+            count += 1
+            numbered += f"${count}{piece}"
+        parts[position] = numbered
+    return "'".join(parts).encode()
+
+
+class PostgresEngine:
+    """The writer's connection."""
+
+    def __init__(self, connection: Connection, *, lock: int) -> None:
+        self._connection, self._lock = connection, lock
+        self.transaction: Transaction = PostgresTransaction(connection)
+
+    def begin(self) -> None:
+        """Waits for its turn among the processes. Each later statement sees everything that was committed before it."""
+        self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
+        self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
+
+    def savepoint(self) -> None:
+        """Opens one operation's savepoint."""
+        self._run("SAVEPOINT operation")
+
+    def release(self) -> None:
+        """Keeps what the operation did."""
+        self._run("RELEASE SAVEPOINT operation")
+
+    def undo(self) -> None:
+        """Takes back what the operation did."""
+        self._run("ROLLBACK TO SAVEPOINT operation")
+        self._run("RELEASE SAVEPOINT operation")
+
+    def commit(self) -> None:
+        """Returns once the server has written and synced; frees the lock.
+
+        Raises:
+            Unavailable: the server rolled back instead, which it tells in the command's tag only.
+        """
+        if self._run("COMMIT") != "COMMIT":
+            raise Unavailable("the ledger's transaction was rolled back", rule="store.commit")
+
+    def is_fatal(self, error: BaseException) -> bool:
+        """The connection, the server or the group's transaction is gone or damaged."""
+        status = self._connection.info.transaction_status
+        if self._connection.closed or status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+            return True
+        return isinstance(error, psycopg.Error) and (error.sqlstate is None or error.sqlstate[:2] in _FATAL_CLASSES)
+
+    def close(self) -> None:
+        """Frees the connection; the server rolls back an open transaction."""
+        self._connection.close()
+
+    def _run(self, statement: LiteralString) -> str | None:
+        return self._connection.execute(statement).statusmessage
+
+
+class PostgresStore:
+    """A store in one schema of a PostgreSQL database. See `weir_server.store.Store` for what its methods promise."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        seal: Callable[[Transaction], None],
+        schema: str = "weir",
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+        connect: Callable[[str, str], Connection] | None = None,
+        group_limit: int = GROUP_LIMIT,
+    ) -> None:
+        """Opens or makes the store.
+
+        `conninfo`: libpq connection string or URL. `seal` runs at the end of every group, inside its transaction.
+        `on_failure` runs once, in the writer's thread, when the store stops by itself. `connect` makes the writer's
+        connection: a seam for fault injection.
+
+        Raises:
+            InvalidRequest: not a schema name.
+            Unavailable: no server, one that does not keep what it acknowledges, or data of a newer Weir.
+        """
+        if not _SCHEMA.fullmatch(schema):
+            raise InvalidRequest("not a schema name", field="ledger.schema", rule="store.schema")
+        self._conninfo, self._schema = conninfo, schema
+        self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        with closing(open_connection(conninfo, schema)) as connection:
+            _require_durable(connection)
+            lock = _migrate(connection, schema)
+        writer = (connect or open_connection)(conninfo, schema)
+        self._writer = GroupWriter(
+            lambda: PostgresEngine(writer, lock=lock), seal=seal, on_failure=on_failure, group_limit=group_limit
+        )
+
+    async def write(self, operation: Callable[[Transaction], T]) -> T:
+        """Runs `operation` in the next group; see the port."""
+        return await self._writer.submit_from_loop(operation)
+
+    def write_sync(self, operation: Callable[[Transaction], T]) -> T:
+        """Runs `operation` in the next group and waits; see the port."""
+        return self._writer.submit(operation).result()
+
+    def read(self, operation: Callable[[Transaction], T]) -> T:
+        """Runs `operation` on a consistent snapshot; see the port.
+
+        Raises:
+            Unavailable: the server cannot be reached.
+        """
+        connection = self._reader()
+        try:
+            with _snapshot(connection):
+                return operation(PostgresTransaction(connection))
+        except psycopg.OperationalError as error:
+            raise Unavailable("the ledger cannot be reached", rule="store.connection") from error
+        finally:
+            self._return_reader(connection)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the store has failed or been closed."""
+        return self._writer.stopped
+
+    def close(self) -> None:
+        """Finishes accepted writes, closes every connection. Again: nothing happens."""
+        self._writer.close()
+        while not self._readers.empty():
+            self._readers.get_nowait().close()
+
+    def _reader(self) -> Connection:
+        try:
+            return self._readers.get_nowait()
+        except queue.Empty:
+            return open_connection(self._conninfo, self._schema)
+
+    def _return_reader(self, connection: Connection) -> None:
+        if self._readers.qsize() < _IDLE_READERS and not self._writer.stopped and not connection.closed:
+            self._readers.put(connection)
+        else:
+            connection.close()
+
+
+def open_connection(conninfo: str, schema: str) -> Connection:
+    """A connection whose commits are durable when they return.
+
+    Raises:
+        Unavailable: the server cannot be reached.
+    """
+    try:
+        connection = psycopg.connect(
+            conninfo, autocommit=True, connect_timeout=_CONNECT_SECONDS, application_name="weir", prepare_threshold=1
+        )
+        connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
+        # `off` would acknowledge commits that a crash of the server loses.
+        connection.execute("SET synchronous_commit = on")
+        connection.execute("SET client_encoding = 'UTF8'")
+    except psycopg.OperationalError as error:
+        raise Unavailable("the ledger's database cannot be reached", rule="store.connection") from error
+    # One type for all integers: otherwise each size would be a statement of its own.
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.adapters.register_dumper(int, Int8BinaryDumper)
+    return connection
+
+
+@contextmanager
+def read_only(conninfo: str, schema: str) -> Iterator[Transaction]:
+    """One consistent snapshot of a store, beside the processes that use it.
+
+    Raises:
+        Unavailable: the server cannot be reached.
+    """
+    with closing(open_connection(conninfo, schema)) as connection, _snapshot(connection):
+        yield PostgresTransaction(connection)
+
+
+@contextmanager
+def _snapshot(connection: Connection) -> Iterator[None]:
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("ROLLBACK")
+
+
+def _require_durable(connection: Connection) -> None:
+    """Refuses a server that could lose what it acknowledged: a ledger on it would give budget back.
+
+    Raises:
+        Unavailable: too old, or set up without fsync or whole pages.
+    """
+    if connection.info.server_version < _OLDEST:
+        raise Unavailable(f"the ledger needs PostgreSQL {_OLDEST // 10_000} or newer", rule="store.version")
+    for setting in ("fsync", "full_page_writes"):
+        value = connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(setting))).fetchone()
+        if value != ("on",):
+            raise Unavailable(
+                f"the database runs with {setting} off: it may lose what it acknowledged", rule="store.durable"
+            )
+
+
+def _migrate(connection: Connection, schema: str) -> int:
+    """Brings the tables up to date, one process at a time; gives the schema's key of the advisory lock."""
+    with connection.transaction():
+        found = connection.execute("SELECT hashtextextended('weir/' || %s::text, 0)", (schema,)).fetchone()
+        lock = cast("int", found[0]) if found is not None else 0
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        migrate(PostgresTransaction(connection), types=_TYPES)
+    return lock
