@@ -7,8 +7,9 @@ from weir.canonical import canonical_json, digest
 from weir.errors import InvalidQuery
 from weir.paillier import Packing, reply_bits
 from weir.query import query_json
+from weir_server.catalog.rates import Rates
 from weir_server.plan.values import Analysis, BoundQuery, EncryptedTerms, Plan, Technique
-from weir_server.policy.contract import Contract, Rates
+from weir_server.policy.contract import Contract
 
 NANO = 1_000_000_000
 

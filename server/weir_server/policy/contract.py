@@ -3,32 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from weir.amounts import format_epsilon, format_price, format_rho, parse_epsilon, parse_price, parse_rho
-from weir.canonical import canonical_json, digest
+from weir.canonical import NotCanonical, canonical_json, digest, parse_canonical
 from weir.query import Function
 from weir_server.catalog.card import K_FLOOR, Mode
+from weir_server.catalog.rates import Rates
 from weir_server.ledger.values import Quota
 from weir_server.policy.kinds import Kind
 from weir_server.policy.quota import read_window
 from weir_server.policy.reader import Reader, duplicates
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """Prices in micro-units of `currency`."""
-
-    currency: str = "CNY"
-    per_query_micro: int = 0
-    per_cell_micro: int = 0
-    """Per cell and value column."""
-    per_epsilon_micro: int = 0
-    """Per whole unit of epsilon; fractions are rounded up to the next micro-unit."""
-    per_encrypted_operation_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +70,14 @@ class Contract:
     """Holders to whose keys a release may be sealed; every holder of the named key must be among them."""
     quotas: tuple[Quota, ...]
     """Limits under this contract, its share of the privacy budget included."""
+    canonical: bytes = field(init=False, compare=False, repr=False)
+    """The terms in RFC 8785 JSON: what is hashed, and what parties sign."""
     digest: str = field(init=False, compare=False)
     """Hex digest of the canonical form: part of every decision, so made once."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest(canonical_json(contract_json(self))))
+        object.__setattr__(self, "canonical", canonical_json(contract_json(self)))
+        object.__setattr__(self, "digest", digest(self.canonical))
 
 
 def read_contract(reader: Reader) -> Contract | None:
@@ -233,6 +224,48 @@ def contract_json(contract: Contract) -> dict[str, object]:
             for q in sorted(contract.quotas, key=lambda quota: quota.id)
         ],
     }
+
+
+def contract_of_terms(canonical: bytes) -> Contract:
+    """The contract whose canonical form these bytes are.
+
+    Raises:
+        NotCanonical: they are no contract's.
+    """
+    content = parse_canonical(canonical)
+    if not isinstance(content, dict):
+        raise NotCanonical("terms are a mapping")
+    reader = Reader(_as_written(content), where="terms")
+    contract = read_contract(reader)
+    if contract is None or reader.finish() or contract.canonical != canonical:
+        raise NotCanonical("not the terms of a contract")
+    return contract
+
+
+def _as_written(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The document that has this canonical form: there a share of a privacy budget stands among the quotas too."""
+    quotas = content.get("quotas")
+    if not isinstance(quotas, list) or not all(isinstance(quota, dict) for quota in quotas):
+        raise NotCanonical("quotas are a list of mappings")
+    stated = [dict(quota) for quota in quotas]
+    for metric, total in _shares(content):
+        share = {"metric": metric, "window": "lifetime", "zone": "UTC", "limit": str(total)}
+        if share in stated:
+            stated.remove(share)
+    for quota in stated:
+        limit = str(quota.get("limit"))
+        quota["limit"] = int(limit) if limit.isdecimal() and limit.isascii() else limit
+    return {**content, "quotas": stated}
+
+
+def _shares(content: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Metric and total of the shares that `_contract_quotas` makes limits of."""
+    reader = Reader(content, where="terms")
+    (epsilon, _), (rho, _) = _read_share(reader, "epsilon", parse_epsilon), _read_share(reader, "rho", parse_rho)
+    if epsilon or not rho:
+        yield "epsilon_nano", epsilon
+    if rho:
+        yield "rho_micro", rho
 
 
 _GROWING = ("purposes", "modes", "dimensions", "measures", "aggregates", "seal_to")
