@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same tests on both stores: ask for the fixture `engine`, and `open_books` of `tests.support.ledger` follows it."""
+"""The same tests on both stores: ask for the fixture `engine`; `open_books` of `tests.support.ledger` follows it."""
 
 from __future__ import annotations
 
