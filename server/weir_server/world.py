@@ -11,18 +11,7 @@ from weir.errors import Suspended
 from weir_server.catalog.card import DatasetCard, Grade, Mode, modes_under
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.policy.documents import Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a requester's standing asks of each of its queries, beside its contracts."""
-
-    k: int = 0
-    """Least k in exact mode; 0 for none beyond the contract's."""
-    epsilon_nano: int | None = None
-    """Most epsilon of one query; None for no cap."""
-    approvers: int = 0
-    """Persons who must approve, 0 to 2."""
+from weir_server.policy.gates import Gate, Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +22,24 @@ class World:
     policy: Policy
     """What the files in force state."""
     suspensions: frozenset[tuple[str, str]]
-    """(scope, name): scope is `requester`, `contract`, `dataset` or `all`."""
+    """(scope, name): scope is `requester`, `contract`, `dataset`, `blacklist` or `all`. What a case freezes is in it."""
 
     contract_states: Mapping[str, str] = field(default_factory=dict)
     """Contract id to `offered`, `accepted`, `active`, `suspended` or `terminated`, of the terms in force."""
-    gates: Mapping[str, Gate] = field(default_factory=dict)
-    """Requester to what its standing asks; absent means nothing."""
+    levels: Mapping[str, Level] = field(default_factory=dict)
+    """Requester to level of standing; absent means good."""
 
     def state_of(self, contract: str) -> str:
         """State of a contract's terms in force; validity in time is apart."""
         return self.contract_states.get(contract, "offered")
 
-    def gate_of(self, requester: str) -> Gate:
-        """What the requester's standing asks."""
-        return self.gates.get(requester, Gate())
+    def gate_of(self, requester: str, *, now: datetime) -> Gate:
+        """What score and standing of the requester ask now; an assessment lapses by the time given here."""
+        gates = self.policy.gates
+        if gates is None:
+            return Gate()
+        tier = gates.tier(self.policy.assessments.get(requester), now=now)
+        return gates.gate(tier, self.levels.get(requester, "good"))
 
     def region_of(self, requester: str) -> str:
         """Where the requester is registered; empty where the policy does not say."""
@@ -61,12 +54,22 @@ class World:
         """Modes in which the dataset is answered now, by the grade that holds."""
         return modes_under(card, self.grade_of(card, now=now))
 
+    def check_blacklist(self, requester: str) -> None:
+        """Refuse a requester on the blacklist, whatever it calls.
+
+        Raises:
+            Suspended: it is on it.
+        """
+        if ("blacklist", requester) in self.suspensions:
+            raise Suspended("this requester is on the blacklist", rule="blacklist", metadata={"scope": "blacklist"})
+
     def check_running(self, *, requester: str, contract: str, dataset: str) -> None:
         """Refuse what an operator has stopped. Called at every stage, so that a stop reaches running queries.
 
         Raises:
             Suspended: naming the scope.
         """
+        self.check_blacklist(requester)
         for scope, name in (("all", ""), ("requester", requester), ("contract", contract), ("dataset", dataset)):
             if (scope, name) in self.suspensions:
                 raise Suspended(f"an operator has stopped this {scope}", rule="suspended", metadata={"scope": scope})

@@ -11,13 +11,15 @@ from typing import Any
 from weir.canonical import canonical_json, digest
 from weir.errors import InvalidRequest
 from weir_server.ledger.values import Quota
+from weir_server.policy.assessment import ASSESSMENT, Assessment
 from weir_server.policy.contract import CONTRACT, Contract
+from weir_server.policy.gates import GATES, NAME, Gates
 from weir_server.policy.kinds import Kind
 from weir_server.policy.party import PARTY, Party
 from weir_server.policy.quota import QUOTA
 from weir_server.policy.reader import Reader, duplicates, load_document
 
-KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY)
+KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY, ASSESSMENT, GATES)
 """Every kind of document, in the order in which differences are told."""
 _BY_WORD = {kind.word: kind for kind in KINDS}
 
@@ -52,6 +54,16 @@ class Policy:
     def parties(self) -> Mapping[str, Party]:
         """Parties by `role/name`."""
         return self.of(PARTY)
+
+    @property
+    def assessments(self) -> Mapping[str, Assessment]:
+        """Assessments by requester."""
+        return self.of(ASSESSMENT)
+
+    @property
+    def gates(self) -> Gates | None:
+        """What scores and standing ask; None where the policy has no gates."""
+        return self.of(GATES).get(NAME)
 
     @property
     def quotas(self) -> Mapping[str, Quota]:

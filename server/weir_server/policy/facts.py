@@ -72,7 +72,7 @@ class Facts:
 def facts_of(plan: Plan, world: World, *, now: datetime) -> Facts:
     """Facts of a plan in a world at `now`."""
     bound, submission, card = plan.bound, plan.bound.submission, plan.bound.card
-    terms, gate = submission.encrypted, world.gate_of(submission.principal.name)
+    terms, gate = submission.encrypted, world.gate_of(submission.principal.name, now=now)
     filtered = {leaf.column for leaf in leaves(bound.query.where)}
     dimensions = {name: dimension for name in filtered if (dimension := card.dimension(name)) is not None}
     measures = {measure.name for _, measure in bound.aggregates if measure is not None}
