@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from weir.query import Function, LiteralValue
+from weir_server.catalog.rates import Rates
 
+FREQUENCIES = ("daily", "weekly", "monthly", "quarterly", "yearly", "irregular")
+"""Words for how often a dataset is renewed."""
 K_FLOOR = 10
 """Least number of units in an atom; a red line (DESIGN §4)."""
 
@@ -91,6 +94,8 @@ class Dimension:
     mapping: tuple[int, ...] = ()
     """For a coarsening: for each cell of the base dimension, the index of this dimension's cell."""
     grade: Grade = Grade.GENERAL
+    grading_scheme: str = ""
+    """Scheme the grade is meant in; empty for the dataset's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,8 @@ class Measure:
     missing: int | None = None
     """Exact: value in grid steps that stands for a missing one; None: missing ones are refused. dp: nulls stay null."""
     grade: Grade = Grade.GENERAL
+    grading_scheme: str = ""
+    """Scheme the grade is meant in; empty for the dataset's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,19 @@ class DatasetCard:
     report_epsilon: int = 0
     """dp: pure loss in nano-epsilon that each publication spends on saying how much the bounds drop; 0: it says
     nothing of that."""
+    unit_namespace: str = ""
+    """What the unit column's identifiers are names in, for example `national-id`: datasets that share it speak of the
+    same units. Empty: of its own."""
+    contact: str = ""
+    """Where `responsible` is reached: an e-mail address or a web address; may be empty."""
+    licence: str = ""
+    """IRI of the licence of what is released; empty where contracts alone say."""
+    quality: Mapping[str, str] = field(default_factory=dict)
+    """Statements on quality: short name to sentence."""
+    update_frequency: str = ""
+    """How often it is renewed, one of `FREQUENCIES`; empty where nothing is said."""
+    list_rates: Rates | None = None
+    """List prices; what a contract states is what is charged. None where none are declared."""
 
     def dimension(self, name: str) -> Dimension | None:
         """The dimension of that name, or None."""

@@ -13,10 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from weir.amounts import NANO, parse_decimal, parse_epsilon, parse_rho
+from weir.amounts import NANO, parse_decimal, parse_epsilon, parse_price, parse_rho
 from weir.errors import CardError, InvalidRequest, Violation
 from weir.query import Function, LiteralValue
 from weir_server.catalog.card import (
+    FREQUENCIES,
     K_FLOOR,
     Bounds,
     Cell,
@@ -31,6 +32,7 @@ from weir_server.catalog.card import (
 )
 from weir_server.catalog.card_reader import Fields, read_yaml
 from weir_server.catalog.card_rules import check_card
+from weir_server.catalog.rates import Rates
 
 _TYPES: dict[str, type] = {"integer": int, "text": str, "boolean": bool}
 _SOURCES = ("csv", "parquet", "duckdb", "postgres")
@@ -91,10 +93,16 @@ def _card(fields: Fields) -> DatasetCard:
         lineage=fields.text("lineage"),
         unit_name=unit.text("name"),
         unit_column=unit.text("column"),
+        unit_namespace=unit.text("namespace", ""),
         source=_source(fields.section("source")),
         dimensions=dimensions,
         measures=tuple(measure for group in measures for measure in group),
         keywords=fields.items("keywords", lambda item, _path: str(item), required=False),
+        contact=fields.text("contact", ""),
+        licence=fields.text("licence", ""),
+        quality=_quality(fields),
+        update_frequency=fields.text("update_frequency", "", choices=FREQUENCIES),
+        list_rates=_rates(fields.section("list_rates")) if fields.has("list_rates") else fields.raw("list_rates", None),
         k=exact.integer("k", K_FLOOR),
         coalition=exact.integer("coalition", 1),
         coarsening=exact.items("coarsening", lambda item, path: _step(fields.sub(item, path)), required=False),
@@ -109,6 +117,29 @@ def _card(fields: Fields) -> DatasetCard:
     for section in (unit, exact, dp):
         section.finish()
     return card
+
+
+def _quality(fields: Fields) -> dict[str, str]:
+    """Short name to sentence; other things than text are refused."""
+    section = fields.section("quality", required=False)
+    found = {str(name): section.text(str(name)) for name in fields.mapping("quality")}
+    section.finish()
+    return found
+
+
+def _rates(fields: Fields) -> Rates:
+    def price(key: str) -> int:
+        return _amount(fields, key, parse_price, rule=f"list_rates.{key}")
+
+    rates = Rates(
+        currency=fields.text("currency", "CNY"),
+        per_query_micro=price("per_query"),
+        per_cell_micro=price("per_cell"),
+        per_epsilon_micro=price("per_epsilon"),
+        per_encrypted_operation_micro=price("per_encrypted_operation"),
+    )
+    fields.finish()
+    return rates
 
 
 def _source(fields: Fields) -> Source:
@@ -130,12 +161,12 @@ def _bounds(fields: Fields) -> Bounds:
     return bounds
 
 
-def _amount(fields: Fields, key: str, parse: Callable[[str], int], default: str = "") -> int:
+def _amount(fields: Fields, key: str, parse: Callable[[str], int], default: str = "", *, rule: str = "") -> int:
     text = fields.text(key, default)
     try:
         return parse(text) if text else 0
     except InvalidRequest as error:
-        fields.refuse(f"dp.{key}", fields.at(key), error.message)
+        fields.refuse(rule or f"dp.{key}", fields.at(key), error.message)
         return 0
 
 
@@ -166,13 +197,14 @@ def _dimension(fields: Fields, grade: Grade, bases: dict[str, Dimension]) -> Dim
     name = fields.text("name")
     title = fields.text("title", name)
     own_grade = Grade[fields.text("grade", grade.name, choices=[item.name for item in Grade])]
+    scheme = fields.text("grading_scheme", "")
     if fields.has("coarsens"):
         dimension = _coarser(fields, name=name, title=title, grade=own_grade, bases=bases)
     else:
         dimension = _base(fields, name=name, title=title, grade=own_grade)
         bases[name] = dimension
     fields.finish()
-    return dimension
+    return replace(dimension, grading_scheme=scheme)
 
 
 def _base(fields: Fields, *, name: str, title: str, grade: Grade) -> Dimension:
@@ -295,6 +327,7 @@ def _measures(fields: Fields, grade: Grade) -> tuple[Measure, ...]:
         rounding=fields.text("round", "refuse"),
         missing=fields.steps("missing", scale=scale) if fields.has("missing") else None,
         grade=Grade[fields.text("grade", grade.name, choices=[item.name for item in Grade])],
+        grading_scheme=fields.text("grading_scheme", ""),
     )
     levels = _levels(fields, measure) if fields.has("per_level") else (measure,)
     fields.finish()

@@ -7,13 +7,14 @@ that no other door than the card file leads around them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
 
 from weir.errors import InvalidQuery, Violation
 from weir.query import Function, check_name
-from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Grade, Measure, Mode, Reduction
+from weir_server.catalog.card import FREQUENCIES, K_FLOOR, DatasetCard, Dimension, Grade, Measure, Mode, Reduction
 from weir_server.catalog.lineage_rules import card_conflicts
 
 MAX_FINE_CELLS = 2**22
@@ -21,6 +22,12 @@ MAX_FINE_CELLS = 2**22
 MAX_CELLS = 100_000
 """Most cells of one dimension."""
 _LIMIT = 2**62
+_NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_QUALITY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_CONTACT = re.compile(r"[^\s@<>\"]+@[^\s@<>\"]+|https?://[^\s<>\"]+")
+_IRI = re.compile(r"(https?://|urn:)[^\s<>\"{}|^`\\]+")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_MAX_STATEMENTS = 30
 _STATISTICS = {
     Mode.EXACT: frozenset({Function.SUM, Function.AVG, Function.VARIANCE, Function.STDDEV, Function.HISTOGRAM}),
     Mode.DP: frozenset(Function) - {Function.COUNT, Function.COUNT_UNITS},
@@ -232,5 +239,24 @@ def _exact_measure(measure: Measure) -> Iterator[Violation]:
         yield _broken("measure.missing", measure.name, "what stands for a missing value lies within the bounds")
 
 
-RULES = (_names, _grades, _modes, _dimensions, _measures, card_conflicts)
+def _catalogue(card: DatasetCard) -> Iterator[Violation]:
+    """What the card says for people and for other catalogues."""
+    if card.unit_namespace and not _NAMESPACE.fullmatch(card.unit_namespace):
+        yield _broken("unit.namespace", "namespace", "small letters, digits and hyphens, beginning with a letter")
+    if card.contact and not _CONTACT.fullmatch(card.contact):
+        yield _broken("card.contact", "contact", "an e-mail address, or a web address beginning with http")
+    if card.licence and not _IRI.fullmatch(card.licence):
+        yield _broken("card.licence", "licence", "the web address or URN of a licence")
+    if card.update_frequency not in ("", *FREQUENCIES):
+        yield _broken("card.update_frequency", "update_frequency", f"one of: {', '.join(FREQUENCIES)}")
+    if len(card.quality) > _MAX_STATEMENTS:
+        yield _broken("card.quality", "quality", f"at most {_MAX_STATEMENTS} statements")
+    for name, sentence in card.quality.items():
+        if not _QUALITY_NAME.fullmatch(name) or not sentence.strip():
+            yield _broken("card.quality", name, "a short name of small letters, and a sentence")
+    if card.list_rates is not None and not _CURRENCY.fullmatch(card.list_rates.currency):
+        yield _broken("list_rates.currency", "currency", "three capital letters, such as CNY")
+
+
+RULES = (_names, _catalogue, _grades, _modes, _dimensions, _measures, card_conflicts)
 """Every rule of cards; `check_card` runs all."""

@@ -7,6 +7,7 @@ Integers of a grid are text, since they pass 2**53. `card_from_json(card_to_json
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
@@ -24,18 +25,21 @@ from weir_server.catalog.card import (
     Reduction,
     Source,
 )
+from weir_server.catalog.rates import Rates
 
 _PLAIN = (
     "name", "title", "description", "grading_scheme", "personal_information", "legal_basis", "responsible",
     "provenance", "lineage", "unit_name", "unit_column", "k", "coalition", "residual", "accounting", "delta_digits",
 )  # fmt: skip
 """Fields of a card that are JSON as they are."""
+_LATER = ("unit_namespace", "contact", "licence", "update_frequency")
+"""The same, of fields that snapshots of earlier releases do not have: text, empty where it is missing."""
 
 
 def card_to_json(card: DatasetCard) -> dict[str, Any]:
     """JSON object of a card."""
     return {
-        **{name: getattr(card, name) for name in _PLAIN},
+        **{name: getattr(card, name) for name in (*_PLAIN, *_LATER)},
         "grade": card.grade.name,
         "source": {"kind": card.source.kind, "location": card.source.location, "table": card.source.table},
         "dimensions": [_dimension_to_json(dimension) for dimension in card.dimensions],
@@ -49,6 +53,8 @@ def card_to_json(card: DatasetCard) -> dict[str, Any]:
         "epsilon_lifetime": str(card.epsilon_lifetime),
         "rho_lifetime": str(card.rho_lifetime),
         "report_epsilon": str(card.report_epsilon),
+        "quality": dict(card.quality),
+        "list_rates": None if card.list_rates is None else _rates_to_json(card.list_rates),
     }
 
 
@@ -61,6 +67,7 @@ def card_from_json(content: Mapping[str, Any]) -> DatasetCard:
     try:
         return DatasetCard(
             **{name: content[name] for name in _PLAIN},
+            **{name: content.get(name, "") for name in _LATER},
             grade=Grade[content["grade"]],
             source=Source(**content["source"]),
             dimensions=tuple(_dimension_from_json(item) for item in content["dimensions"]),
@@ -71,9 +78,22 @@ def card_from_json(content: Mapping[str, Any]) -> DatasetCard:
             epsilon_lifetime=int(content["epsilon_lifetime"]),
             rho_lifetime=int(content["rho_lifetime"]),
             report_epsilon=int(content["report_epsilon"]),
+            quality=dict(content.get("quality", {})),
+            list_rates=_rates_from_json(content.get("list_rates")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PublicationError("the manifest holds no readable card", rule="snapshot.card") from error
+
+
+def _rates_to_json(rates: Rates) -> dict[str, str]:
+    return {name: str(value) for name, value in asdict(rates).items()}
+
+
+def _rates_from_json(content: Mapping[str, str] | None) -> Rates | None:
+    if content is None:
+        return None
+    amounts = {name: int(value) for name, value in content.items() if name != "currency"}
+    return Rates(currency=content["currency"], **amounts)
 
 
 def _dimension_to_json(dimension: Dimension) -> dict[str, Any]:
@@ -89,6 +109,7 @@ def _dimension_to_json(dimension: Dimension) -> dict[str, Any]:
         "coarsens": dimension.coarsens,
         "mapping": list(dimension.mapping),
         "grade": dimension.grade.name,
+        "grading_scheme": dimension.grading_scheme,
     }
 
 
@@ -105,6 +126,7 @@ def _dimension_from_json(content: Mapping[str, Any]) -> Dimension:
         coarsens=content["coarsens"],
         mapping=tuple(content["mapping"]),
         grade=Grade[content["grade"]],
+        grading_scheme=content.get("grading_scheme", ""),
     )
 
 
@@ -126,6 +148,7 @@ def _measure_to_json(measure: Measure) -> dict[str, Any]:
         "rounding": measure.rounding,
         "missing": None if measure.missing is None else str(measure.missing),
         "grade": measure.grade.name,
+        "grading_scheme": measure.grading_scheme,
     }
 
 
@@ -147,6 +170,7 @@ def _measure_from_json(content: Mapping[str, Any]) -> Measure:
         rounding=content["rounding"],
         missing=None if content["missing"] is None else int(content["missing"]),
         grade=Grade[content["grade"]],
+        grading_scheme=content.get("grading_scheme", ""),
     )
 
 
