@@ -18,7 +18,7 @@ def clinic() -> dict[str, Any]:
         "title": "Clinic",
         "description": "Visits to a clinic.",
         "grade": "GENERAL",
-        "personal_information": True,
+        "personal_information": False,
         "legal_basis": "consent register 7",
         "responsible": "data office",
         "provenance": "made for a test",
@@ -95,6 +95,27 @@ def spending() -> dict[str, Any]:
             {"name": "cost", "unit": "USD", "column": "spend", "mode": "dp", "scale": 2, "lower": 0, "upper": 90}
         ],
         "dp": {"rows_per_unit": 3, "groups_per_unit": {"ward": 2}, "epsilon_lifetime": "4.5"},
+    }
+
+
+def consented() -> dict[str, Any]:
+    """The clinic's content where its personal information rests on a register of consents."""
+    return clinic() | {
+        "personal_information": True,
+        "consent": {
+            "source": {"kind": "csv", "location": "register.csv"},
+            "unit": "person",
+            "order": "recorded",
+            "text_version": "text",
+            "channel": "channel",
+            "status": "state",
+            "in_force": ["given"],
+            "valid_from": "since",
+            "valid_until": "until",
+            "withdrawn": "withdrawn",
+            "purpose": "purpose",
+            "purposes": ["research"],
+        },
     }
 
 

@@ -36,6 +36,13 @@ lineage: clinic
 keywords: [health, visits]
 unit: {name: person, column: person}
 source: {kind: csv, location: clinic.csv}
+consent:
+  source: {kind: csv, location: register.csv}
+  unit: person
+  order: recorded
+  text_version: text
+  channel: channel
+  withdrawn: withdrawn
 dimensions:
   - {name: region, type: text, cells: [north, south, east], column: region}
   - {name: age, column: age, bins: {edges: [0, 40, 100]}}
@@ -55,6 +62,13 @@ provenance: made for tests
 lineage: spending
 unit: {name: person, column: person}
 source: {kind: csv, location: spending.csv}
+consent:
+  source: {kind: csv, location: register.csv}
+  unit: person
+  order: recorded
+  text_version: text
+  channel: channel
+  withdrawn: withdrawn
 dimensions:
   - {name: region, type: text, cells: [north, south, east], column: region}
   - {name: year, type: integer, cells: [1, 2, 3], column: year, row_level: true}
@@ -123,6 +137,7 @@ def write_sources(directory: Path) -> tuple[Path, Path]:
     directory.mkdir(parents=True, exist_ok=True)
     _write_clinic(directory / "clinic.csv")
     _write_spending(directory / "spending.csv")
+    _write_register(directory / "register.csv")
     cards = directory / "clinic.yaml", directory / "spending.yaml"
     for path, text in zip(cards, (_CLINIC, _SPENDING), strict=True):
         path.write_text(text, encoding="utf-8")
@@ -193,6 +208,12 @@ def _write_clinic(path: Path) -> None:
     rows = [f"person-{i},{region_of(i)},{20 + i % 60},{visits_of(i)}" for i in range(PERSONS)]
     canary = f"{CANARIES[0]},{REGIONS[0]},30,{CANARIES[1]}"
     path.write_text("\n".join(["person,region,age,visits", canary, *rows]) + "\n", encoding="utf-8")
+
+
+def _write_register(path: Path) -> None:
+    people = [CANARIES[0], *(f"person-{i}" for i in range(PERSONS))]
+    rows = [f"{person},2026-01-01,form-1,paper," for person in people]
+    path.write_text("\n".join(["person,recorded,text,channel,withdrawn", *rows]) + "\n", encoding="utf-8")
 
 
 def _write_spending(path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from weir.query import Function, LiteralValue
+from weir_server.catalog.basis import Anonymisation, Consent
 from weir_server.catalog.rates import Rates
 
 FREQUENCIES = ("daily", "weekly", "monthly", "quarterly", "yearly", "irregular")
@@ -215,6 +216,12 @@ class DatasetCard:
     """How often it is renewed, one of `FREQUENCIES`; empty where nothing is said."""
     list_rates: Rates | None = None
     """List prices; what a contract states is what is charged. None where none are declared."""
+    consent: Consent | None = None
+    """Register of consents, applied at publication."""
+    anonymisation: Anonymisation | None = None
+    """Report that the source was de-identified."""
+    derived_from: tuple[str, ...] = ()
+    """Datasets that it was made from: it has at least their grade, unless a certificate regrades it."""
 
     def dimension(self, name: str) -> Dimension | None:
         """The dimension of that name, or None."""

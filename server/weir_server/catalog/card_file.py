@@ -16,6 +16,7 @@ from typing import Any
 from weir.amounts import NANO, parse_decimal, parse_epsilon, parse_price, parse_rho
 from weir.errors import CardError, InvalidRequest, Violation
 from weir.query import Function, LiteralValue
+from weir_server.catalog.basis_card import read_anonymisation, read_consent, read_derived_from
 from weir_server.catalog.card import (
     FREQUENCIES,
     K_FLOOR,
@@ -113,6 +114,9 @@ def _card(fields: Fields) -> DatasetCard:
         rho_lifetime=_amount(dp, "rho_lifetime", parse_rho),
         delta_digits=_delta(dp),
         report_epsilon=_report_epsilon(dp),
+        consent=read_consent(fields, _source),
+        anonymisation=read_anonymisation(fields),
+        derived_from=read_derived_from(fields),
     )
     for section in (unit, exact, dp):
         section.finish()

@@ -14,6 +14,7 @@ from math import prod
 
 from weir.errors import InvalidQuery, Violation
 from weir.query import Function, check_name
+from weir_server.catalog.basis_card import basis_rules
 from weir_server.catalog.card import FREQUENCIES, K_FLOOR, DatasetCard, Dimension, Grade, Measure, Mode, Reduction
 from weir_server.catalog.lineage_rules import card_conflicts
 
@@ -258,5 +259,5 @@ def _catalogue(card: DatasetCard) -> Iterator[Violation]:
         yield _broken("list_rates.currency", "currency", "three capital letters, such as CNY")
 
 
-RULES = (_names, _catalogue, _grades, _modes, _dimensions, _measures, card_conflicts)
+RULES = (_names, _catalogue, _grades, _modes, _dimensions, _measures, card_conflicts, basis_rules)
 """Every rule of cards; `check_card` runs all."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from weir.errors import PublicationError
 from weir.query import Function, Literal, LiteralValue
+from weir_server.catalog.basis_card import basis_from_json, basis_to_json
 from weir_server.catalog.card import (
     Bounds,
     Cell,
@@ -53,6 +54,7 @@ def card_to_json(card: DatasetCard) -> dict[str, Any]:
         "epsilon_lifetime": str(card.epsilon_lifetime),
         "rho_lifetime": str(card.rho_lifetime),
         "report_epsilon": str(card.report_epsilon),
+        **basis_to_json(card),
         "quality": dict(card.quality),
         "list_rates": None if card.list_rates is None else _rates_to_json(card.list_rates),
     }
@@ -78,6 +80,7 @@ def card_from_json(content: Mapping[str, Any]) -> DatasetCard:
             epsilon_lifetime=int(content["epsilon_lifetime"]),
             rho_lifetime=int(content["rho_lifetime"]),
             report_epsilon=int(content["report_epsilon"]),
+            **basis_from_json(content),
             quality=dict(content.get("quality", {})),
             list_rates=_rates_from_json(content.get("list_rates")),
         )

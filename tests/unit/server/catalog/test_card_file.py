@@ -110,7 +110,9 @@ def set_at(*path: Any) -> Change:
         pytest.param(set_at("title", ""), "card.empty", id="empty text"),
         pytest.param(set_at("grade", "SECRET"), "card.choice", id="unknown grade"),
         pytest.param(set_at("personal_information", "yes"), "card.flag", id="no truth value"),
-        pytest.param(set_at("legal_basis", ""), "grade.legal_basis", id="personal information without basis"),
+        pytest.param(
+            lambda c: c.update(personal_information=True, legal_basis=""), "grade.legal_basis", id="no legal basis"
+        ),
         pytest.param(set_at("name", "Clinic"), "name.form", id="bad name"),
         pytest.param(set_at("measures", 1, "name", "region"), "name.twice", id="name of a dimension and a measure"),
         pytest.param(set_at("source", "kind", "excel"), "card.choice", id="unknown source"),
@@ -211,10 +213,11 @@ def test_every_violation_is_listed_at_once() -> None:
     assert len(refused.value.violations) == 3
     content = clinic()
     content["exact"]["k"] = 9
-    content["legal_basis"] = ""
+    content["personal_information"], content["legal_basis"] = True, ""
     with pytest.raises(CardError) as refused:
         parse(content)
-    assert {violation.rule for violation in refused.value.violations} == {"exact.k", "grade.legal_basis"}
+    rules = {"exact.k", "grade.legal_basis", "basis.missing"}
+    assert {violation.rule for violation in refused.value.violations} == rules
 
 
 @pytest.mark.parametrize(
