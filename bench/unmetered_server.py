@@ -24,6 +24,7 @@ from weir.errors import WeirError
 from weir.v1 import answer_pb2, query_service_pb2, query_service_pb2_grpc
 from weir_server import books, clock
 from weir_server.catalog.card import Mode
+from weir_server.authentication import Authentication
 from weir_server.config import Limits
 from weir_server.exact.technique import ExactTechnique
 from weir_server.observe import Metrics, configure
@@ -115,7 +116,7 @@ def _guarded(service: Unmetered, domain: Domain) -> grpc.aio.Server:
     limits = Limits(requests_per_second=UNLIMITED, burst=UNLIMITED)
     guard = Guard(
         listener=PUBLIC,
-        domain=domain.name,
+        authentication=Authentication(domain=domain.name, revoked=frozenset),
         limits=limits,
         admission=Admission(limits, clock=time.monotonic),
         metrics=Metrics(),

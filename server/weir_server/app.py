@@ -33,6 +33,7 @@ from weir.v1 import (
     quota_service_pb2_grpc,
 )
 from weir_server import clock
+from weir_server.authentication import Authentication
 from weir_server.books import expire_holds, give_back_holds, open_books
 from weir_server.catalog.card import Mode
 from weir_server.config import Config
@@ -45,8 +46,11 @@ from weir_server.log.background import check_witness, http_post, keep_cosigned, 
 from weir_server.log.receipts import Receipts
 from weir_server.log.serve import TileServer
 from weir_server.observe import Metrics, event, exception_fields
+from weir_server.oidc import open_tokens
 from weir_server.pipeline import Pipeline
 from weir_server.pki import Domain, load_domain
+from weir_server.revocation import watch_revoked
+from weir_server.rotation import live_credentials, watch_certificates
 from weir_server.services.access import ACCESS, ADMIN, PUBLIC
 from weir_server.services.admission import Admission
 from weir_server.services.audit import AuditService
@@ -95,6 +99,9 @@ class Parts:
     encrypted: EncryptedQueries | None
     metrics: Metrics
     admission: Admission
+    authentication: Authentication
+    credentials: grpc.ServerCredentials
+    """Of both listeners. Held here for as long as they run: gRPC calls back into it at each handshake."""
     healthy: Callable[[], bool]
 
 
@@ -119,7 +126,7 @@ async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: C
         stack.callback(store.close)
         parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
         public, admin, addresses = await _listen(parts, stack)
-        background = [asyncio.create_task(work) for work in _background(data_dir, config, store)]
+        background = [asyncio.create_task(work) for work in _background(data_dir, config, parts)]
         ready(addresses)
         event("serving", address=addresses.public, pid=os.getpid())
         await _first(stop, failed)
@@ -162,6 +169,8 @@ async def _build(
             pipeline=pipeline, store=store, kernels=kernels, clock=clock.now, entropy=os.urandom
         )
     metrics = Metrics()
+    certificates = watch_certificates(data_dir, now=clock.now)
+    metrics.certificate_seconds.set_function(lambda: (certificates.get().not_after - clock.now()).total_seconds())
 
     def healthy() -> bool:
         return not store.stopped and not stopping.is_set()
@@ -178,6 +187,13 @@ async def _build(
         encrypted=encrypted,
         metrics=metrics,
         admission=Admission(config.limits, clock=time.monotonic),
+        authentication=Authentication(
+            domain=domain.name,
+            revoked=watch_revoked(data_dir).get,
+            tokens=open_tokens(config.oidc, data_dir=data_dir),
+            require_token=config.oidc.require_token,
+        ),
+        credentials=live_credentials(certificates),
         healthy=healthy,
     )
 
@@ -192,8 +208,8 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> tuple[Any, Any, Addres
     _add_common(admin, parts, ADMIN)
     _add_admin(admin, parts)
     addresses = Addresses(
-        public=_bind(public, listen.public, parts.domain, key="listen.public"),
-        admin=_bind(admin, listen.admin, parts.domain, key="listen.admin"),
+        public=_bind(public, listen.public, parts.credentials, key="listen.public"),
+        admin=_bind(admin, listen.admin, parts.credentials, key="listen.admin"),
         metrics=metrics,
         log=tiles,
     )
@@ -207,7 +223,7 @@ def _listener(parts: Parts, name: str) -> Any:
     largest = limits.max_policy_bytes if name == ADMIN else limits.max_request_bytes
     guard = Guard(
         listener=name,
-        domain=parts.domain.name,
+        authentication=parts.authentication,
         limits=limits,
         admission=parts.admission,
         metrics=parts.metrics,
@@ -264,12 +280,7 @@ def service_names(listener: str) -> list[str]:
     return sorted(name for name in names if name.startswith("weir.") or name == health)
 
 
-def _bind(server: Any, address: str, domain: Domain, *, key: str) -> str:
-    credentials = grpc.ssl_server_credentials(
-        [(domain.server_key, domain.server_certificate)],
-        root_certificates=domain.ca_certificate,
-        require_client_auth=True,
-    )
+def _bind(server: Any, address: str, credentials: grpc.ServerCredentials, *, key: str) -> str:
     host, _ = split_address(address, key=key)
     try:
         port = server.add_secure_port(address, credentials)
@@ -323,9 +334,10 @@ def split_address(address: str, *, key: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _background(data_dir: Path, config: Config, store: Store) -> list[Coroutine[Any, Any, None]]:
+def _background(data_dir: Path, config: Config, parts: Parts) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the calls: it follows the books and answers nobody."""
-    work = [_sweep(store), keep_exported(store, data_dir / LOG_DIRECTORY)]
+    store = parts.store
+    work = [_sweep(store, parts.state), keep_exported(store, data_dir / LOG_DIRECTORY)]
     if config.witness.url:
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds
@@ -333,12 +345,13 @@ def _background(data_dir: Path, config: Config, store: Store) -> list[Coroutine[
     return work
 
 
-async def _sweep(store: Store) -> None:
-    """Expires holds. A store that stopped has ended the server by its own signal."""
+async def _sweep(store: Store, state: State) -> None:
+    """Expires holds, and contracts past their validity. A store that stopped has ended the server by its own signal."""
     while not store.stopped:
         await asyncio.sleep(_SWEEP_SECONDS)
         with suppress(Unavailable):
             await store.write(expire_holds)
+            await state.expire_contracts()
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from weir.errors import InvalidRequest
+from weir_server.identity import NAME
 
 FILE_NAME = "weir.toml"
 """Read from the data directory where no other file is named."""
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+"""Signature algorithms that tokens may use. `none` and those of shared secrets (HS256, …) are none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,34 @@ class Witness:
     """The witness's verifier key; a reply that does not verify under it is not stored."""
     interval_seconds: int = 10
     """How often the newest checkpoint is submitted, where it is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oidc:
+    """Bearer tokens of one issuer, beside certificates."""
+
+    issuer: str = ""
+    """`iss` of every token; empty where no tokens are taken."""
+    audience: str = ""
+    """Must be among a token's `aud`."""
+    jwks_file: str = ""
+    """The issuer's public keys (RFC 7517); read again when the file changes. Never fetched."""
+    algorithms: tuple[str, ...] = ALGORITHMS
+    """Signature algorithms taken; asymmetric ones only."""
+    leeway_seconds: int = 30
+    """How far the issuer's clock may be off."""
+    max_age_seconds: int = 3600
+    """Longest time from a token's `iat` to its `exp`, and to its use."""
+    max_token_bytes: int = 8192
+    """Longest token."""
+    require_token: bool = False
+    """Whether requesters need a token beside their certificate."""
+    claim: str = "sub"
+    """Claim that names the caller."""
+    required: Mapping[str, str] = field(default_factory=dict)
+    """Further claims and the value that each must have, or hold where it is a list."""
+    requesters: Mapping[str, str] = field(default_factory=dict)
+    """Values of `claim` and the requester that each stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +130,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     encrypted: Encrypted = field(default_factory=Encrypted)
     shutdown: Shutdown = field(default_factory=Shutdown)
+    oidc: Oidc = field(default_factory=Oidc)
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -106,12 +139,16 @@ SECTIONS: dict[str, type[Any]] = {
     "limits": Limits,
     "encrypted": Encrypted,
     "shutdown": Shutdown,
+    "oidc": Oidc,
 }
 _RANGES: dict[str, tuple[int, int]] = {
     "limits.max_deadline_seconds": (1, 600),
     "encrypted.workers": (0, 64),
     "shutdown.drain_seconds": (0, 600),
     "witness.interval_seconds": (1, 86_400),
+    "oidc.leeway_seconds": (0, 300),
+    "oidc.max_age_seconds": (1, 86_400),
+    "oidc.max_token_bytes": (256, 12_288),
 }
 _DEFAULT_RANGE = (1, 2**31 - 1)
 
@@ -144,20 +181,46 @@ def parse_config(content: dict[str, Any]) -> Config:
         if kind is None or not isinstance(values, dict):
             raise _refused(name, "is no section of the configuration")
         sections[name] = _section(name, kind, values)
-    return Config(**sections)
+    config = Config(**sections)
+    _check_oidc(config.oidc)
+    return config
 
 
 def settings() -> list[tuple[str, object]]:
     """Every key as `section.key` with its default, for documentation and its test."""
     return [
-        (f"{section}.{item.name}", item.default)
+        (f"{section}.{item.name}", _shown(getattr(kind(), item.name)))
         for section, kind in SECTIONS.items()
         for item in dataclasses.fields(kind)
     ]
 
 
+def _shown(default: object) -> object:
+    """A default as the document shows it: lists by their members, truth values as TOML writes them."""
+    if isinstance(default, tuple | Mapping):
+        return ", ".join(default)
+    return str(default).lower() if isinstance(default, bool) else default
+
+
+def _check_oidc(oidc: Oidc) -> None:
+    """Refuses settings of tokens that are only half there, since half of them might let everybody in, or nobody."""
+    for key in ("audience", "jwks_file", "requesters"):
+        if bool(getattr(oidc, key)) != bool(oidc.issuer):
+            raise _refused(f"oidc.{key}", "and oidc.issuer are set both or neither")
+    if oidc.require_token and not oidc.issuer:
+        raise _refused("oidc.require_token", "needs oidc.issuer")
+    if not oidc.algorithms or not set(oidc.algorithms) <= set(ALGORITHMS):
+        raise _refused("oidc.algorithms", f"are some of {', '.join(ALGORITHMS)}")
+    if not oidc.claim:
+        raise _refused("oidc.claim", "must name a claim")
+    if not all(NAME.fullmatch(name) for name in oidc.requesters.values()):
+        raise _refused("oidc.requesters", "must map to names of requesters")
+
+
 def _section(section: str, kind: type[Any], values: dict[str, Any]) -> Any:
-    known = {item.name: item.default for item in dataclasses.fields(kind)}
+    defaults = kind()
+    known = {item.name: getattr(defaults, item.name) for item in dataclasses.fields(kind)}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in values.items():
         name = f"{section}.{key}"
         if key not in known:
@@ -165,7 +228,10 @@ def _section(section: str, kind: type[Any], values: dict[str, Any]) -> Any:
         if type(value) is not type(known[key]):
             raise _refused(name, f"must be of the type of {known[key]!r}")
         low, high = _RANGES.get(name, _DEFAULT_RANGE)
-        if isinstance(value, int) and not low <= value <= high:
+        parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else []
+        if not all(isinstance(part, str) for part in parts):
+            raise _refused(name, "must hold text only")
+        if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
             raise _refused(name, f"must be {low} to {high}")
     return kind(**values)
 

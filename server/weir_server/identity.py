@@ -8,12 +8,15 @@ since a connection may outlive the certificate it was opened with.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from weir.errors import Unauthenticated
@@ -26,6 +29,10 @@ APPROVER = "approver"
 AUDITOR = "auditor"
 ROLES = (REQUESTER, PROVIDER, OPERATOR, APPROVER, AUDITOR)
 """Roles that callers act in. Another one is a word here, a column in `services.access`, and nothing else."""
+GATEWAY = "gateway"
+"""Role of a connection that entitles to nothing: its calls are those of the requester that their token names."""
+HOLDERS = (*ROLES, GATEWAY)
+"""What a certificate may name."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """Form of a holder's name."""
 DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -37,8 +44,12 @@ class Certificate:
     """What a verified certificate says."""
 
     principal: Principal
+    """Its holder; of the role `gateway` only until a token says who calls."""
     not_before: datetime
     not_after: datetime
+    serial: int
+    thumbprint: str
+    """`x5t#S256` of RFC 8705: SHA-256 of its DER form in unpadded base64url."""
 
 
 def identity_uri(*, domain: str, role: str, name: str) -> str:
@@ -46,8 +57,8 @@ def identity_uri(*, domain: str, role: str, name: str) -> str:
     return f"weir://{domain}/{role}/{name}"
 
 
-def principal_of(pem: bytes, *, domain: str, now: datetime) -> Principal:
-    """Holder of a certificate that TLS accepted.
+def valid_certificate(pem: bytes, *, domain: str, now: datetime) -> Certificate:
+    """A certificate that TLS accepted, if it may be used now.
 
     Raises:
         Unauthenticated: it is no client certificate of this domain and a known role, or not valid now.
@@ -57,7 +68,7 @@ def principal_of(pem: bytes, *, domain: str, now: datetime) -> Principal:
         raise Unauthenticated("the certificate is not valid at this time", rule="certificate.validity")
     if certificate.principal.domain != domain:
         raise Unauthenticated("the certificate belongs to another domain", rule="certificate.domain")
-    return certificate.principal
+    return certificate
 
 
 @lru_cache(maxsize=4096)
@@ -78,7 +89,14 @@ def read_certificate(pem: bytes) -> Certificate:
         raise Unauthenticated("the certificate is not one of a client", rule="certificate.usage")
     if len(uris) != 1:
         raise Unauthenticated("the certificate must name exactly one identity", rule="certificate.identity")
-    return Certificate(_principal(uris[0]), certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    digest = hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()
+    return Certificate(
+        principal=_principal(uris[0]),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        serial=certificate.serial_number,
+        thumbprint=base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+    )
 
 
 def _principal(uri: str) -> Principal:
@@ -87,7 +105,7 @@ def _principal(uri: str) -> Principal:
     if scheme != "weir" or len(parts) != 3:
         raise Unauthenticated("the certificate's identity is malformed", rule="certificate.identity")
     domain, role, name = parts
-    if role not in ROLES:
+    if role not in HOLDERS:
         raise Unauthenticated("the certificate names no known role", rule="certificate.role")
     if not DOMAIN.fullmatch(domain) or not NAME.fullmatch(name):
         raise Unauthenticated("the certificate's identity is malformed", rule="certificate.identity")

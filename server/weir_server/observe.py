@@ -42,6 +42,7 @@ class Fields(TypedDict, total=False):
     location: str
     logger: str
     address: str
+    file: str
     seconds: float
     pid: int
 
@@ -112,6 +113,9 @@ class Metrics:
         )  # fmt: skip
         self._answers = Counter("weir_answers", "Answers given, by mode", ["mode"], registry=self.registry)
         self.in_flight = Gauge("weir_calls_in_flight", "Calls in progress", registry=self.registry)
+        self.certificate_seconds = Gauge(
+            "weir_certificate_seconds", "Seconds until the listeners' certificate ends", registry=self.registry
+        )
         self.healthy = Gauge("weir_healthy", "1 while the ledger takes writes", registry=self.registry)
 
     def call_ended(self, rpc: str, *, reason: str, seconds: float) -> None:

@@ -14,10 +14,12 @@ Keys are EC P-256 (certificates) and Ed25519 (log), from the operating system's 
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -303,6 +305,19 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+@contextmanager
+def authority_locked(data_dir: Path) -> Iterator[tuple[x509.Certificate, ec.EllipticCurvePrivateKey]]:
+    """The authority, while no other process uses it to change a file of the domain.
+
+    Raises:
+        Unavailable: the directory holds no authority.
+    """
+    ca, key = _load_authority(data_dir)
+    with (data_dir / SECRETS / "ca.key").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield ca, key
 
 
 def _load_authority(data_dir: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

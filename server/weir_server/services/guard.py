@@ -4,7 +4,7 @@
 It owns (de)serialisation, so that no exception of any kind reaches gRPC, which would send its text to the caller.
 In this order, each step before the next one costs anything:
 
-    1  authenticate    the certificate of the connection          Unauthenticated
+    1  authenticate    certificate of the connection, token       Unauthenticated
     2  admit           a token and a seat                         Overloaded, never billed
     3  authorise       one table, call by role                    PermissionDenied
     4  deadline        present, at most ten minutes               DeadlineRequired
@@ -42,8 +42,8 @@ from weir.errors import (
     WeirError,
 )
 from weir.wire import error_to_status
+from weir_server.authentication import HEADER, Authentication
 from weir_server.config import Limits
-from weir_server.identity import principal_of
 from weir_server.observe import Metrics, event, exception_fields
 from weir_server.plan.values import Principal
 from weir_server.services.access import ACCESS, Access
@@ -91,7 +91,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self,
         *,
         listener: str,
-        domain: str,
+        authentication: Authentication,
         limits: Limits,
         admission: Admission,
         metrics: Metrics,
@@ -99,7 +99,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         refuse: Refuse,
     ) -> None:
         self._listener = listener
-        self._domain = domain
+        self._authentication = authentication
         self._limits = limits
         self._admission = admission
         self._metrics = metrics
@@ -177,7 +177,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         shown = context.auth_context().get("x509_pem_cert", ())
         if len(shown) != 1:
             raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
-        progress.principal = principal_of(shown[0], domain=self._domain, now=self._now())
+        # Metadata is read for this one key only, and never logged: it holds the token.
+        headers = [value for key, value in context.invocation_metadata() or () if key == HEADER]
+        progress.principal = self._authentication.caller(shown[0], headers, now=self._now())
         return f"{progress.principal.role}/{progress.principal.name}"
 
     def _authorise(self, progress: _Progress, context: Any) -> Call:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from weir.errors import Unauthenticated
-from weir_server.identity import principal_of
+from weir_server.identity import valid_certificate
 from weir_server.plan.values import Principal
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -47,12 +47,13 @@ def _pem(
 
 
 def test_a_certificate_names_its_holder_by_uri() -> None:
-    assert principal_of(_pem(), domain="test.weir", now=NOW) == Principal("alice", "requester", "test.weir")
+    found = valid_certificate(_pem(), domain="test.weir", now=NOW)
+    assert found.principal == Principal("alice", "requester", "test.weir")
 
 
 def test_the_common_name_means_nothing() -> None:
-    principal = principal_of(_pem(common_name="weir://test.weir/operator/eve"), domain="test.weir", now=NOW)
-    assert principal.role == "requester"
+    certificate = valid_certificate(_pem(common_name="weir://test.weir/operator/eve"), domain="test.weir", now=NOW)
+    assert certificate.principal.role == "requester"
 
 
 @pytest.mark.parametrize(
@@ -84,14 +85,14 @@ def test_the_common_name_means_nothing() -> None:
 )
 def test_any_other_certificate_is_unauthenticated(pem: bytes, rule: str) -> None:
     with pytest.raises(Unauthenticated) as caught:
-        principal_of(pem, domain="test.weir", now=NOW)
+        valid_certificate(pem, domain="test.weir", now=NOW)
     assert caught.value.rule == rule
 
 
 @pytest.mark.parametrize("offset", [timedelta(seconds=-1), timedelta(days=1)], ids=["early", "expired"])
 def test_validity_is_checked_on_each_call_and_not_only_when_connecting(offset: timedelta) -> None:
     pem = _pem(days=1)
-    principal_of(pem, domain="test.weir", now=NOW)
+    valid_certificate(pem, domain="test.weir", now=NOW)
     with pytest.raises(Unauthenticated) as caught:
-        principal_of(pem, domain="test.weir", now=NOW + offset)
+        valid_certificate(pem, domain="test.weir", now=NOW + offset)
     assert caught.value.rule == "certificate.validity"

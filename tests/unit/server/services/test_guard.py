@@ -29,6 +29,7 @@ from weir.v1 import (
 )
 from weir.v1 import catalogue_service_pb2_grpc as catalogue
 from weir_server import observe, pki
+from weir_server.authentication import Authentication
 from weir_server.config import Limits
 from weir_server.observe import Metrics
 from weir_server.services.access import PUBLIC
@@ -129,7 +130,7 @@ async def _hosted(tmp_path: Path, limits: Limits) -> AsyncIterator[Host]:
     loggers[1].setLevel(logging.INFO)
     guard = Guard(
         listener=PUBLIC,
-        domain=domain.name,
+        authentication=Authentication(domain=domain.name, revoked=frozenset),
         limits=limits,
         admission=Admission(limits, clock=time.monotonic),
         metrics=host.metrics,
