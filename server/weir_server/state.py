@@ -21,7 +21,7 @@ from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.ledger import quotas as limits
 from weir_server.ledger.windows import advance
 from weir_server.plan.values import Principal
-from weir_server.policy import activation, applying, approvals, book, lifecycle, lineage
+from weir_server.policy import activation, agreeing, applying, approvals, book, lifecycle, lineage
 from weir_server.policy.acting import Acting, checked_reason
 from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
@@ -40,6 +40,9 @@ class State:
         self._clock, self._entropy = clock, entropy
         self._one_at_a_time = asyncio.Lock()
         self.world = store.read(lambda tx: _load_world(tx, _load_catalogue(tx, data_dir)))
+        if store.read(lambda tx: lifecycle.lacks_terms(tx, self.world.policy)):
+            # Applied by a Weir that did not keep them yet.
+            store.write_sync(lambda tx: lifecycle.keep_terms(tx, self.world.policy.contracts.values()))
 
     async def mutate(
         self,
@@ -168,6 +171,16 @@ class State:
 
             reply = await self._mutate(principal, request, act, snapshot=snapshot)
         return policy_service_pb2.ActivateSnapshotResponse.FromString(reply)
+
+    async def expire_contracts(self) -> int:
+        """Leave a leaf for every contract whose validity has ended since the last time; gives how many."""
+        async with self._one_at_a_time:
+            policy, now = self.world.policy, self._clock()
+            if not self._store.read(lambda tx: agreeing.past_validity(tx, policy, now=now)):
+                return 0
+            count = await self._store.write(lambda tx: agreeing.expire(tx, policy, now=now, entropy=self._entropy))
+            self.world = self._store.read(lambda tx: _load_world(tx, self.world.catalogue))
+            return count
 
     async def _mutate(
         self,

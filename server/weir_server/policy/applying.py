@@ -10,8 +10,9 @@ from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2
 from weir_server.ledger import quotas as limits
 from weir_server.ledger.values import Quota
-from weir_server.policy import book
+from weir_server.policy import agreeing, book, lifecycle
 from weir_server.policy.acting import Acting
+from weir_server.policy.contract import Contract
 from weir_server.policy.difference import Change, differences, plan_hash
 from weir_server.policy.documents import Policy
 from weir_server.policy.encode import change_to_proto
@@ -40,8 +41,17 @@ def apply(acting: Acting, new: Policy, request: policy_service_pb2.ApplyPolicyRe
         )
     for change in changes:
         _apply(acting, new, change)
+    lifecycle.keep_terms(acting.tx, new.contracts.values())
+    for contract in _offered(old, new):
+        agreeing.offer(acting, contract, reason="policy applied")
     book.replace_documents(acting.tx, list(request.documents), quota_ids=sorted(new.quotas))
     return _told(old, new, changes).SerializeToString(deterministic=True)
+
+
+def _offered(old: Policy, new: Policy) -> list[Contract]:
+    """Contracts whose terms are not those that were in force, by id."""
+    before = {contract.digest for contract in old.contracts.values()}
+    return [contract for _, contract in sorted(new.contracts.items()) if contract.digest not in before]
 
 
 def _changes(tx: Transaction, old: Policy, new: Policy) -> tuple[Change, ...]:

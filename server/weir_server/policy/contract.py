@@ -15,6 +15,7 @@ from weir_server.catalog.card import K_FLOOR, Mode
 from weir_server.catalog.rates import Rates
 from weir_server.ledger.values import Quota
 from weir_server.policy.kinds import Kind
+from weir_server.policy.party import REGION
 from weir_server.policy.quota import read_window
 from weir_server.policy.reader import Reader, duplicates
 
@@ -81,6 +82,7 @@ class Contract:
 
 
 def read_contract(reader: Reader) -> Contract | None:
+    """A contract as operators write it."""
     contract_id, dataset = reader.identifier("contract"), reader.text("dataset")
     epsilon, epsilon_per_query = _read_share(reader, "epsilon", parse_epsilon)
     rho, rho_per_query = _read_share(reader, "rho", parse_rho)
@@ -120,6 +122,10 @@ def read_contract(reader: Reader) -> Contract | None:
         reader.fault("k", f"must be at least {K_FLOOR}: no contract goes below the floor")
     if contract.approvers not in (1, 2):
         reader.fault("approvers", "must be 1 or 2")
+    if contract.approvers > 1 and contract.approval == "none":
+        reader.fault("approvers", "are asked for only where approval is per_query")
+    if not all(REGION.fullmatch(region) for region in contract.regions):
+        reader.fault("regions", "must be ISO 3166 codes such as CN or CN-31")
     if contract.requester == contract.provider:
         reader.fault("requester", "must be another than the provider")
     for key in ("purposes", "modes", "aggregates"):

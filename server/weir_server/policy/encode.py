@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from weir.errors import InvalidRequest
 from weir.query import Function
 from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_server.ledger.values import METRICS, WINDOWS, Balance, Quota
-from weir_server.policy.contract import Contract
+from weir_server.policy.contract import Contract, Duty
 from weir_server.policy.difference import Change
+from weir_server.policy.lifecycle import ContractLife, Signature, state_at
 
 
-def contract_to_proto(contract: Contract) -> policy_service_pb2.Contract:
-    """A contract as its parties see it."""
+def contract_to_proto(contract: Contract, *, life: ContractLife, now: datetime) -> policy_service_pb2.Contract:
+    """A contract as its parties see it, with where it stands at `now`."""
     rates = contract.rates
     message = policy_service_pb2.Contract(
         id=contract.id,
@@ -39,9 +42,34 @@ def contract_to_proto(contract: Contract) -> policy_service_pb2.Contract:
         ),
         digest=contract.digest,
         seal_to=contract.seal_to,
+        k=contract.k,
+        regions=contract.regions,
+        duties=[_duty(duty, life) for duty in contract.duties],
+        approvers=contract.approvers,
+        state=f"CONTRACT_STATE_{state_at(contract, life, now=now).upper()}",
+        canonical=contract.canonical,
+        signatures=[_signature(signature) for signature in life.signatures],
+        signed=contract.signatures == "required",
     )
     message.valid_from.FromDatetime(contract.valid_from)
     message.valid_until.FromDatetime(contract.valid_until)
+    return message
+
+
+def _duty(duty: Duty, life: ContractLife) -> policy_service_pb2.Duty:
+    message = policy_service_pb2.Duty(id=duty.id, sentence=duty.sentence)
+    message.due.FromDatetime(duty.due)
+    if (attested := life.attested.get(duty.id)) is not None:
+        message.attested.FromDatetime(attested)
+    return message
+
+
+def _signature(signature: Signature) -> policy_service_pb2.ContractSignature:
+    terms = signature.terms
+    message = policy_service_pb2.ContractSignature(
+        role=terms.role, party=terms.party, public_key=terms.public_key, signature=terms.signature
+    )
+    message.signed.FromDatetime(signature.signed)
     return message
 
 

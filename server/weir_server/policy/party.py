@@ -8,17 +8,17 @@ operator writes the key down after having checked out of band whose it is.
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from weir.agreements import format_signing_key, parse_signing_key
+from weir.errors import InvalidKey
 from weir_server.policy.kinds import Kind
 from weir_server.policy.reader import Reader
 
-_REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
-_KEY_BYTES = 32
+REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
+"""ISO 3166 codes: a country, or a part of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +48,17 @@ def read_party(reader: Reader) -> Party | None:
         region=reader.text("region"),
         signing_keys=tuple(_key(reader, text) for text in reader.texts("signing_keys")),
     )
-    if not _REGION.fullmatch(party.region):
+    if not REGION.fullmatch(party.region):
         reader.fault("region", "must be an ISO 3166 code such as CN or CN-31")
     return party if not reader.faults else None
 
 
 def _key(reader: Reader, text: str) -> bytes:
-    algorithm, _, encoded = text.partition(":")
     try:
-        key = b64decode(encoded, validate=True)
-    except (Error, ValueError):
-        key = b""
-    if algorithm != "ed25519" or len(key) != _KEY_BYTES:
-        reader.fault("signing_keys", "must each be ed25519: and 32 bytes in base64")
-    return key
+        return parse_signing_key(text)
+    except InvalidKey as error:
+        reader.fault("signing_keys", error.message)
+        return b""
 
 
 def party_json(party: Party) -> Mapping[str, object]:
@@ -72,7 +69,7 @@ def party_json(party: Party) -> Mapping[str, object]:
         "organisation": party.organisation,
         "responsible": party.responsible,
         "region": party.region,
-        "signing_keys": [f"ed25519:{b64encode(key).decode()}" for key in party.signing_keys],
+        "signing_keys": [format_signing_key(key) for key in party.signing_keys],
     }
 
 

@@ -6,16 +6,19 @@ from __future__ import annotations
 import asyncio
 import re
 
+from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
 from weir_server.identity import PROVIDER, REQUESTER
-from weir_server.policy import approvals
+from weir_server.policy import agreeing, approvals, lifecycle
 from weir_server.policy.contract import Contract
 from weir_server.policy.encode import contract_to_proto
 from weir_server.services.guard import Call
 from weir_server.services.paging import bad_token, page_after, page_size
+from weir_server.services.submission import checked_key, contract_id
 from weir_server.state import State
 from weir_server.store import Store
 
+_LONGEST_KEY = 256
 _APPROVAL_TOKEN = re.compile(r"[0-9]{1,18}:ap-[0-9a-f]{1,64}")
 
 
@@ -35,9 +38,31 @@ class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
             key=lambda item: item.id,
         )
         page, token = page_after(visible, key=lambda item: item.id, token=request.page_token, size=size)
+        lives = await asyncio.to_thread(self._store.read, lambda tx: lifecycle.lives(tx, page))
         return policy_service_pb2.ListContractsResponse(
-            contracts=[contract_to_proto(contract) for contract in page], next_page_token=token
+            contracts=[contract_to_proto(contract, life=lives[contract.id], now=call.now) for contract in page],
+            next_page_token=token,
         )
+
+    async def SignContract(
+        self, request: policy_service_pb2.SignContractRequest, call: Call
+    ) -> policy_service_pb2.SignContractResponse:
+        """Signs an offered contract as its requester or its provider."""
+        checked_key(request.idempotency_key)
+        contract_id(request.contract, field="contract")
+        if len(request.public_key) > _LONGEST_KEY or len(request.signature) > _LONGEST_KEY:
+            raise InvalidRequest("a key has 32 bytes, a signature 64", field="signature", rule="contract.signature")
+        reply = await self._state.mutate(call.principal, request, lambda acting: agreeing.sign(acting, request))
+        return policy_service_pb2.SignContractResponse.FromString(reply)
+
+    async def AttestDuty(
+        self, request: policy_service_pb2.AttestDutyRequest, call: Call
+    ) -> policy_service_pb2.AttestDutyResponse:
+        """The requester says that a duty was met."""
+        checked_key(request.idempotency_key)
+        contract_id(request.contract, field="contract")
+        reply = await self._state.mutate(call.principal, request, lambda acting: agreeing.attest(acting, request))
+        return policy_service_pb2.AttestDutyResponse.FromString(reply)
 
     async def ListApprovals(
         self, request: policy_service_pb2.ListApprovalsRequest, call: Call

@@ -7,9 +7,10 @@ import re
 
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
+from weir_server.policy import agreeing
 from weir_server.policy.acting import checked_reason
 from weir_server.services.guard import Call
-from weir_server.services.submission import checked_key
+from weir_server.services.submission import checked_key, contract_id
 from weir_server.state import State
 
 _MAX_DOCUMENTS = 10_000
@@ -51,6 +52,15 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         if request.scope not in _SCOPES:
             raise InvalidRequest("not a known scope", field="scope", rule="suspension.scope")
         return await self._state.set_suspension(call.principal, request)
+
+    async def SetContractState(
+        self, request: policy_service_pb2.SetContractStateRequest, call: Call
+    ) -> policy_service_pb2.SetContractStateResponse:
+        """Moves a contract on."""
+        checked_key(request.idempotency_key)
+        contract_id(request.contract, field="contract")
+        reply = await self._state.mutate(call.principal, request, lambda acting: agreeing.move(acting, request))
+        return policy_service_pb2.SetContractStateResponse.FromString(reply)
 
     async def ActivateSnapshot(
         self, request: policy_service_pb2.ActivateSnapshotRequest, call: Call

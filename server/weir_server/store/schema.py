@@ -90,6 +90,50 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE contract_states (
             contract TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, since {int} NOT NULL,
             PRIMARY KEY (contract, digest)) {clustered}""",
+        # Every text of a contract that was ever in force: what decisions and signatures name by digest.
+        "CREATE TABLE contract_terms (digest TEXT PRIMARY KEY, canonical {bytes} NOT NULL)",
+        """CREATE TABLE contract_signatures (
+            digest TEXT NOT NULL, role TEXT NOT NULL, party TEXT NOT NULL, public_key {bytes} NOT NULL,
+            signature {bytes} NOT NULL, signed {int} NOT NULL, PRIMARY KEY (digest, role)) {clustered}""",
+        """CREATE TABLE contract_duties (
+            digest TEXT NOT NULL, duty TEXT NOT NULL, attested {int} NOT NULL, PRIMARY KEY (digest, duty))
+            {clustered}""",
+        # What each decision was made from, by index of its leaf, which commits to the facts.
+        "CREATE TABLE decisions (leaf_index {int} PRIMARY KEY, contract_digest TEXT NOT NULL, facts {bytes} NOT NULL)",
+        # Approvals by several persons, for several uses. `fixed` names all that a template keeps beside its query.
+        "ALTER TABLE approvals ADD COLUMN approvers {int} NOT NULL DEFAULT 1",
+        "ALTER TABLE approvals ADD COLUMN uses_left {int} NOT NULL DEFAULT 1",
+        "ALTER TABLE approvals ADD COLUMN rho_micro {int} NOT NULL DEFAULT 0",
+        "ALTER TABLE approvals ADD COLUMN fixed TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE approvals ADD COLUMN standing TEXT NOT NULL DEFAULT ''",
+        "UPDATE approvals SET uses_left = 0 WHERE state = 'used'",
+        "CREATE INDEX approvals_by_template ON approvals (fixed, state, expires)",
+        """CREATE TABLE approval_acts (
+            approval TEXT NOT NULL, position {int} NOT NULL, person TEXT NOT NULL, act TEXT NOT NULL,
+            reason TEXT NOT NULL, acted {int} NOT NULL, PRIMARY KEY (approval, position)) {clustered}""",
+        # Nobody counts twice, whatever else fails.
+        "CREATE UNIQUE INDEX approval_acts_once ON approval_acts (approval, person, act)",
+        """INSERT INTO approval_acts (approval, position, person, act, reason, acted)
+            SELECT id, 1, decided_by, CASE WHEN state = 'rejected' THEN 'reject' ELSE 'approve' END, '', requested
+            FROM approvals WHERE decided_by <> ''""",
+        # Standing of requesters: refusals by UTC day, counted from the leaves up to `next`, and the level that follows.
+        """CREATE TABLE standing_refusals (
+            requester TEXT NOT NULL, day TEXT NOT NULL, refusals {int} NOT NULL, PRIMARY KEY (requester, day))
+            {clustered}""",
+        "CREATE TABLE standing_cursor (id {int} PRIMARY KEY CHECK (id = 1), next {int} NOT NULL)",
+        "INSERT INTO standing_cursor (id, next) VALUES (1, 0)",
+        "CREATE TABLE standings (requester TEXT PRIMARY KEY, level TEXT NOT NULL)",
+        # Cases. `opened` is the log index of the filing; a case that is `frozen` holds its contract by itself.
+        """CREATE TABLE cases (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, contract TEXT NOT NULL, dataset TEXT NOT NULL,
+            against TEXT NOT NULL, entries TEXT NOT NULL, statement TEXT NOT NULL, opened_by TEXT NOT NULL,
+            opened_role TEXT NOT NULL, opened {int} NOT NULL, state TEXT NOT NULL, frozen {int} NOT NULL)""",
+        "CREATE INDEX cases_by_filing ON cases (opened)",
+        "CREATE INDEX cases_by_filer ON cases (opened_role, opened_by, opened)",
+        """CREATE TABLE case_steps (
+            leaf_index {int} PRIMARY KEY, case_id TEXT NOT NULL, state TEXT NOT NULL, actor TEXT NOT NULL,
+            role TEXT NOT NULL, at {int} NOT NULL, note TEXT NOT NULL, frozen {int} NOT NULL)""",
+        "CREATE INDEX case_steps_by_case ON case_steps (case_id, leaf_index)",
     ),
 )
 

@@ -14,7 +14,10 @@ from weir_server.ledger.values import Quota
 from weir_server.policy.contract import Contract, Duty, Rates
 from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import contract_to_proto
+from weir_server.policy.lifecycle import ContractLife
 from weir_server.policy.quota import QUOTA
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def read(*documents: str) -> tuple[tuple[Contract, ...], tuple[Quota, ...]]:
@@ -171,7 +174,7 @@ def test_the_order_in_which_a_contract_was_written_does_not_matter() -> None:
 
 def test_the_wire_form_names_every_aggregate() -> None:
     document = contract_document(aggregates=[function.value for function in Function])
-    message = contract_to_proto(read(document)[0][0])
+    message = contract_to_proto(read(document)[0][0], life=ContractLife(), now=NOW)
     known = set(query_pb2.AggregateFunction.values()) - {query_pb2.AGGREGATE_FUNCTION_UNSPECIFIED}
     assert set(message.aggregates) == known
     assert message.digest == read(document)[0][0].digest
@@ -183,7 +186,7 @@ def test_a_share_in_rho_is_a_limit_in_rho_and_needs_no_epsilon() -> None:
     assert [(q.id, q.metric, q.limit, q.window) for q in contract.quotas] == [
         ("contract-d-1-rho", "rho_micro", 20_000, "lifetime")
     ]
-    message = contract_to_proto(contract)
+    message = contract_to_proto(contract, life=ContractLife(), now=NOW)
     assert (message.rho_micro, message.rho_per_query_micro) == (20_000, 500)
 
 
