@@ -25,6 +25,7 @@ from weir_client._operations import Amount, Context, Settings, Terms, new_idempo
 from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
 from weir_client._shares import Shares
+from weir_client._token import Token
 from weir_client._transport import grpc_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
 
@@ -39,6 +40,7 @@ def connect(
     address: str | None = None,
     *,
     identity: str | os.PathLike[str] | Identity,
+    token: Token | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     retries: int = DEFAULT_RETRIES,
     state_dir: str | os.PathLike[str] | None = None,
@@ -46,15 +48,17 @@ def connect(
     """A client of one domain, over mutual TLS. Nothing is sent before the first call.
 
     `address`: `host:port`; None for the identity's own. `identity`: an identity file, the short name of one in
-    `~/.config/weir`, or an Identity. `timeout`: seconds for one operation, retries included, at most 600. `retries`:
-    most repetitions while the service cannot be reached, always with the same idempotency key. `state_dir`: where the
-    newest checkpoint of each log is kept; by default `~/.local/state/weir`.
+    `~/.config/weir`, or an Identity. `token`: bearer token shown with each call, where the service asks for one beside
+    the certificate: the text itself, the path of a file (read for each call), or a function that gives it. `timeout`:
+    seconds for one operation, retries included, at most 600. `retries`: most repetitions while the service cannot be
+    reached, always with the same idempotency key. `state_dir`: where the newest checkpoint of each log is kept; by
+    default `~/.local/state/weir`.
 
     Raises:
         InvalidRequest: the identity file is missing, readable by others or malformed, or no address is known.
     """
     known = identity if isinstance(identity, Identity) else load_identity(identity)
-    transport = grpc_transport(chosen_address(address, known), known)
+    transport = grpc_transport(chosen_address(address, known), known, token=token)
     return Client(transport, identity=known, timeout=timeout, retries=retries, state_dir=state_dir)
 
 

@@ -17,33 +17,36 @@ from weir.errors import InvalidRequest, Unavailable, WeirError
 from weir.wire import error_from_status
 from weir_client._calls import Call, Exchange, Method, Stream
 from weir_client._identity import Identity
+from weir_client._token import Token, token_metadata
 
 _DETAILS = "grpc-status-details-bin"
 _MAX_RECEIVE = 64 * 1024 * 1024
 
 
-def grpc_transport(address: str, identity: Identity) -> GrpcTransport:
-    """A blocking transport to `host:port`. Connects at the first call."""
-    return GrpcTransport(grpc.secure_channel(address, _credentials(identity), options=_options(identity)))
+def grpc_transport(address: str, identity: Identity, *, token: Token | None = None) -> GrpcTransport:
+    """A blocking transport to `host:port`. Connects at the first call. `token`: shown with every call."""
+    channel = grpc.secure_channel(address, _credentials(identity), options=_options(identity))
+    return GrpcTransport(channel, token=token)
 
 
-def grpc_aio_transport(address: str, identity: Identity) -> GrpcAioTransport:
-    """An async transport to `host:port`, for the event loop that runs now."""
+def grpc_aio_transport(address: str, identity: Identity, *, token: Token | None = None) -> GrpcAioTransport:
+    """An async transport to `host:port`, for the event loop that runs now. `token`: shown with every call."""
     channel = grpc.aio.secure_channel(address, _credentials(identity), options=_options(identity))
-    return GrpcAioTransport(channel, lambda: grpc_transport(address, identity))
+    return GrpcAioTransport(channel, lambda: grpc_transport(address, identity, token=token), token=token)
 
 
 class GrpcTransport:
     """Blocking transport over a gRPC channel, which it owns. May be used from several threads."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, *, token: Token | None = None) -> None:
         self._channel = channel
+        self._token = token
 
     def call(self, effect: Call) -> Message:
         """One request, one response."""
         try:
             stub = self._channel.unary_unary(effect.method.path, **_codecs(effect.method))
-            return cast(Message, stub(effect.request, timeout=effect.timeout))
+            return cast(Message, stub(effect.request, timeout=effect.timeout, metadata=token_metadata(self._token)))
         except grpc.RpcError as error:
             raise _weir_error(error) from None
         except ValueError:
@@ -53,7 +56,7 @@ class GrpcTransport:
         """One request, all its responses."""
         try:
             stub = self._channel.unary_stream(effect.method.path, **_codecs(effect.method))
-            return list(stub(effect.request, timeout=effect.timeout))
+            return list(stub(effect.request, timeout=effect.timeout, metadata=token_metadata(self._token)))
         except grpc.RpcError as error:
             raise _weir_error(error) from None
         except ValueError:
@@ -65,7 +68,8 @@ class GrpcTransport:
         failure: list[WeirError] = []
         try:
             stub = self._channel.stream_stream(effect.method.path, **_codecs(effect.method))
-            responses = stub(_requests(effect, accepted, failure), timeout=effect.timeout)
+            metadata = token_metadata(self._token)
+            responses = stub(_requests(effect, accepted, failure), timeout=effect.timeout, metadata=metadata)
             first = next(responses)
             accepted.put(first)
             return [first, *responses]
@@ -105,8 +109,11 @@ class GrpcAioTransport:
     refusal replaces its status by "Internal error from Core", and the reason is lost.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, blocking: Callable[[], GrpcTransport]) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, blocking: Callable[[], GrpcTransport], *, token: Token | None = None
+    ) -> None:
         self._channel = channel
+        self._token = token
         self._open_blocking = blocking
         self._blocking: GrpcTransport | None = None
         self._is_closed = False
@@ -115,7 +122,9 @@ class GrpcAioTransport:
         """One request, one response."""
         stub = self._channel.unary_unary(effect.method.path, **_codecs(effect.method))
         try:
-            return cast(Message, await stub(effect.request, timeout=effect.timeout))
+            return cast(
+                Message, await stub(effect.request, timeout=effect.timeout, metadata=token_metadata(self._token))
+            )
         except grpc.RpcError as error:
             raise _weir_error(error) from None
         except grpc.aio.UsageError:
@@ -125,7 +134,10 @@ class GrpcAioTransport:
         """One request, all its responses."""
         stub = self._channel.unary_stream(effect.method.path, **_codecs(effect.method))
         try:
-            return [message async for message in stub(effect.request, timeout=effect.timeout)]
+            return [
+                message
+                async for message in stub(effect.request, timeout=effect.timeout, metadata=token_metadata(self._token))
+            ]
         except grpc.RpcError as error:
             raise _weir_error(error) from None
         except grpc.aio.UsageError:

@@ -37,6 +37,7 @@ from weir_client._operations import Amount, Terms, new_idempotency_key
 from weir_client._receipts import Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
 from weir_client._shares import Shares
+from weir_client._token import Token
 from weir_client._transport import grpc_aio_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
 
@@ -50,13 +51,14 @@ def connect(
     address: str | None = None,
     *,
     identity: str | os.PathLike[str] | Identity,
+    token: Token | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     retries: int = DEFAULT_RETRIES,
     state_dir: str | os.PathLike[str] | None = None,
 ) -> Client:
     """As `weir_client.connect`, for the event loop that runs now."""
     known = identity if isinstance(identity, Identity) else load_identity(identity)
-    transport = grpc_aio_transport(chosen_address(address, known), known)
+    transport = grpc_aio_transport(chosen_address(address, known), known, token=token)
     return Client(transport, identity=known, timeout=timeout, retries=retries, state_dir=state_dir)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,6 +53,7 @@ class Session:
     identity_file: str | None
     timeout: float
     as_json: bool
+    token_file: str | None = None
 
     def identity(self) -> Identity:
         """The identity asked for."""
@@ -66,7 +68,8 @@ class Session:
         """A connected client."""
         from weir_client._client import connect
 
-        with connect(self.server, identity=self.identity(), timeout=self.timeout) as client:
+        token = None if self.token_file is None else Path(self.token_file)
+        with connect(self.server, identity=self.identity(), token=token, timeout=self.timeout) as client:
             yield client
 
     def show(self, value: object, text: str | Callable[[], str]) -> None:
@@ -89,11 +92,23 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--identity", "identity_file", envvar="WEIR_IDENTITY", help="Identity file or short name (or WEIR_IDENTITY)."
     )
+    @click.option(
+        "--token-file",
+        envvar="WEIR_TOKEN_FILE",
+        help="File of a bearer token, where the service asks for one (or WEIR_TOKEN_FILE).",
+    )
     @click.option("--timeout", type=click.FloatRange(0.1, 600), default=60.0, show_default=True, help="Seconds.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @functools.wraps(command)
-    def wrapped(server: str | None, identity_file: str | None, timeout: float, as_json: bool, **rest: Any) -> Any:
-        return command(Session(server or None, identity_file or None, timeout, as_json), **rest)
+    def wrapped(
+        server: str | None,
+        identity_file: str | None,
+        token_file: str | None,
+        timeout: float,
+        as_json: bool,
+        **rest: Any,
+    ) -> Any:
+        return command(Session(server or None, identity_file or None, timeout, as_json, token_file or None), **rest)
 
     return wrapped
 
