@@ -16,10 +16,8 @@ from weir.errors import InvalidReceipt, LogInconsistent, VerificationError
 from weir.merkle import leaf_hash, root_of
 from weir.receipts import VerifiedReceipt
 from weir.replay import Books, follow_all
+from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
 from weir_client._receipts import Receipt
-
-_WIDTH = 256
-_LARGEST_BUNDLE = _WIDTH * (2 + 65_535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +81,28 @@ def check_receipt(log: VerifiedLog, receipt: Receipt, *, log_key: str) -> Verifi
 
 
 def _entries(directory: Path, size: int) -> Iterator[bytes]:
-    for start in range(0, size, _WIDTH):
-        width = min(_WIDTH, size - start)
-        path = f"tile/entries/{_tile_name(start // _WIDTH)}"
-        bundle, at = _tile(directory, path, width), 0
-        for offset in range(width):
-            length = int.from_bytes(bundle[at : at + 2], "big")
-            leaf = bundle[at + 2 : at + 2 + length]
-            if at + 2 > len(bundle) or len(leaf) != length:
-                raise VerificationError(f"entry {start + offset}: {path} ends before it", rule="log.short")
-            yield leaf
-            at += 2 + length
+    for start in range(0, size, TILE_WIDTH):
+        width = min(TILE_WIDTH, size - start)
+        content = _tile(directory, f"tile/entries/{tile_name(start // TILE_WIDTH)}", width)
+        yield from entries_of(content, first=start, width=width)
 
 
 def _check_tiles(directory: Path, hashes: Sequence[bytes]) -> None:
     """The tree's tiles hold no more than the entries say; they are checked, since others rely on them."""
     level, nodes = 0, list(hashes)
     while nodes:
-        for start in range(0, len(nodes), _WIDTH):
-            chunk, path = nodes[start : start + _WIDTH], f"tile/{level}/{_tile_name(start // _WIDTH)}"
+        for start in range(0, len(nodes), TILE_WIDTH):
+            chunk, path = nodes[start : start + TILE_WIDTH], f"tile/{level}/{tile_name(start // TILE_WIDTH)}"
             if _tile(directory, path, len(chunk))[: 32 * len(chunk)] != b"".join(chunk):
-                first = start * _WIDTH**level
+                first = start * TILE_WIDTH**level
                 raise VerificationError(f"entry {first}: {path} differs from the entries", rule="log.tile")
-        full = len(nodes) // _WIDTH
-        level, nodes = level + 1, [root_of(nodes[i * _WIDTH : (i + 1) * _WIDTH]) for i in range(full)]
+        full = len(nodes) // TILE_WIDTH
+        level, nodes = level + 1, [root_of(nodes[i * TILE_WIDTH : (i + 1) * TILE_WIDTH]) for i in range(full)]
 
 
 def _tile(directory: Path, path: str, width: int) -> bytes:
     """A tile: the partial one of this width, or the full one that replaced it."""
-    if width < _WIDTH and (directory / f"{path}.p" / str(width)).is_file():
+    if width < TILE_WIDTH and (directory / f"{path}.p" / str(width)).is_file():
         return _read(directory, f"{path}.p/{width}")
     return _read(directory, path)
 
@@ -119,15 +110,6 @@ def _tile(directory: Path, path: str, width: int) -> bytes:
 def _read(directory: Path, path: str) -> bytes:
     try:
         with (directory / path).open("rb") as file:
-            return file.read(_LARGEST_BUNDLE + 1)
+            return file.read(LARGEST_BUNDLE + 1)
     except OSError:
         raise VerificationError(f"the log's file {path} is missing", rule="log.file") from None
-
-
-def _tile_name(index: int) -> str:
-    """`x001/x234/067`."""
-    groups = [f"{index % 1000:03d}"]
-    while index >= 1000:
-        index //= 1000
-        groups.append(f"x{index % 1000:03d}")
-    return "/".join(reversed(groups))

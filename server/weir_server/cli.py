@@ -41,7 +41,17 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 def register(group: click.Group) -> None:
     """Adds the server's commands to `weir`."""
-    for command in (init, identity, serve_command, publish, fsck_command, doctor_command, demo):
+    for command in (
+        backup_command,
+        restore_command,
+        init,
+        identity,
+        serve_command,
+        publish,
+        fsck_command,
+        doctor_command,
+        demo,
+    ):
         group.add_command(command)
     audit = group.get_command(click.Context(group), "audit")
     if isinstance(audit, click.Group):
@@ -263,6 +273,53 @@ def doctor_command(data_dir: Path, as_json: bool) -> None:
     _show({"checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))
     if not all(check.passed for check in checks):
         raise SystemExit(1)
+
+
+@click.command("backup")
+@_DATA
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--with-secrets", is_flag=True, help="Keys of authority and log, too: keep the copy as you keep those.")
+@_JSON
+def backup_command(data_dir: Path, target: Path, with_secrets: bool, as_json: bool) -> None:
+    """Copy books and snapshots into the new directory TARGET, while a server may be running."""
+    from weir_server.backup import back_up
+
+    os.umask(0o077)
+    size = back_up(data_dir, target, secrets=with_secrets)
+    _show({"target": str(target), "entries": size}, as_json, f"{target}: {size} entries of the log.")
+
+
+@click.command("restore")
+@click.argument("backup", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@_DATA
+@click.option("--log", "exported", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Exported log.")
+@click.option("--checkpoint", "notes", multiple=True, type=click.File("r"), help="One kept elsewhere; repeatable.")
+@click.option("--secrets", type=click.Path(path_type=Path, exists=True, file_okay=False), help="The domain's secrets.")
+@click.option("--close-budgets", is_flag=True, help="Go on although entries may be missing: no budget is left then.")
+@_JSON
+def restore_command(
+    backup: Path,
+    data_dir: Path,
+    exported: Path | None,
+    notes: tuple[Any, ...],
+    secrets: Path | None,
+    close_budgets: bool,
+    as_json: bool,
+) -> None:
+    """Make a new data directory from BACKUP, never giving budget back: brought forward from the log, and stopped."""
+    from weir_server.backup import restore
+
+    os.umask(0o077)
+    checkpoints = [note.read() for note in notes]
+    done = restore(
+        backup, data_dir, exported=exported, checkpoints=checkpoints, secrets=secrets, close_budgets=close_budgets
+    )
+    _show(
+        asdict(done),
+        as_json,
+        f"{data_dir}: {done.copied} entries copied, {done.appended} brought in from the exported log, "
+        f"{len(done.closed)} budgets closed.\nEverything is stopped: look, then `weir suspend all --resume`.",
+    )
 
 
 def _progress(as_json: bool) -> Any:

@@ -19,12 +19,14 @@ from weir.errors import WeirError
 from weir_client.cli.output import EXIT_OTHER, exit_code, message_line
 
 SERVER_COMMANDS = {
+    "backup": "server",
     "demo": "demo",
     "doctor": "server",
     "fsck": "server",
     "identity": "server",
     "init": "server",
     "publish": "server",
+    "restore": "server",
     "serve": "server",
 }
 """Commands that only an installed server has, with the extra that brings it."""
@@ -47,12 +49,14 @@ OWN_COMMANDS = {
 }
 """Own commands: the module, and the help in one line; a test holds it against the command's own."""
 SERVER_HELP = {
+    "backup": "Copy books and snapshots into the new directory TARGET, while a server may be...",
     "demo": "Play the main job on public data, from publication to audit; exit 1 if any...",
     "doctor": "Check what a server needs: Python, extras, permissions, clock, lock, ports;...",
     "fsck": "Rebuild balances, meter, answers and tree from the log and compare; exit 1...",
     "identity": "Issue an identity: a key pair and a certificate in one file, readable by its...",
     "init": "Make a domain: authority, server certificate, log key and publication salt.",
     "publish": "Publish a dataset: build its snapshot inside the domain, then make it...",
+    "restore": "Make a new data directory from BACKUP, never giving budget back: brought...",
     "serve": "Serve the domain until SIGTERM or Ctrl-C; running calls may finish first.",
 }
 """The same of the server's commands."""

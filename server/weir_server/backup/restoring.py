@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting a copy in force: brought forward, held against every checkpoint that is known, and stopped.
+
+    1  the copy goes to a new directory, which is no domain yet
+    2  evidence: the exported log, verified from its first to its last entry, and checkpoints kept elsewhere
+    3  entries behind the copy are appended as they stand; reservations, limits, balances and meter follow from entries
+    4  refuse where a known checkpoint is newer, or where nothing shows how far the log had got; `close_budgets` instead
+       lowers every privacy budget to what is used, an entry each
+    5  everything is stopped, by name, until an operator has looked; only then the directory becomes a domain
+
+Answers, releases, salts and idempotency keys of entries behind the copy are lost; what was charged for them is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from weir.checkpoint import Checkpoint, verify
+from weir.errors import InvalidRequest, LogInconsistent, Unavailable, VerificationError
+from weir.merkle import leaf_hash, root_of
+from weir.receipts import parse_event
+from weir.replay import Books, follow_all
+from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
+from weir_server import clock, log
+from weir_server.backup.copying import SNAPSHOTS
+from weir_server.books import DIRECTORY as BOOKS
+from weir_server.clock import to_micros
+from weir_server.ledger import METRICS, PRIVACY_METRICS, list_quotas, record, set_quota
+from weir_server.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
+from weir_server.policy import book
+from weir_server.store import SqlValue, Transaction
+from weir_server.store.sqlite import SqliteStore
+
+_ACTOR = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did."""
+
+    copied: int
+    """Entries that the copy held."""
+    appended: int
+    """Entries brought in from the exported log."""
+    closed: tuple[str, ...]
+    """Privacy budgets closed for good."""
+
+
+def restore(
+    backup: Path,
+    target: Path,
+    *,
+    exported: Path | None = None,
+    checkpoints: Sequence[str] = (),
+    secrets: Path | None = None,
+    close_budgets: bool = False,
+) -> Restored:
+    """Makes the new data directory `target` from a backup. See the module for the order of steps.
+
+    `exported`: directory of the log's files, the newest there is. `checkpoints`: signed notes that witnesses, auditors
+    or requesters kept. `secrets`: the domain's secrets, where the backup holds none. `close_budgets`: go on although
+    entries may be missing.
+
+    Raises:
+        InvalidRequest: the target exists, or the backup is none.
+        Unavailable: entries are missing, or nothing shows that none are; rule `restore.behind` or `restore.evidence`.
+        LogInconsistent: a checkpoint or the exported log is of another history.
+        VerificationError: the exported log or a checkpoint does not verify.
+    """
+    if target.exists():
+        raise InvalidRequest("the target of a restore must not exist", field="data", rule="restore.target")
+    draft = target.with_name(target.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        _lay_out(backup, draft, secrets)
+        done = _bring_forward(draft, exported, checkpoints, close_budgets=close_budgets)
+        draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return done
+
+
+def _lay_out(backup: Path, draft: Path, secrets: Path | None) -> None:
+    if not (backup / DOMAIN_FILE).is_file() or not (backup / BOOKS).is_dir():
+        raise InvalidRequest("the directory is no backup", field="backup", rule="restore.backup")
+    draft.mkdir(mode=0o700, parents=True)
+    for name in (BOOKS, SNAPSHOTS):
+        if (backup / name).is_dir():
+            shutil.copytree(backup / name, draft / name)
+    shutil.copytree(secrets or backup / SECRETS, draft / SECRETS)
+    shutil.copy2(backup / DOMAIN_FILE, draft / DOMAIN_FILE)
+    for folder, _, names in os.walk(draft):
+        Path(folder).chmod(0o700)
+        for name in names:
+            (Path(folder) / name).chmod(0o600)
+
+
+def _bring_forward(draft: Path, exported: Path | None, checkpoints: Sequence[str], *, close_budgets: bool) -> Restored:
+    domain = load_domain(draft)
+    store = SqliteStore(draft / BOOKS, seal=log.sealer(domain.log_signers, now=clock.now))
+    try:
+        leaves = [leaf for _, leaf in store.read(lambda tx: list(log.entries(tx)))]
+        copied = len(leaves)
+        heads = [verify(note, log_key(draft)) for note in checkpoints]
+        if exported is not None:
+            leaves = _longer(leaves, _exported(exported, log_key(draft)), exported)
+        _check_evidence(leaves, heads, shown=exported is not None or bool(heads), anyway=close_budgets)
+        closed = store.write_sync(lambda tx: _put_in_force(tx, leaves, copied, close_budgets=close_budgets))
+    finally:
+        store.close()
+    return Restored(copied, len(leaves) - copied, closed)
+
+
+def _exported(directory: Path, vkey: str) -> list[bytes]:
+    """Every entry of the exported log, verified against its signed checkpoint."""
+    head = verify(_read(directory / "checkpoint").decode("utf-8", errors="replace"), vkey)
+    leaves: list[bytes] = []
+    for first in range(0, head.size, TILE_WIDTH):
+        width = min(TILE_WIDTH, head.size - first)
+        whole = directory / "tile" / "entries" / tile_name(first // TILE_WIDTH)
+        partial = whole.with_name(f"{whole.name}.p") / str(width)
+        content = _read(partial if width < TILE_WIDTH and partial.is_file() else whole)
+        leaves += entries_of(content, first=first, width=width)
+    _require_root(leaves, head)
+    return leaves
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_BUNDLE + 1)
+    except OSError as error:
+        raise VerificationError("a file of the exported log is missing", rule="log.file") from error
+
+
+def _longer(copied: list[bytes], exported: list[bytes], directory: Path) -> list[bytes]:
+    """The longer of two histories, one of which must begin with the other."""
+    shorter = min(len(copied), len(exported))
+    if copied[:shorter] != exported[:shorter]:
+        note = _read(directory / "checkpoint").decode("utf-8", errors="replace")
+        raise LogInconsistent("the backup is of another history than the exported log", older="", newer=note)
+    return max(copied, exported, key=len)
+
+
+def _check_evidence(leaves: list[bytes], heads: Sequence[Checkpoint], *, shown: bool, anyway: bool) -> None:
+    for head in heads:
+        if head.size <= len(leaves):
+            _require_root(leaves[: head.size], head)
+    if anyway:
+        return
+    if not shown:
+        raise Unavailable(
+            "nothing shows how far the log had got: give the exported log, or a checkpoint that a witness kept",
+            rule="restore.evidence",
+        )
+    newest = max((head.size for head in heads), default=0)
+    if newest > len(leaves):
+        raise Unavailable(
+            f"a checkpoint of {newest} entries is known, here are {len(leaves)}: budgets would come back",
+            rule="restore.behind",
+        )
+
+
+def _require_root(leaves: list[bytes], head: Checkpoint) -> None:
+    if root_of(map(leaf_hash, leaves)) != head.root:
+        raise VerificationError("the entries do not hash to the signed checkpoint", rule="log.root")
+
+
+def _put_in_force(tx: Transaction, leaves: list[bytes], copied: int, *, close_budgets: bool) -> tuple[str, ...]:
+    """One transaction: entries, what follows from them, closed budgets, the stop, and the entry that says so."""
+    tx.execute_many(
+        "INSERT INTO log_leaves (idx, type, requester, leaf, hash) VALUES (?, ?, ?, ?, ?)",
+        [_row(index, leaf) for index, leaf in enumerate(leaves[copied:], start=copied)],
+    )
+    if len(leaves) > copied:
+        _rebuild(tx, leaves)
+    now = clock.now()
+    closed = _close_budgets(tx, now) if close_budgets else ()
+    book.set_suspension(tx, "all", "", suspended=True, now=now)
+    told = {"copied": str(copied), "appended": str(len(leaves) - copied), "closed": list(closed), "actor": _ACTOR}
+    record(tx, "weir.store.restored", told, subject="store", now=now, entropy=os.urandom)
+    reason = {"reason": "restored from a backup", "actor": _ACTOR}
+    record(tx, "weir.suspension.set", reason, subject="all/", now=now, entropy=os.urandom)
+    return closed
+
+
+def _row(index: int, leaf: bytes) -> tuple[SqlValue, ...]:
+    event = parse_event(leaf)
+    kind, data = str(event["type"]), event["data"]
+    subject = data["subject"] if kind.startswith("weir.query.") and isinstance(data, dict) else {}
+    return (index, kind, str(subject.get("requester", "")), leaf, leaf_hash(leaf))
+
+
+def _rebuild(tx: Transaction, leaves: list[bytes]) -> None:
+    """Reservations, limits, balances, meter and clock as the entries say."""
+    books = follow_all(enumerate(leaves))
+    for table in ("quotas", "quota_use", "meter"):
+        tx.execute(f"DELETE FROM {table}")  # noqa: S608
+    _write_reservations(tx, books, leaves)
+    tx.execute_many(
+        "INSERT INTO quotas (id, metric, requester, contract, dataset, lineage, period, zone, maximum) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(q.id, q.metric, *q.scope, q.window, q.zone, q.limit) for q in books.limits.values()],
+    )
+    tx.execute_many(
+        "INSERT INTO quota_use (quota, period_start, spent, held) VALUES (?, ?, ?, ?)",
+        [(*key, use.spent, use.held) for key, use in books.use.items()],
+    )
+    tx.execute_many(
+        "INSERT INTO meter (contract, requester, dataset, metric, used) VALUES (?, ?, ?, ?, ?)",
+        [(*key, used) for key, used in books.totals.items()],
+    )
+    tx.execute(
+        "UPDATE ledger_clock SET mark = ? WHERE id = 1 AND mark < ?", (to_micros(books.time), to_micros(books.time))
+    )
+
+
+def _write_reservations(tx: Transaction, books: Books, leaves: list[bytes]) -> None:
+    tx.execute("DELETE FROM reservations")
+    columns = f"id, state, requester, contract, dataset, lineage, reserved_at, held_until, {', '.join(METRICS)}"
+    rows: list[tuple[SqlValue, ...]] = []
+    for index, state in books.states.items():
+        event = json.loads(leaves[index])
+        data = event["data"]
+        subject, charge = data["subject"], data["charge"]
+        rows.append(
+            (
+                index,
+                state,
+                *(str(subject[name]) for name in ("requester", "contract", "dataset", "lineage")),
+                to_micros(datetime.fromisoformat(str(event["time"]))),
+                to_micros(datetime.fromisoformat(str(data["held_until"]))),
+                *(int(charge.get(metric, "0")) for metric in METRICS),
+            )
+        )
+    tx.execute_many(f"INSERT INTO reservations ({columns}) VALUES ({', '.join('?' * (8 + len(METRICS)))})", rows)  # noqa: S608
+
+
+def _close_budgets(tx: Transaction, now: datetime) -> tuple[str, ...]:
+    """Lowers every privacy limit to what is used of it: what was spent unseen cannot be spent again."""
+    closed = []
+    for balance in list_quotas(tx, now=now):
+        quota = balance.quota
+        if quota.metric in PRIVACY_METRICS and balance.left:
+            lowered = replace(quota, limit=balance.used)
+            set_quota(tx, lowered, reason="restored without proof", actor=_ACTOR, now=now, entropy=os.urandom)
+            closed.append(quota.id)
+    return tuple(closed)

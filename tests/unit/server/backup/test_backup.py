@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.ledger import ALICE, BOB, Clock, posting, request, reserving
+from tests.support.server import make_domain
+from weir.errors import InvalidRequest, LogInconsistent, Unavailable, VerificationError, WeirError
+from weir.receipts import parse_event
+from weir_server import ledger, log, pki
+from weir_server.backup import back_up, restore
+from weir_server.books import DIRECTORY, open_books
+from weir_server.fsck import fsck
+from weir_server.ledger import Quota, Reservation
+from weir_server.log.tiles import export_tiles
+from weir_server.policy import book
+from weir_server.store import Store
+
+CHARGE = {"queries": 1, "cells": 4, "epsilon_nano": 10, "price_micro": 3}
+BUDGET = 10_000
+
+
+class Business:
+    """A domain with books, in which queries are answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = make_domain(folder)
+        (self.data / "snapshots" / "census" / "1").mkdir(parents=True)
+        (self.data / "snapshots" / "census" / "1" / "manifest.json").write_text("{}")
+        self.clock, self.keys = Clock(datetime.now(UTC)), 0
+        self.store = self.open()
+        self.limit("lineage-people-epsilon", "epsilon_nano", BUDGET)
+        self.limit("daily", "queries", 500)
+
+    def open(self) -> Store:
+        return open_books(self.data, pki.load_domain(self.data))
+
+    def limit(self, name: str, metric: str, amount: int) -> None:
+        quota = Quota(id=name, metric=metric, limit=amount, lineage="people")  # type: ignore[arg-type]
+        self.store.write_sync(
+            lambda tx: ledger.set_quota(tx, quota, reason="t", actor="olga", now=self.clock(), entropy=os.urandom)
+        )
+
+    def answer(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.keys += 1
+            who = ALICE if self.keys % 2 else BOB
+            asked = request(CHARGE, key=f"key-{self.keys:012d}", subject=who)
+            held = self.store.write_sync(reserving(asked, self.clock))
+            assert isinstance(held, Reservation)
+            if self.keys % 5:
+                self.store.write_sync(posting(held, self.clock))
+
+    def export(self) -> Path:
+        export_tiles(self.store, self.data / "log")
+        return self.data / "log"
+
+    def checkpoint(self) -> str:
+        newest = self.store.read(log.latest_checkpoint)
+        assert newest is not None
+        return newest[1]
+
+
+@pytest.fixture
+def business(tmp_path: Path) -> Business:
+    return Business(tmp_path)
+
+
+def use(store: Store) -> Mapping[str, int]:
+    return {item.quota.id: item.used for item in store.read(lambda tx: ledger.list_quotas(tx, now=datetime.now(UTC)))}
+
+
+def left(store: Store) -> Mapping[str, int]:
+    return {item.quota.id: item.left for item in store.read(lambda tx: ledger.list_quotas(tx, now=datetime.now(UTC)))}
+
+
+def check(data: Path) -> None:
+    assert fsck(data / DIRECTORY, vkey=pki.log_key(data), files=data / "log").findings == ()
+
+
+def backed_up(business: Business, folder: Path) -> Path:
+    business.answer(3)
+    back_up(business.data, folder / "copy", secrets=True)
+    business.answer(300)
+    return folder / "copy"
+
+
+def test_a_backup_of_a_running_server_is_one_moment_of_it(business: Business, tmp_path: Path) -> None:
+    business.answer(3)
+    size = back_up(business.data, tmp_path / "copy")
+    business.answer(1)
+    check_dir = tmp_path / "copy"
+    assert size == fsck(check_dir / DIRECTORY, vkey=pki.log_key(check_dir)).entries
+    assert (check_dir / "snapshots" / "census" / "1" / "manifest.json").read_text() == "{}"
+    assert not (check_dir / "secrets").exists()
+    assert (check_dir / "checkpoint").read_text().split("\n")[1] == str(size)
+
+
+def test_a_backup_never_lands_on_something(business: Business, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(InvalidRequest, match="must not exist"):
+        back_up(business.data, tmp_path / "copy")
+
+
+def test_what_was_spent_after_the_backup_is_spent_after_the_restore(business: Business, tmp_path: Path) -> None:
+    copy, exported = backed_up(business, tmp_path), business.export()
+    spent, newest = use(business.store), business.checkpoint()
+    entries = [leaf for _, leaf in business.store.read(lambda tx: list(log.entries(tx)))]
+    business.store.close()
+    restored = restore(copy, tmp_path / "new", exported=exported, checkpoints=[newest])
+    assert restored.copied + restored.appended == len(entries)
+    assert restored.appended > 256  # more than one tile
+    store = open_books(tmp_path / "new", pki.load_domain(tmp_path / "new"))
+    again = [leaf for _, leaf in store.read(lambda tx: list(log.entries(tx)))]
+    assert again[: len(entries)] == entries
+    kinds = [str(parse_event(leaf)["type"]) for leaf in again[len(entries) :]]
+    assert kinds[:2] == ["weir.store.restored", "weir.suspension.set"]
+    assert set(kinds[2:]) <= {"weir.query.expired"}  # The next start gives back what nobody can finish.
+    assert use(store)["lineage-people-epsilon"] == spent["lineage-people-epsilon"]
+    assert ("all", "") in store.read(book.suspensions)
+    store.close()
+    check(tmp_path / "new")
+
+
+def test_a_restored_domain_goes_on_exactly_where_the_log_ended(business: Business, tmp_path: Path) -> None:
+    copy, exported = backed_up(business, tmp_path), business.export()
+    business.store.close()
+    shutil.rmtree(business.data / DIRECTORY)
+    restore(copy, tmp_path / "new", exported=exported)
+    business.data = tmp_path / "new"
+    business.store = business.open()
+    business.answer(2)
+    with pytest.raises(WeirError):
+        business.limit("lineage-people-epsilon", "cells", 5)
+    business.store.close()
+    check(tmp_path / "new")
+
+
+def test_a_backup_alone_is_not_put_in_force(business: Business, tmp_path: Path) -> None:
+    copy = backed_up(business, tmp_path)
+    with pytest.raises(Unavailable) as caught:
+        restore(copy, tmp_path / "new")
+    assert caught.value.rule == "restore.evidence"
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new.part").exists()
+
+
+def test_a_checkpoint_kept_elsewhere_shows_that_entries_are_missing(business: Business, tmp_path: Path) -> None:
+    copy, exported = backed_up(business, tmp_path), business.export()
+    kept = shutil.copytree(exported, tmp_path / "kept")
+    business.answer(1)
+    with pytest.raises(Unavailable) as caught:
+        restore(copy, tmp_path / "new", exported=kept, checkpoints=[business.checkpoint()])
+    assert caught.value.rule == "restore.behind"
+
+
+def test_without_proof_every_privacy_budget_is_closed_for_good(business: Business, tmp_path: Path) -> None:
+    copy = backed_up(business, tmp_path)
+    newest = business.checkpoint()
+    restored = restore(copy, tmp_path / "new", checkpoints=[newest], close_budgets=True)
+    assert restored.closed == ("lineage-people-epsilon",)
+    store = open_books(tmp_path / "new", pki.load_domain(tmp_path / "new"))
+    assert left(store)["lineage-people-epsilon"] == 0
+    assert left(store)["daily"] > 0
+    store.close()
+    check(tmp_path / "new")
+
+
+def test_a_log_of_another_history_is_refused(business: Business, tmp_path: Path) -> None:
+    copy = backed_up(business, tmp_path)
+    shutil.copytree(copy, tmp_path / "fork")
+    fork = open_books(tmp_path / "fork", pki.load_domain(tmp_path / "fork"))
+    fork.write_sync(lambda tx: log.append(tx, "weir.test.note", {}, now=business.clock(), entropy=os.urandom))
+    for _ in range(3):
+        fork.write_sync(lambda tx: log.append(tx, "weir.test.note", {}, now=business.clock(), entropy=os.urandom))
+    export_tiles(fork, tmp_path / "forked")
+    fork.close()
+    back_up(business.data, tmp_path / "later", secrets=True)
+    with pytest.raises(LogInconsistent):
+        restore(tmp_path / "later", tmp_path / "new", exported=tmp_path / "forked")
+
+
+@pytest.mark.parametrize("damage", ["entries", "checkpoint", "missing"])
+def test_a_damaged_log_is_refused(business: Business, tmp_path: Path, damage: str) -> None:
+    copy, exported = backed_up(business, tmp_path), business.export()
+    bundle = exported / "tile" / "entries" / "000"
+    if damage == "entries":
+        content = bytearray(bundle.read_bytes())
+        content[100] ^= 1
+        bundle.write_bytes(content)
+    elif damage == "checkpoint":
+        note = (exported / "checkpoint").read_text()
+        (exported / "checkpoint").write_text(note.replace(note.split("\n")[1], "7", 1))
+    else:
+        bundle.unlink()
+    with pytest.raises(VerificationError):
+        restore(copy, tmp_path / "new", exported=exported)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_older_exported_log_takes_nothing_from_a_newer_backup(business: Business, tmp_path: Path) -> None:
+    business.answer(3)
+    exported = shutil.copytree(business.export(), tmp_path / "older")
+    business.answer(3)
+    spent = use(business.store)
+    back_up(business.data, tmp_path / "copy", secrets=True)
+    newest = business.checkpoint()
+    business.store.close()
+    restored = restore(tmp_path / "copy", tmp_path / "new", exported=exported, checkpoints=[newest])
+    assert restored.appended == 0
+    store = open_books(tmp_path / "new", pki.load_domain(tmp_path / "new"))
+    assert use(store)["lineage-people-epsilon"] == spent["lineage-people-epsilon"]
+    store.close()
+
+
+def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidRequest, match="no backup"):
+        restore(tmp_path / "empty", tmp_path / "new")
