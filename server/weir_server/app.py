@@ -42,7 +42,7 @@ from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.technique import ExactTechnique
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
-from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported
+from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
 from weir_server.log.receipts import Receipts
 from weir_server.log.serve import TileServer
 from weir_server.observe import Metrics, event, exception_fields
@@ -337,7 +337,7 @@ def split_address(address: str, *, key: str) -> tuple[str, int]:
 def _background(data_dir: Path, config: Config, parts: Parts) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the calls: it follows the books and answers nobody."""
     store = parts.store
-    work = [_sweep(store, parts.state), keep_exported(store, data_dir / LOG_DIRECTORY)]
+    work = [_sweep(store, parts.state), keep_signed(store), keep_exported(store, data_dir / LOG_DIRECTORY)]
     if config.witness.url:
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds

@@ -82,8 +82,10 @@ def test_a_failed_commit_stops_the_ledger_and_a_restart_tells_what_became_of_it(
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES.keys())
 @pytest.mark.parametrize(
-    "words", ["BEGIN", "SAVEPOINT", "INSERT INTO log_leaves", "INSERT INTO log_nodes", "UPDATE log_head", "RELEASE"]
-)
+    "words",
+    ["BEGIN", "INSERT INTO log_leaves", "INSERT INTO log_salts", "INSERT INTO reservations", "INSERT INTO idempotency",
+     "INSERT INTO log_nodes", "UPDATE log_head"],
+)  # fmt: skip
 def test_a_failing_disk_at_any_statement_of_a_group_stops_the_ledger_and_leaves_no_trace_of_the_group(
     tmp_path: Path, words: str, code: int
 ) -> None:
@@ -101,6 +103,27 @@ def test_a_failing_disk_at_any_statement_of_a_group_stops_the_ledger_and_leaves_
     again = open_books(tmp_path)
     totals = {t.metric: t.used for t in again.store.read(ledger.meter_totals)}
     assert totals == CHARGE
+    again.store.close()
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES.keys())
+@pytest.mark.parametrize("words", ["SAVEPOINT", "INSERT INTO quotas", "INSERT INTO quota_use", "RELEASE"])
+def test_a_failing_disk_at_any_statement_of_one_operation_stops_the_ledger_too(
+    tmp_path: Path, words: str, code: int
+) -> None:
+    made: list[CountingConnection] = []
+    armed, hook = breaking(words, "before", code)
+    books = open_books(tmp_path, connect=counting(made, hook))
+    books.answer(CHARGE)
+    armed[0] = True
+    with pytest.raises(Unavailable):
+        books.quota("late", "queries", 5, requester="alice")
+    assert not armed[0], "the fault was hit"
+    assert books.store.stopped
+    books.store.close()
+    assert fsck(tmp_path, vkey=VKEY).findings == ()
+    again = open_books(tmp_path)
+    assert again.store.read(lambda tx: ledger.find_quota(tx, "late")) is None
     again.store.close()
 
 

@@ -12,6 +12,8 @@ from weir.checkpoint import parse, verify
 from weir.errors import VerificationError
 from weir_server.fsck.findings import Finding
 
+_UNSIGNED = "weir.query.reserved"
+
 
 def read_leaves(connection: sqlite3.Connection) -> list[bytes]:
     """Leaves by index up to the first gap; what lies behind a gap is reported by `check_tree`."""
@@ -97,7 +99,10 @@ def _check_checkpoints(connection: sqlite3.Connection, hashes: Sequence[bytes], 
     by_size = roots(hashes, sizes={*notes, len(hashes)})
     if len(head) != 1 or tuple(head[0][1:]) != (len(hashes), by_size[len(hashes)]):
         yield Finding(None, "fsck.head", "the head is not that of the stored leaves")
-    if hashes and max(notes, default=0) != len(hashes):
+    newest = max(notes, default=0)
+    # Reservations may wait a moment for their signature; a process that died in that moment leaves them without.
+    waiting = connection.execute("SELECT COUNT(*) FROM log_leaves WHERE idx >= ? AND type = ?", (newest, _UNSIGNED))
+    if newest + waiting.fetchone()[0] != len(hashes):
         yield Finding(None, "fsck.checkpoint", "the newest checkpoint is not that of the stored leaves")
     origin = head[0][0] if head else ""
     yield from _check_cosignatures(connection, notes)

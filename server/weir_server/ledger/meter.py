@@ -5,8 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from weir_server.ledger.values import PRIVACY_METRICS, MeterTotal, Metric, Subject
+from weir.errors import InternalError
+from weir_server.ledger.values import MAX_LIMIT, PRIVACY_METRICS, MeterTotal, Metric, Subject
 from weir_server.store import Transaction, integer, text
+from weir_server.store.pending import Table
+
+_METER = Table(
+    "meter",
+    ("contract", "requester", "dataset", "metric", "used"),
+    "ON CONFLICT (contract, requester, dataset, metric) DO UPDATE SET used = excluded.used",
+)
 
 
 def count_privacy(tx: Transaction, subject: Subject, amounts: Mapping[Metric, int]) -> None:
@@ -31,9 +39,25 @@ def meter_totals(tx: Transaction, *, contract: str = "") -> list[MeterTotal]:
 
 
 def _count(tx: Transaction, subject: Subject, amounts: Iterable[tuple[Metric, int]]) -> None:
-    # The table refuses a total beyond 2**62, so that a sum can never wrap.
-    tx.execute_many(
-        """INSERT INTO meter (contract, requester, dataset, metric, used) VALUES (?, ?, ?, ?, ?)
-           ON CONFLICT (contract, requester, dataset, metric) DO UPDATE SET used = meter.used + excluded.used""",
-        [(subject.contract, subject.requester, subject.dataset, m, a) for m, a in amounts if a],
-    )
+    counted = {metric: amount for metric, amount in amounts if amount}
+    if not counted:
+        return
+    used = _used(tx, subject)
+    totals: dict[str, int] = {metric: used.get(metric, 0) + amount for metric, amount in counted.items()}
+    if max(totals.values()) > MAX_LIMIT:  # As the table would, but for this operation alone.
+        raise InternalError("a meter's total is out of range", rule="meter.range")
+    whose = (subject.contract, subject.requester, subject.dataset)
+    for metric, total in totals.items():
+        tx.put(_METER, (*whose, metric), (*whose, metric, total))
+    tx.remember(("meter", *whose), used | totals)
+
+
+def _used(tx: Transaction, subject: Subject) -> dict[str, int]:
+    """Totals of contract, requester and dataset, by metric. Never changed in place: a failed operation is undone."""
+    whose = (subject.contract, subject.requester, subject.dataset)
+    known: dict[str, int] | None = tx.recall(("meter", *whose))
+    if known is None:
+        rows = tx.look_up("SELECT metric, used FROM meter WHERE contract = ? AND requester = ? AND dataset = ?", whose)
+        known = {text(metric): integer(used) for metric, used in rows}
+        tx.remember(("meter", *whose), known)
+    return known

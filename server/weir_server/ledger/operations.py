@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 
+from weir.canonical import Encoded, canonical_json
 from weir.errors import IdempotencyConflict, InternalError, InvalidRequest, Overloaded, Unavailable
 from weir_server.clock import from_micros, to_micros
 from weir_server.ledger.meter import count_answer, count_privacy
@@ -32,12 +34,20 @@ from weir_server.ledger.values import (
 from weir_server.ledger.windows import advance
 from weir_server.log import Appended, append, rfc3339
 from weir_server.store import Row, Transaction, blob, integer, text
+from weir_server.store.pending import Table
 
 Entropy = Callable[[int], bytes]
 RESERVED, RELEASED, REFUSED = "weir.query.reserved", "weir.query.released", "weir.query.refused"
 VOIDED, EXPIRED = "weir.query.voided", "weir.query.expired"
-_AMOUNTS = ", ".join(METRICS)
-_SUBJECT = "requester, contract, dataset, lineage"
+_COLUMNS = ("id", "state", "requester", "contract", "dataset", "lineage", "reserved_at", "held_until", *METRICS)
+_RESERVATIONS = Table("reservations", _COLUMNS, "ON CONFLICT (id) DO UPDATE SET state = excluded.state")
+_KEYS = Table(
+    "idempotency",
+    ("requester", "idempotency_key", "request_digest", "reservation"),
+    "ON CONFLICT (requester, idempotency_key) DO UPDATE SET reservation = excluded.reservation",
+)
+_ANSWERS = Table("answers", ("reservation", "leaf_index", "answer"))
+_RELEASES = Table("releases", ("release_key", "leaf_index", "release_bytes"))
 
 
 def reserve(
@@ -114,15 +124,9 @@ def post(
         requester=request.subject.requester,
         commitments=_commitments(request, answer=answer, release=release),
     )
-    tx.execute(
-        "INSERT INTO answers (reservation, leaf_index, answer) VALUES (?, ?, ?)",
-        (reservation.id, leaf.index, answer),
-    )
+    tx.put(_ANSWERS, reservation.id, (reservation.id, leaf.index, answer))
     if release_key is not None and release is not None and winner is None:
-        tx.execute(
-            "INSERT INTO releases (release_key, leaf_index, release_bytes) VALUES (?, ?, ?)",
-            (release_key, leaf.index, release),
-        )
+        tx.put(_RELEASES, release_key, (release_key, leaf.index, release))
     return _posted(leaf)
 
 
@@ -240,10 +244,13 @@ def record(
 
 def find_release(tx: Transaction, release_key: str) -> StoredRelease | None:
     """The sticky release of this key."""
-    rows = tx.execute("SELECT release_bytes, leaf_index FROM releases WHERE release_key = ?", (release_key,))
-    if not rows:
+    row = tx.pending(_RELEASES, release_key)
+    if row is None:
+        sql = "SELECT release_key, leaf_index, release_bytes FROM releases WHERE release_key = ?"
+        row = next(iter(tx.look_up(sql, (release_key,))), None)
+    if row is None:
         return None
-    release, index = rows[0]
+    _, index, release = row
     return StoredRelease(blob(release), integer(index))
 
 
@@ -286,20 +293,44 @@ def _look_up(tx: Transaction, request: ReservationRequest, moment: datetime, ent
 
 
 def _by_key(tx: Transaction, requester: str, key: str) -> Row | None:
-    rows = tx.execute(
+    """Digest, state, end of hold and reservation of the key's newest attempt."""
+    asked = tx.pending(_KEYS, (requester, key))
+    if asked is not None:
+        _, _, digest, reservation = asked
+        row = _reservation(tx, integer(reservation))
+        return digest, row[1], row[7], reservation
+    rows = tx.look_up(
         """SELECT request_digest, state, held_until, reservation FROM idempotency
            JOIN reservations ON reservations.id = idempotency.reservation
            WHERE idempotency.requester = ? AND idempotency_key = ?""",
         (requester, key),
     )
-    return rows[0] if rows else None
+    if not rows:
+        return None
+    digest, _, held_until, reservation = rows[0]
+    resolved = tx.pending(_RESERVATIONS, reservation)  # In this very group.
+    return rows[0] if resolved is None else (digest, resolved[1], held_until, reservation)
+
+
+def _reservation(tx: Transaction, reservation: int) -> Row:
+    """Its row, by `_COLUMNS`."""
+    row = tx.pending(_RESERVATIONS, reservation)
+    if row is not None:
+        return row
+    rows = tx.look_up(f"SELECT {', '.join(_COLUMNS)} FROM reservations WHERE id = ?", (reservation,))  # noqa: S608
+    if not rows:
+        raise InternalError("no such reservation", rule="reservation.unknown")
+    return rows[0]
 
 
 def _replay(tx: Transaction, reservation: int) -> Replay:
-    rows = tx.execute("SELECT answer, leaf_index FROM answers WHERE reservation = ?", (reservation,))
-    if not rows:
+    row = tx.pending(_ANSWERS, reservation)
+    if row is None:
+        sql = "SELECT reservation, leaf_index, answer FROM answers WHERE reservation = ?"
+        row = next(iter(tx.look_up(sql, (reservation,))), None)
+    if row is None:
         raise InternalError("a posted answer is missing: run fsck", rule="ledger.answer")
-    return Replay(blob(rows[0][0]), integer(rows[0][1]))
+    return Replay(blob(row[2]), integer(row[1]))
 
 
 def _conflict() -> IdempotencyConflict:
@@ -331,59 +362,36 @@ def _append_reserved(
 
 
 def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, int]) -> None:
-    request, subject = reservation.request, reservation.request.subject
+    request, subject, number = reservation.request, reservation.request.subject, reservation.id
+    whose = (subject.requester, subject.contract, subject.dataset, subject.lineage)
     times = (to_micros(reservation.reserved_at), to_micros(reservation.held_until))
-    tx.execute(
-        f"INSERT INTO reservations (id, state, {_SUBJECT}, reserved_at, held_until, {_AMOUNTS}) "  # noqa: S608
-        "VALUES (?, 'held', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            reservation.id,
-            subject.requester,
-            subject.contract,
-            subject.dataset,
-            subject.lineage,
-            *times,
-            *(amounts[metric] for metric in METRICS),
-        ),
-    )
-    tx.execute(
-        """INSERT INTO idempotency (requester, idempotency_key, request_digest, reservation) VALUES (?, ?, ?, ?)
-           ON CONFLICT (requester, idempotency_key) DO UPDATE SET reservation = excluded.reservation""",
-        (subject.requester, request.idempotency_key, request.request_digest, reservation.id),
-    )
+    tx.put(_RESERVATIONS, number, (number, "held", *whose, *times, *(amounts[metric] for metric in METRICS)))
+    key = (subject.requester, request.idempotency_key)
+    tx.put(_KEYS, key, (*key, request.request_digest, number))
 
 
-def _resolve(tx: Transaction, reservation: int, state: str, moment: datetime) -> None:
-    """Moves a reservation out of `held`, once; late posts of what has expired are refused here."""
-    fence = to_micros(moment) if state == "posted" else -1
-    rows = tx.execute(
-        "UPDATE reservations SET state = ? WHERE id = ? AND state = 'held' AND held_until >= ? RETURNING id",
-        (state, reservation, fence),
-    )
-    if not rows:
+def _resolve(tx: Transaction, reservation: int, state: str, moment: datetime) -> Row:
+    """Moves a reservation out of `held`, once; late posts of what has expired are refused here. Gives its row."""
+    row = _reservation(tx, reservation)
+    late = state == "posted" and integer(row[7]) < to_micros(moment)
+    if row[1] != "held" or late:
         raise Unavailable("the reservation has resolved before: send the request again", rule="reservation.resolved")
+    tx.put(_RESERVATIONS, reservation, (row[0], state, *row[2:]))
+    return row
 
 
 def _give_back(
     tx: Transaction, reservation: int, type: str, reason_code: str, moment: datetime, entropy: Entropy
 ) -> Posted:
-    _resolve(tx, reservation, type.rpartition(".")[2], moment)
-    subject, amounts, reserved_at = _stored(tx, reservation)
-    settle(tx, binding(tx, subject), amounts, reserved_at=reserved_at, keep=False)
+    _, _, requester, contract, dataset, lineage, reserved_at, _, *spent = _resolve(
+        tx, reservation, type.rpartition(".")[2], moment
+    )
+    subject = Subject(text(requester), text(contract), text(dataset), text(lineage))
+    amounts = {metric: integer(amount) for metric, amount in zip(METRICS, spent, strict=True)}
+    settle(tx, binding(tx, subject), amounts, reserved_at=from_micros(integer(reserved_at)), keep=False)
     data = {"reservation": str(reservation), "reason": reason_code, "subject": _scope(subject)}
     leaf = append(tx, type, data, now=moment, entropy=entropy, subject=_about(subject), requester=subject.requester)
     return _posted(leaf)
-
-
-def _stored(tx: Transaction, reservation: int) -> tuple[Subject, dict[Metric, int], datetime]:
-    rows = tx.execute(
-        f"SELECT {_SUBJECT}, reserved_at, {_AMOUNTS} FROM reservations WHERE id = ?",  # noqa: S608
-        (reservation,),
-    )
-    requester, contract, dataset, lineage, reserved_at, *amounts = rows[0]
-    subject = Subject(text(requester), text(contract), text(dataset), text(lineage))
-    values = {metric: integer(amount) for metric, amount in zip(METRICS, amounts, strict=True)}
-    return subject, values, from_micros(integer(reserved_at))
 
 
 def _data(
@@ -397,8 +405,8 @@ def _data(
     """The body of a query's leaf: `record` is the pipeline's, everything beside it the ledger's."""
     data: dict[str, object] = {
         "subject": _scope(subject),
-        "charge": {metric: str(amount) for metric, amount in amounts.items()},
-        "record": dict(event),
+        "charge": _charged(tuple(amounts.items())),
+        "record": _record(event),
     }
     if reservation is not None:
         data["reservation"] = str(reservation)
@@ -407,13 +415,36 @@ def _data(
     return data
 
 
-def _scope(subject: Subject) -> dict[str, object]:
-    return {
+@lru_cache(maxsize=1024)
+def _scope(subject: Subject) -> Encoded:
+    names = {
         "requester": subject.requester,
         "contract": subject.contract,
         "dataset": subject.dataset,
         "lineage": subject.lineage,
     }
+    return Encoded(canonical_json(names))
+
+
+@lru_cache(maxsize=1024)
+def _charged(amounts: tuple[tuple[Metric, int], ...]) -> Encoded:
+    return Encoded(canonical_json({metric: str(amount) for metric, amount in amounts}))
+
+
+def _record(event: Mapping[str, object]) -> Encoded:
+    """The meter record in JSON: few differ, and each stands in two leaves."""
+    if all(type(value) in _PLAIN for value in event.values()):
+        return _plain_record(tuple((key, type(value), value) for key, value in event.items()))
+    return Encoded(canonical_json(dict(event)))
+
+
+_PLAIN = frozenset({str, int, bool})
+
+
+@lru_cache(maxsize=1024)
+def _plain_record(items: tuple[tuple[str, type, object], ...]) -> Encoded:
+    """`items`: with their types, since True and 1 are equal and written differently."""
+    return Encoded(canonical_json({key: value for key, _, value in items}))
 
 
 def _commitments(

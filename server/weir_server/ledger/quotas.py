@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from weir.amounts import format_epsilon, format_rho
-from weir.errors import BudgetExhausted, InvalidRequest, LimitHit, QuotaExceeded, UnknownName
+from weir.errors import BudgetExhausted, InternalError, InvalidRequest, LimitHit, QuotaExceeded, UnknownName
 from weir_server.clock import to_micros
 from weir_server.ledger.values import (
     MAX_LIMIT,
@@ -32,9 +32,15 @@ from weir_server.ledger.windows import (
 )
 from weir_server.log import append, rfc3339
 from weir_server.store import Row, Transaction, integer, text
+from weir_server.store.pending import Table
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,126}")
 _COLUMNS = "id, metric, requester, contract, dataset, lineage, period, zone, maximum"
+_USE = Table(
+    "quota_use",
+    ("quota", "period_start", "spent", "held"),
+    "ON CONFLICT (quota, period_start) DO UPDATE SET spent = excluded.spent, held = excluded.held",
+)
 
 
 def set_quota(
@@ -67,6 +73,7 @@ def set_quota(
         "ON CONFLICT (id) DO UPDATE SET maximum = excluded.maximum",
         _to_row(quota),
     )
+    tx.forget()  # Which quotas bind whom has changed for the group's other operations.
     if old is None:
         _count_history(tx, quota, moment)
     data = {**describe(quota), "reason": reason, "actor": actor}
@@ -93,6 +100,7 @@ def remove_quota(
         raise UnknownName("no such quota", field="quota", rule="quota.unknown")
     tx.execute("DELETE FROM quotas WHERE id = ?", (quota_id,))
     tx.execute("DELETE FROM quota_use WHERE quota = ?", (quota_id,))
+    tx.forget()
     data = {"id": quota_id, "reason": reason, "actor": actor}
     append(tx, "weir.quota.removed", data, now=moment, entropy=entropy, subject=f"quota/{quota_id}")
 
@@ -117,15 +125,19 @@ def balances(tx: Transaction, subjects: Iterable[Subject], *, now: datetime) -> 
     return [_balance(tx, bound[quota_id], moment) for quota_id in sorted(bound)]
 
 
-def binding(tx: Transaction, subject: Subject) -> list[Quota]:
+def binding(tx: Transaction, subject: Subject) -> tuple[Quota, ...]:
     """Every quota that binds a charge of `subject`, ordered by id."""
-    # Each scope column is either empty or the subject's: sixteen point look-ups on the index, whatever the number.
-    rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM quotas WHERE requester IN (?, '') AND contract IN (?, '') "  # noqa: S608
-        "AND dataset IN (?, '') AND lineage IN (?, '') ORDER BY id",
-        (subject.requester, subject.contract, subject.dataset, subject.lineage),
-    )
-    return [_from_row(row) for row in rows]
+    known: tuple[Quota, ...] | None = tx.recall(("binding", subject))
+    if known is None:
+        # Each scope column is either empty or the subject's: sixteen point look-ups on the index, whatever the number.
+        rows = tx.look_up(
+            f"SELECT {_COLUMNS} FROM quotas WHERE requester IN (?, '') AND contract IN (?, '') "  # noqa: S608
+            "AND dataset IN (?, '') AND lineage IN (?, '') ORDER BY id",
+            (subject.requester, subject.contract, subject.dataset, subject.lineage),
+        )
+        known = tuple(_from_row(row) for row in rows)
+        tx.remember(("binding", subject), known)
+    return known
 
 
 def check_limits(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> None:
@@ -192,11 +204,10 @@ def settle(
     for quota in quotas:
         amount = amounts[quota.metric]
         if amount and quota.metric not in PRIVACY_METRICS:
-            # A quota set after that window had passed has no row for it, and nothing to resolve.
-            tx.execute(
-                "UPDATE quota_use SET spent = spent + ?, held = held - ? WHERE quota = ? AND period_start = ?",
-                (amount if keep else 0, amount, quota.id, window_start(quota.window, quota.zone, reserved_at)),
-            )
+            start = window_start(quota.window, quota.zone, reserved_at)
+            # A quota set after that window had passed has no use of it, and nothing to resolve.
+            if (used := _use(tx, quota.id, start)) is not None:
+                _set_use(tx, quota.id, start, used[0] + (amount if keep else 0), used[1] - amount)
 
 
 def describe(quota: Quota) -> dict[str, object]:
@@ -224,9 +235,10 @@ def describe(quota: Quota) -> dict[str, object]:
 def _hit(tx: Transaction, quota: Quota, amount: int, moment: datetime) -> LimitHit | None:
     if not amount:
         return None
-    standing = _balance(tx, quota, moment)
-    if standing.used + amount <= quota.limit:
+    spent, held = _use(tx, quota.id, window_start(quota.window, quota.zone, moment)) or (0, 0)
+    if spent + held + amount <= quota.limit:
         return None
+    standing = _balance(tx, quota, moment)
     resets = None if standing.resets is None else rfc3339(standing.resets)
     return LimitHit(quota.id, quota.metric, quota.limit, standing.used, amount, resets)
 
@@ -243,22 +255,32 @@ def _left(hits: Iterable[LimitHit]) -> str:
 
 
 def _balance(tx: Transaction, quota: Quota, moment: datetime) -> Balance:
-    rows = tx.execute(
-        "SELECT spent, held FROM quota_use WHERE quota = ? AND period_start = ?",
-        (quota.id, window_start(quota.window, quota.zone, moment)),
-    )
-    spent, held = (integer(rows[0][0]), integer(rows[0][1])) if rows else (0, 0)
-    resets = window_resets(quota.window, quota.zone, moment)
-    return Balance(quota, spent, held, resets)
+    spent, held = _use(tx, quota.id, window_start(quota.window, quota.zone, moment)) or (0, 0)
+    return Balance(quota, spent, held, window_resets(quota.window, quota.zone, moment))
+
+
+def _use(tx: Transaction, quota_id: str, start: str) -> tuple[int, int] | None:
+    """What is spent and held in a window, or None where nothing ever was."""
+    key = ("quota use", quota_id, start)
+    known: tuple[int, int] | None = tx.recall(key)
+    if known is None:
+        sql = "SELECT spent, held FROM quota_use WHERE quota = ? AND period_start = ?"
+        for row in tx.look_up(sql, key[1:]):
+            known = integer(row[0]), integer(row[1])
+            tx.remember(key, known)
+    return known
+
+
+def _set_use(tx: Transaction, quota_id: str, start: str, spent: int, held: int) -> None:
+    if not (0 <= spent < 2**63 and 0 <= held < 2**63):  # The table would refuse it too, but for the whole group.
+        raise InternalError("the use of a quota is out of range: run fsck", rule="quota.use")
+    tx.put(_USE, (quota_id, start), (quota_id, start, spent, held))
+    tx.remember(("quota use", quota_id, start), (spent, held))
 
 
 def _add(tx: Transaction, quota_id: str, start: str, spent: int, held: int) -> None:
-    tx.execute(
-        """INSERT INTO quota_use (quota, period_start, spent, held) VALUES (?, ?, ?, ?)
-           ON CONFLICT (quota, period_start)
-           DO UPDATE SET spent = quota_use.spent + excluded.spent, held = quota_use.held + excluded.held""",
-        (quota_id, start, spent, held),
-    )
+    used = _use(tx, quota_id, start) or (0, 0)
+    _set_use(tx, quota_id, start, used[0] + spent, used[1] + held)
 
 
 def _count_history(tx: Transaction, quota: Quota, moment: datetime) -> None:

@@ -21,6 +21,7 @@ METRICS: tuple[Metric, ...] = (
     "price_micro",
 )
 """Everything that is metered, in the order of the columns that hold it."""
+_KNOWN: frozenset[str] = frozenset(METRICS)
 PRIVACY_METRICS: frozenset[Metric] = frozenset({"epsilon_nano", "rho_micro"})
 """Spent at reservation and never given back: data may have been touched from then on."""
 Window = Literal["lifetime", "day", "month"]
@@ -194,10 +195,12 @@ def checked_charge(charge: Charge) -> dict[Metric, int]:
     Raises:
         InvalidRequest: an unknown metric, or an amount outside 0 … 2**53 - 1.
     """
-    unknown = set(charge) - set(METRICS)
-    if unknown:
+    if not charge.keys() <= _KNOWN:
         raise InvalidRequest("the charge names an unknown metric", field="charge", rule="charge.metric")
-    amounts = {metric: charge.get(metric, 0) for metric in METRICS}
-    if any(isinstance(amount, bool) or not 0 <= amount <= MAX_CHARGE for amount in amounts.values()):
-        raise InvalidRequest("an amount is out of range", field="charge", rule="charge.range")
+    amounts: dict[Metric, int] = {}
+    for metric in METRICS:
+        amount = charge.get(metric, 0)
+        if isinstance(amount, bool) or not 0 <= amount <= MAX_CHARGE:
+            raise InvalidRequest("an amount is out of range", field="charge", rule="charge.range")
+        amounts[metric] = amount
     return amounts

@@ -11,19 +11,33 @@ from weir.errors import InvalidRequest
 from weir_server.clock import from_micros, to_micros
 from weir_server.ledger.values import Window
 from weir_server.store import Transaction, integer
+from weir_server.store.pending import Table
+
+_CLOCK = Table("ledger_clock", ("id", "mark"), "ON CONFLICT (id) DO UPDATE SET mark = excluded.mark")
+_MARK = "ledger.mark"
 
 
 def advance(tx: Transaction, now: datetime) -> datetime:
     """Ledger time: `now`, or the highest time seen where the clock went back, so that no window opens twice."""
-    micros = to_micros(now)
-    rows = tx.execute("UPDATE ledger_clock SET mark = ? WHERE id = 1 AND mark < ? RETURNING mark", (micros, micros))
-    return now.astimezone(UTC) if rows else ledger_time(tx, now)
+    mark, micros = _mark(tx), to_micros(now)
+    if micros <= mark:
+        return from_micros(mark)
+    tx.put(_CLOCK, 1, (1, micros))
+    tx.remember(_MARK, micros)
+    return now.astimezone(UTC)
 
 
 def ledger_time(tx: Transaction, now: datetime) -> datetime:
     """As `advance`, without moving the mark: for reading."""
-    rows = tx.execute("SELECT mark FROM ledger_clock WHERE id = 1")
-    return max(now.astimezone(UTC), from_micros(integer(rows[0][0])))
+    return max(now.astimezone(UTC), from_micros(_mark(tx)))
+
+
+def _mark(tx: Transaction) -> int:
+    known: int | None = tx.recall(_MARK)
+    if known is None:
+        known = integer(tx.look_up("SELECT mark FROM ledger_clock WHERE id = 1")[0][0])
+        tx.remember(_MARK, known)
+    return known
 
 
 def window_start(window: Window, zone: str, moment: datetime) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
-from weir.canonical import SALT_BYTES, canonical_json, commit
+from weir.canonical import SALT_BYTES, Encoded, canonical_json, canonical_object, commit
 from weir.checkpoint import Signer, parse
 from weir.cose import cose_receipt
 from weir.errors import InternalError, InvalidRequest, UnknownName
@@ -22,6 +23,7 @@ from weir_server.log.cosign import cosignatures
 from weir_server.log.seal import Head, first_head, read_head, seal, sealer
 from weir_server.log.tree import consistency_path, inclusion_path, inclusion_paths
 from weir_server.store import Transaction, blob, integer, text
+from weir_server.store.pending import Table
 
 __all__ = [
     "Appended",
@@ -43,6 +45,9 @@ __all__ = [
     "sealer",
 ]
 _PAGE = 256
+_LEAVES = Table("log_leaves", ("idx", "type", "requester", "leaf", "hash"))
+_SALTS = Table("log_salts", ("idx", "salt"))
+_NEXT = "log.next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,9 @@ def append(
 ) -> Appended:
     """Appends one event and gives its place.
 
-    `type`: such as `weir.query.released`. `data`: JSON without floats, large integers as text. `subject`: what it is
-    about. `requester`: whose receipt it is, if anybody's. `commitments`: per label the bytes to commit to; they are
-    not stored here.
+    `type`: such as `weir.query.released`. `data`: JSON without floats, large integers as text; a member may be
+    `Encoded`. `subject`: what it is about. `requester`: whose receipt it is, if anybody's. `commitments`: per label the
+    bytes to commit to; they are not stored here.
 
     Raises:
         InvalidRequest: the event is longer than 65,535 bytes.
@@ -95,24 +100,20 @@ def append(
     salt = entropy(SALT_BYTES)
     body = dict(data)
     if commitments:
-        body["commitments"] = {label: commit(salt, label, value) for label, value in commitments.items()}
-    leaf = canonical_json({
-        "specversion": "1.0",
-        "id": str(index),
-        "source": origin,
-        "type": type,
-        "time": rfc3339(now),
-        "subject": subject or origin,
-        "datacontenttype": "application/json",
-        "data": body,
-    })  # fmt: skip
+        made = {label: Encoded(b'"%s"' % commit(salt, label, value).encode()) for label, value in commitments.items()}
+        body["commitments"] = Encoded(canonical_object(made))
+    # The members of every event, in their canonical order.
+    leaf = b'{"data":%s,"datacontenttype":"application/json","id":"%d","source":%s,"specversion":"1.0",%s}' % (
+        canonical_object(body),
+        index,
+        _text(origin),
+        b'"subject":%s,"time":"%s","type":%s' % (_text(subject or origin), rfc3339(now).encode(), _text(type)),
+    )
     if len(leaf) > MAX_LEAF_BYTES:
         raise InvalidRequest("the log entry would be longer than 65535 bytes", rule="log.leaf_size")
-    tx.execute(
-        "INSERT INTO log_leaves (idx, type, requester, leaf, hash) VALUES (?, ?, ?, ?, ?)",
-        (index, type, requester, leaf, leaf_hash(leaf)),
-    )
-    tx.execute("INSERT INTO log_salts (idx, salt) VALUES (?, ?)", (index, salt))
+    tx.put(_LEAVES, index, (index, type, requester, leaf, leaf_hash(leaf)))
+    tx.put(_SALTS, index, (index, salt))
+    tx.remember(_NEXT, (origin, index + 1))
     return Appended(index, leaf, salt)
 
 
@@ -255,9 +256,19 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+@lru_cache(maxsize=1024)
+def _text(value: str) -> bytes:
+    """JSON text of a name that many events share."""
+    return canonical_json(value)
+
+
 def _next(tx: Transaction) -> tuple[str, int]:
     """The log's origin and the index of its next leaf, which may stand behind others that are not sealed yet."""
-    rows = tx.execute("SELECT origin, (SELECT COALESCE(MAX(idx) + 1, 0) FROM log_leaves) FROM log_head WHERE id = 1")
+    known: tuple[str, int] | None = tx.recall(_NEXT)
+    if known is not None:
+        return known
+    # The first of its group: nothing that was put is missed.
+    rows = tx.look_up("SELECT origin, (SELECT COALESCE(MAX(idx) + 1, 0) FROM log_leaves) FROM log_head WHERE id = 1")
     if not rows:
         raise InternalError("the log has no origin yet", rule="log.origin")
     return text(rows[0][0]), integer(rows[0][1])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows the log while a server runs: the export to files, at most a second behind, and a witness.
+"""What follows the log while a server runs: signatures and the export to files, at most a second behind; a witness.
 
-Neither is needed for an answer: what fails here is logged and tried again, and nothing is held up.
+None is needed for an answer: what fails here is logged and tried again, and nothing is held up.
 """
 
 from __future__ import annotations
@@ -10,22 +10,39 @@ import asyncio
 import logging
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from weir.checkpoint import parse_vkey
 from weir.errors import InvalidRequest, Unavailable, VerificationError, WeirError
 from weir_server.log.cosign import HttpReply, Post, submit
+from weir_server.log.seal import is_behind
 from weir_server.log.tiles import export_tiles
 from weir_server.observe import event, exception_fields
-from weir_server.store import Store
+from weir_server.store import Store, Transaction
 
 DIRECTORY = "log"
 """Of the data directory: the exported log."""
 _EXPORT_SECONDS = 0.5
+_SIGN_SECONDS = 0.4
+"""With `seal.MOST_BEHIND` less than a second."""
 _RETRY_SECONDS = 5.0
 _POST_SECONDS = 10.0
 _MAX_REPLY = 64 * 1024
+
+
+async def keep_signed(store: Store) -> None:
+    """Has leaves signed that no answer followed, until the store stops or the task is cancelled."""
+    while not store.stopped:
+        with suppress(Unavailable):  # It stopped in between, which has ended the server by its own signal.
+            if store.look(is_behind):
+                await store.write(_nothing)
+        await asyncio.sleep(_SIGN_SECONDS)
+
+
+def _nothing(tx: Transaction) -> None:
+    """An operation whose group is sealed."""
 
 
 async def keep_exported(store: Store, directory: Path) -> None:

@@ -1,18 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sealing: what turns the leaves of one group into a signed checkpoint, inside the group's own transaction."""
+"""Sealing: what turns the leaves of one group into a tree and, where a receipt may be asked for, a signed checkpoint.
+
+Both happen inside the group's own transaction, so a note never leaves the process before its head and its leaves are
+durable: a crash before the commit forgets note and leaves together, and nobody has seen either. Two signed trees of one
+size cannot come about.
+
+A group of reservations alone is put into the tree and moves the head, but is not signed: nobody is given a receipt of a
+reservation, and one signature costs more than the rest of the group. The next signature, of the group that posts the
+answer or at the latest of the tick that `keep_signed` makes twice a second, covers those leaves too. A crash in between
+leaves a durable head without a checkpoint; the next process signs that head with its first group.
+"""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from weir.checkpoint import Checkpoint, Signer, sign
 from weir.errors import InternalError
 from weir.merkle import EMPTY_ROOT, leaf_hash
-from weir_server.log.tree import grow, root
+from weir_server.log.tree import grow
 from weir_server.store import Row, Transaction, blob, integer, text
+
+UNSIGNED = "weir.query.reserved"
+"""Type of the leaves that may wait for a signature; of all others somebody may hold a receipt at once."""
+MOST_BEHIND = timedelta(seconds=0.25)
+"""How long leaves may wait before any group is signed, whatever it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +46,24 @@ def sealer(signers: Sequence[Signer], *, now: Callable[[], datetime]) -> Callabl
     """The `seal` hook of a store: signs with every one of `signers`, all named by the log's origin."""
     if not signers or len({signer.name for signer in signers}) != 1:
         raise ValueError("a log has at least one signer, all of one name")
-    origin = signers[0].name
+    origin, fresh = signers[0].name, True
+    waiting: datetime | None = None
 
     def seal_group(tx: Transaction) -> None:
-        seal(tx, origin=origin, signers=signers, now=now())
+        nonlocal fresh, waiting
+        moment = now()
+        # A new process signs whatever it finds, and a clock set back does not put signatures off.
+        overdue = fresh or (waiting is not None and not timedelta() <= moment - waiting < MOST_BEHIND)
+        signed = seal(tx, origin=origin, signers=signers, now=moment, overdue=overdue)
+        fresh, waiting = False, None if signed else waiting or moment
 
     return seal_group
 
 
-def seal(tx: Transaction, *, origin: str, signers: Sequence[Signer], now: datetime) -> None:
-    """Appends the leaves that are not in the tree yet, moves the head and signs it. Without new leaves: nothing.
+def seal(tx: Transaction, *, origin: str, signers: Sequence[Signer], now: datetime, overdue: bool = True) -> bool:
+    """Appends the leaves that are not in the tree yet and moves the head; gives whether it was signed.
+
+    Signs where a new leaf is no reservation, or where `overdue` and there is anything unsigned.
 
     Raises:
         InternalError: a leaf does not hash to what was written beside it, indexes have a gap, the head moved under
@@ -50,24 +73,39 @@ def seal(tx: Transaction, *, origin: str, signers: Sequence[Signer], now: dateti
     if head.origin != origin:
         raise InternalError("the signing key belongs to another log", rule="log.origin")
     # 1. Re-read what this group wrote, from the database and not from memory: what is signed is what is stored.
-    rows = tx.execute("SELECT idx, leaf, hash FROM log_leaves WHERE idx >= ? ORDER BY idx", (head.size,))
-    if not rows:
-        return
-    leaves = [_checked(row, head.size + offset) for offset, row in enumerate(rows)]
-    # 2. Grow the tree.
-    grow(tx, size=head.size, leaves=leaves)
-    size = head.size + len(leaves)
-    new_root = root(tx, size)
-    # 3. Compare-and-swap: one head, moved from exactly what it was, or two writers have run on one log.
+    rows = tx.execute("SELECT idx, leaf, hash, type FROM log_leaves WHERE idx >= ? ORDER BY idx", (head.size,))
+    if rows:
+        leaves = [_checked(row, head.size + offset) for offset, row in enumerate(rows)]
+        # 2. Grow the tree. 3. Compare-and-swap: one head, moved from exactly what it was.
+        head = _move(tx, head, grow(tx, size=head.size, leaves=leaves), size=head.size + len(leaves))
+    # 4. Only now sign: a signature cannot be taken back.
+    if all(row[3] == UNSIGNED for row in rows) and not (overdue and _is_behind(tx, head)):
+        return False
+    note = sign(Checkpoint(origin, head.size, head.root), signers, time=int(now.timestamp()))
+    tx.execute("INSERT INTO log_checkpoints (size, note) VALUES (?, ?)", (head.size, note))
+    return True
+
+
+def is_behind(tx: Transaction) -> bool:
+    """Whether leaves wait for a signature."""
+    head = read_head(tx)
+    return head is not None and _is_behind(tx, head)
+
+
+def _is_behind(tx: Transaction, head: Head) -> bool:
+    rows = tx.execute("SELECT COALESCE(MAX(size), 0) FROM log_checkpoints")
+    return head.size > integer(rows[0][0])
+
+
+def _move(tx: Transaction, head: Head, new_root: bytes, *, size: int) -> Head:
+    """Moves the head from exactly what was read, or two writers have run on one log."""
     moved = tx.execute(
         "UPDATE log_head SET size = ?, root = ? WHERE id = 1 AND size = ? AND root = ? RETURNING size",
         (size, new_root, head.size, head.root),
     )
     if len(moved) != 1:
         raise InternalError("the head of the log moved under its writer", rule="log.head")
-    # 4. Only now sign: a signature cannot be taken back.
-    note = sign(Checkpoint(origin, size, new_root), signers, time=int(now.timestamp()))
-    tx.execute("INSERT INTO log_checkpoints (size, note) VALUES (?, ?)", (size, note))
+    return Head(head.origin, size, new_root)
 
 
 def read_head(tx: Transaction) -> Head | None:
@@ -86,7 +124,7 @@ def first_head(tx: Transaction, origin: str) -> Head:
 
 
 def _checked(row: Row, expected: int) -> bytes:
-    index, leaf, stored = row
+    index, leaf, stored, _ = row
     if index != expected:
         raise InternalError("the log's leaves have a gap", rule="log.gap")
     fresh = leaf_hash(blob(leaf))

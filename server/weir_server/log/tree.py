@@ -12,31 +12,41 @@ from collections.abc import Sequence
 from weir.errors import InternalError, InvalidRequest
 from weir.merkle import EMPTY_ROOT, node_hash
 from weir_server.store import Transaction, blob, integer
+from weir_server.store.pending import Table
 
 Place = tuple[int, int]
 """Level and index of a node."""
 Span = tuple[int, int]
 """Leaves [start, end); `start` is a multiple of the largest power of two below or at the width."""
+_NODES = Table("log_nodes", ("level", "idx", "hash"))
 _MOST_PLACES = 200
 """Nodes read by one statement: engines limit how deep a condition may be."""
 
 
-def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> None:
-    """Adds leaf hashes behind the first `size`, and every inner node they complete."""
+def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> bytes:
+    """Adds leaf hashes behind the first `size`, and every inner node they complete; gives the new root."""
     # Whatever the new leaves complete has its left part among themselves or among the whole subtrees of the old tree.
-    known = _read(tx, _parts((0, size)))
-    fresh: dict[Place, bytes] = {}
+    whole = _parts((0, size))
+    known = _read(tx, whole)
+    edge = [known[place] for place in whole]
     for offset, leaf in enumerate(leaves):
         level, index, node = 0, size + offset, leaf
-        fresh[level, index] = node
+        tx.put(_NODES, (level, index), (level, index, node))
         while index & 1:
-            left = fresh.get((level, index - 1)) or known[level, index - 1]
-            level, index, node = level + 1, index >> 1, node_hash(left, node)
-            fresh[level, index] = node
-    tx.execute_many(
-        "INSERT INTO log_nodes (level, idx, hash) VALUES (?, ?, ?)",
-        [(level, index, node) for (level, index), node in fresh.items()],
-    )
+            level, index, node = level + 1, index >> 1, node_hash(edge.pop(), node)
+            tx.put(_NODES, (level, index), (level, index, node))
+        edge.append(node)
+    return fold(edge)
+
+
+def fold(edge: Sequence[bytes]) -> bytes:
+    """Root over whole subtrees, from left to right."""
+    if not edge:
+        return EMPTY_ROOT
+    *left, node = edge
+    for other in reversed(left):
+        node = node_hash(other, node)
+    return node
 
 
 def root(tx: Transaction, size: int) -> bytes:
@@ -113,10 +123,7 @@ def _hashes(tx: Transaction, spans: Sequence[Span]) -> list[bytes]:
     nodes = _read(tx, [place for places in parts for place in places])
     hashes = []
     for places in parts:
-        *left, node = (nodes[place] for place in places)
-        for other in reversed(left):
-            node = node_hash(other, node)
-        hashes.append(node)
+        hashes.append(fold([nodes[place] for place in places]))
     return hashes
 
 

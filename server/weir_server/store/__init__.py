@@ -7,10 +7,13 @@ Integers are signed 64-bit, times are integers of microseconds since 1970 in UTC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from weir.errors import InternalError
+
+if TYPE_CHECKING:
+    from weir_server.store.pending import Table
 
 T = TypeVar("T")
 SqlValue = int | str | bytes | None
@@ -39,7 +42,11 @@ def blob(value: SqlValue) -> bytes:
 
 
 class Transaction(Protocol):
-    """One open transaction. It ends with the function it was given to and MUST NOT be kept."""
+    """One open transaction. It ends with the function it was given to and MUST NOT be kept.
+
+    `execute` and `execute_many` see everything that came before. The rest is for what runs in every query: rows are put
+    and written together with those of the group's other operations, and what was read is remembered for them.
+    """
 
     def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Runs one statement and gives all its rows; none for statements that return nothing."""
@@ -47,6 +54,30 @@ class Transaction(Protocol):
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
         """Runs one statement once per row of parameters."""
+        ...
+
+    def look_up(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
+        """Reads what is written. Rows that were put are not seen: callers MUST ask `pending` or `recall` first."""
+        ...
+
+    def put(self, table: Table, key: Hashable, row: Row) -> None:
+        """Has a row written with the group, by its key; one that was put before and is not written yet is replaced."""
+        ...
+
+    def pending(self, table: Table, key: Hashable) -> Row | None:
+        """The row of this key, where it was put and is not written yet."""
+        ...
+
+    def remember(self, key: Hashable, value: object) -> None:
+        """Keeps a value for the operations of this group; whoever changes what it stands for MUST remember anew."""
+        ...
+
+    def recall(self, key: Hashable) -> Any:
+        """A value that was remembered in this group, or None."""
+        ...
+
+    def forget(self) -> None:
+        """Writes what was put and forgets what was remembered."""
         ...
 
 
@@ -76,6 +107,10 @@ class Store(Protocol):
 
     def read(self, operation: Callable[[Transaction], T]) -> T:
         """Runs `operation` on a consistent snapshot of what is durable, from any thread; it cannot change anything."""
+        ...
+
+    def look(self, operation: Callable[[Transaction], T]) -> T:
+        """As `read`, for an operation of one statement, or of several of which each may see a later state."""
         ...
 
     @property

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from weir.errors import Unavailable
 from weir_server.store import Transaction
+from weir_server.store.pending import GroupTransaction, Statements
 
 T = TypeVar("T")
 GROUP_LIMIT = 256
@@ -26,7 +27,7 @@ GROUP_LIMIT = 256
 class Engine(Protocol):
     """A connection that only the writer thread uses."""
 
-    transaction: Transaction
+    statements: Statements
 
     def begin(self) -> None:
         """Opens the group's transaction."""
@@ -72,6 +73,7 @@ class GroupWriter:
         group_limit: int = GROUP_LIMIT,
     ) -> None:
         self._engine = open_engine()
+        self._transaction = GroupTransaction(self._engine.statements, self._engine)
         self._seal = seal
         self._on_failure = on_failure
         self._limit = group_limit
@@ -147,9 +149,11 @@ class GroupWriter:
         outcomes: list[_Outcome] = []
         try:
             self._engine.begin()
+            self._transaction.begin()
             outcomes = [(job, *self._attempt(job)) for job in group]
             if any(error is None for _, _, error in outcomes):
-                self._seal(self._engine.transaction)
+                self._seal(self._transaction)
+            self._transaction.write_back()
             self._engine.commit()
         except BaseException as error:  # Not swallowed: the writer ends, and every caller is told.
             self._fail(group, error)
@@ -158,16 +162,13 @@ class GroupWriter:
         return True
 
     def _attempt(self, job: _Job) -> tuple[Any, BaseException | None]:
-        self._engine.savepoint()
         try:
-            result = job.operation(self._engine.transaction)
+            return self._transaction.run(job.operation), None
         except Exception as error:
             if self._engine.is_fatal(error):
                 raise
-            self._engine.undo()
+            self._transaction.undo()
             return None, error
-        self._engine.release()
-        return result, None
 
     def _fail(self, group: list[_Job], error: BaseException) -> None:
         """Fail-stop: after a failed sync the kernel may have dropped the pages, so trying again would lie."""

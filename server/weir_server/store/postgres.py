@@ -23,6 +23,7 @@ from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from weir.errors import InvalidRequest, Unavailable
 from weir_server.store import Row, SqlValue, Transaction
 from weir_server.store.group import GROUP_LIMIT, GroupWriter
+from weir_server.store.pending import PlainTransaction, Statements
 from weir_server.store.schema import migrate
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ _FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 system, internal. What is durable is then unknown."""
 
 
-class PostgresTransaction:
+class PostgresTransaction(PlainTransaction):
     """Statements on one connection."""
 
     __slots__ = ("_cursor",)
@@ -77,7 +78,7 @@ class PostgresEngine:
 
     def __init__(self, connection: Connection, *, lock: int) -> None:
         self._connection, self._lock = connection, lock
-        self.transaction: Transaction = PostgresTransaction(connection)
+        self.statements: Statements = PostgresTransaction(connection)
 
     def begin(self) -> None:
         """Waits for its turn among the processes. Each later statement sees everything that was committed before it."""
@@ -178,6 +179,10 @@ class PostgresStore:
             raise Unavailable("the ledger cannot be reached", rule="store.connection") from error
         finally:
             self._return_reader(connection)
+
+    def look(self, operation: Callable[[Transaction], T]) -> T:
+        """As `read`: here a snapshot costs little beside the way to the server."""
+        return self.read(operation)
 
     @property
     def stopped(self) -> bool:

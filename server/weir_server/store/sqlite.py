@@ -20,6 +20,7 @@ from urllib.parse import quote
 from weir.errors import LedgerLocked, Unavailable
 from weir_server.store import Row, SqlValue, Transaction
 from weir_server.store.group import GROUP_LIMIT, GroupWriter
+from weir_server.store.pending import PlainTransaction, Statements
 from weir_server.store.schema import migrate
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ _FATAL_CODES = frozenset({
 """Primary result codes that say the engine is at fault; what is on disk is then unknown."""
 
 
-class SqliteTransaction:
+class SqliteTransaction(PlainTransaction):
     """Statements on one connection."""
 
     __slots__ = ("_connection",)
@@ -57,7 +58,7 @@ class SqliteEngine:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.transaction: Transaction = SqliteTransaction(connection)
+        self.statements: Statements = SqliteTransaction(connection)
 
     def begin(self) -> None:
         """Takes the write lock at once, so that no statement can fail for it later."""
@@ -148,6 +149,14 @@ class SqliteStore:
                 return operation(SqliteTransaction(connection))
             finally:
                 connection.execute("ROLLBACK")
+        finally:
+            self._return_reader(connection)
+
+    def look(self, operation: Callable[[Transaction], T]) -> T:
+        """Runs `operation`, each of whose statements sees what is durable by then; see the port."""
+        connection = self._reader()
+        try:
+            return operation(SqliteTransaction(connection))
         finally:
             self._return_reader(connection)
 

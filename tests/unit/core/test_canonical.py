@@ -8,7 +8,16 @@ import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from weir.canonical import NotCanonical, canonical_json, commit, digest, opens, parse_canonical
+from weir.canonical import (
+    Encoded,
+    NotCanonical,
+    canonical_json,
+    canonical_object,
+    commit,
+    digest,
+    opens,
+    parse_canonical,
+)
 
 SALT = bytes(range(32))
 values = st.recursive(
@@ -51,6 +60,17 @@ def test_what_has_no_exact_form_is_refused(value: object) -> None:
 @example([{"a": {"\uffff": '\x00\x1f\x7f\u2028\\"/', "\U00010000": -1}}])
 def test_the_bytes_are_those_of_the_reference_implementation(value: object) -> None:
     assert canonical_json(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+@given(members=st.dictionaries(st.text(st.characters(max_codepoint=126)), values, max_size=6))
+def test_an_object_of_encoded_members_is_written_as_the_whole_would_be(members: dict[str, object]) -> None:
+    mixed = {key: Encoded(canonical_json(value)) if n % 2 else value for n, (key, value) in enumerate(members.items())}
+    assert canonical_object(mixed) == canonical_json(members) == rfc8785.dumps(members)  # type: ignore[arg-type]
+
+
+def test_an_object_with_a_member_whose_order_would_not_be_that_of_its_bytes_is_refused() -> None:
+    with pytest.raises(NotCanonical):
+        canonical_object({"\ufb33": 1})
 
 
 @given(values)
