@@ -134,6 +134,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             leaf_index {int} PRIMARY KEY, case_id TEXT NOT NULL, state TEXT NOT NULL, actor TEXT NOT NULL,
             role TEXT NOT NULL, at {int} NOT NULL, note TEXT NOT NULL, frozen {int} NOT NULL)""",
         "CREATE INDEX case_steps_by_case ON case_steps (case_id, leaf_index)",
+        # What the console shows of the log without reading all of it: worked out from the entries below `entries`, by
+        # nobody but console/usage.py, and made again from them at any time.
+        "CREATE TABLE usage_position (id {int} PRIMARY KEY CHECK (id = 1), entries {int} NOT NULL)",
+        "INSERT INTO usage_position (id, entries) VALUES (1, 0)",
+        """CREATE TABLE usage_traffic (
+            hour {int} NOT NULL, type TEXT NOT NULL, reason TEXT NOT NULL, entries {int} NOT NULL,
+            PRIMARY KEY (hour, type, reason)) {clustered}""",
+        """CREATE TABLE usage_billed (
+            contract TEXT NOT NULL, requester TEXT NOT NULL, dataset TEXT NOT NULL, mode TEXT NOT NULL,
+            currency TEXT NOT NULL, month TEXT NOT NULL, metric TEXT NOT NULL, used {int} NOT NULL,
+            PRIMARY KEY (contract, requester, dataset, mode, currency, month, metric)) {clustered}""",
+        """CREATE TABLE usage_spent (
+            lineage TEXT NOT NULL, requester TEXT NOT NULL, contract TEXT NOT NULL, dataset TEXT NOT NULL,
+            day TEXT NOT NULL, metric TEXT NOT NULL, used {int} NOT NULL,
+            PRIMARY KEY (lineage, requester, contract, dataset, day, metric)) {clustered}""",
+        "CREATE INDEX usage_spent_by_contract ON usage_spent (contract)",
+        """CREATE TABLE usage_contracts (
+            contract TEXT NOT NULL, idx {int} NOT NULL, PRIMARY KEY (contract, idx)) {clustered}""",
+        # Inboxes and histories by key.
+        "CREATE INDEX approvals_by_state ON approvals (state, requested, id)",
+        "CREATE INDEX approvals_by_requester ON approvals (requester, requested, id)",
+        "CREATE INDEX approvals_by_history ON approvals (contract, requested, id)",
     ),
 )
 
