@@ -26,7 +26,7 @@ from weir.errors import InternalError, Unavailable, WeirError
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger("weir.engine")
-Parameter = bool | int | str | float | list[int] | None
+Parameter = bool | int | str | float | list[int] | list[str | None] | None
 """What may be bound to `?`. Text goes in as a parameter, never into the statement."""
 
 
