@@ -51,6 +51,9 @@ from weir_server.pipeline import Pipeline
 from weir_server.pki import Domain, load_domain
 from weir_server.revocation import watch_revoked
 from weir_server.rotation import live_credentials, watch_certificates
+from weir_server.sandbox.answers import Sandbox
+from weir_server.sandbox.builds import DIRECTORY as SANDBOX_DIRECTORY
+from weir_server.sandbox.builds import Builds
 from weir_server.services.access import ACCESS, ADMIN, PUBLIC
 from weir_server.services.admission import Admission
 from weir_server.services.audit import AuditService
@@ -97,6 +100,7 @@ class Parts:
     receipts: Receipts
     pipeline: Pipeline
     encrypted: EncryptedQueries | None
+    sandbox: Sandbox
     metrics: Metrics
     admission: Admission
     authentication: Authentication
@@ -168,6 +172,8 @@ async def _build(
         encrypted = EncryptedQueries(
             pipeline=pipeline, store=store, kernels=kernels, clock=clock.now, entropy=os.urandom
         )
+    sandbox = Sandbox(Builds(data_dir / SANDBOX_DIRECTORY, clock=time.monotonic), clock=time.monotonic)
+    stack.push_async_callback(sandbox.close)
     metrics = Metrics()
     certificates = watch_certificates(data_dir, now=clock.now)
     metrics.certificate_seconds.set_function(lambda: (certificates.get().not_after - clock.now()).total_seconds())
@@ -185,6 +191,7 @@ async def _build(
         receipts=receipts,
         pipeline=pipeline,
         encrypted=encrypted,
+        sandbox=sandbox,
         metrics=metrics,
         admission=Admission(config.limits, clock=time.monotonic),
         authentication=Authentication(
@@ -256,7 +263,9 @@ def _add_common(server: Any, parts: Parts, listener: str) -> None:
 
 
 def _add_public(server: Any, parts: Parts) -> None:
-    plain = QueryService(parts.pipeline, parts.store, parts.receipts, parts.metrics)
+    plain = QueryService(
+        parts.pipeline, parts.store, parts.receipts, parts.metrics, state=parts.state, sandbox=parts.sandbox
+    )
     query_service_pb2_grpc.add_QueryServiceServicer_to_server(plain, server)
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(QuotaService(parts.state, parts.store), server)
     if parts.encrypted is not None:
