@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -12,6 +11,7 @@ from hashlib import sha256
 from weir.errors import ReplayError
 from weir.replay import Books, follow
 from weir_server.fsck.findings import Finding
+from weir_server.fsck.rows import Rows
 
 _METRICS = (
     "queries",
@@ -25,7 +25,7 @@ _METRICS = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def check_books(connection: sqlite3.Connection, leaves: Sequence[bytes]) -> Iterator[Finding]:
+def check_books(connection: Rows, leaves: Sequence[bytes]) -> Iterator[Finding]:
     """Compares every table of the ledger with the books that the leaves give."""
     books = Books()
     for index, leaf in enumerate(leaves):
@@ -43,7 +43,7 @@ def check_books(connection: sqlite3.Connection, leaves: Sequence[bytes]) -> Iter
     yield from _check_clock(connection, books)
 
 
-def _check_reservations(connection: sqlite3.Connection, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
+def _check_reservations(connection: Rows, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
     columns = f"id, state, requester, contract, dataset, lineage, reserved_at, held_until, {', '.join(_METRICS)}"
     stored = {
         row[0]: row[1:]
@@ -67,7 +67,7 @@ def _check_reservations(connection: sqlite3.Connection, books: Books, leaves: Se
     yield from _check_keys(connection, books, leaves)
 
 
-def _check_keys(connection: sqlite3.Connection, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
+def _check_keys(connection: Rows, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
     salts = _salts(connection)
     rows = connection.execute("SELECT requester, request_digest, reservation FROM idempotency")
     for requester, request_digest, reservation in rows:
@@ -81,7 +81,7 @@ def _check_keys(connection: sqlite3.Connection, books: Books, leaves: Sequence[b
             yield Finding(reservation, "fsck.idempotency", "the request digest differs from its commitment")
 
 
-def _check_quotas(connection: sqlite3.Connection, books: Books) -> Iterator[Finding]:
+def _check_quotas(connection: Rows, books: Books) -> Iterator[Finding]:
     limits = {
         row[0]: tuple(row[1:])
         for row in connection.execute(
@@ -104,7 +104,7 @@ def _check_quotas(connection: sqlite3.Connection, books: Books) -> Iterator[Find
             yield Finding(None, "fsck.balance", f"the balance of quota {key[0]} differs from its entries")
 
 
-def _check_meter(connection: sqlite3.Connection, books: Books) -> Iterator[Finding]:
+def _check_meter(connection: Rows, books: Books) -> Iterator[Finding]:
     stored = {
         tuple(row[:4]): row[4]
         for row in connection.execute("SELECT contract, requester, dataset, metric, used FROM meter")
@@ -115,7 +115,7 @@ def _check_meter(connection: sqlite3.Connection, books: Books) -> Iterator[Findi
             yield Finding(None, "fsck.meter", what)
 
 
-def _check_answers(connection: sqlite3.Connection, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
+def _check_answers(connection: Rows, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
     salts = _salts(connection)
     stored = {
         row[0]: (row[1], row[2]) for row in connection.execute("SELECT leaf_index, reservation, answer FROM answers")
@@ -134,7 +134,7 @@ def _check_answers(connection: sqlite3.Connection, books: Books, leaves: Sequenc
         yield Finding(None, "fsck.salt", "a salt has no entry")
 
 
-def _check_releases(connection: sqlite3.Connection, leaves: Sequence[bytes]) -> Iterator[Finding]:
+def _check_releases(connection: Rows, leaves: Sequence[bytes]) -> Iterator[Finding]:
     salts = _salts(connection)
     for index, release in connection.execute("SELECT leaf_index, release_bytes FROM releases"):
         if not 0 <= index < len(leaves):
@@ -145,13 +145,13 @@ def _check_releases(connection: sqlite3.Connection, leaves: Sequence[bytes]) -> 
                 yield Finding(index, "fsck.release", "the release differs from its commitment")
 
 
-def _check_clock(connection: sqlite3.Connection, books: Books) -> Iterator[Finding]:
+def _check_clock(connection: Rows, books: Books) -> Iterator[Finding]:
     ((mark,),) = connection.execute("SELECT mark FROM ledger_clock")
     if books.size and mark < _to_micros(books.time):
         yield Finding(None, "fsck.clock", "ledger time is behind the last entry")
 
 
-def _salts(connection: sqlite3.Connection) -> dict[int, bytes]:
+def _salts(connection: Rows) -> dict[int, bytes]:
     return dict(connection.execute("SELECT idx, salt FROM log_salts"))
 
 

@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence, Set
 from hashlib import sha256
 
 from weir.checkpoint import parse, verify
 from weir.errors import VerificationError
 from weir_server.fsck.findings import Finding
+from weir_server.fsck.rows import Rows
 
 _UNSIGNED = "weir.query.reserved"
 
 
-def read_leaves(connection: sqlite3.Connection) -> list[bytes]:
+def read_leaves(connection: Rows) -> list[bytes]:
     """Leaves by index up to the first gap; what lies behind a gap is reported by `check_tree`."""
     leaves: list[bytes] = []
     for index, leaf in connection.execute("SELECT idx, leaf FROM log_leaves ORDER BY idx"):
@@ -25,7 +25,7 @@ def read_leaves(connection: sqlite3.Connection) -> list[bytes]:
     return leaves
 
 
-def check_tree(connection: sqlite3.Connection, leaves: Sequence[bytes], *, vkey: str | None) -> Iterator[Finding]:
+def check_tree(connection: Rows, leaves: Sequence[bytes], *, vkey: str | None) -> Iterator[Finding]:
     """Compares everything stored about the tree with what the leaves give."""
     hashes = [sha256(b"\x00" + leaf).digest() for leaf in leaves]
     yield from _check_rows(connection, leaves, hashes)
@@ -51,7 +51,7 @@ def roots(hashes: Sequence[bytes], *, sizes: Set[int]) -> dict[int, bytes]:
     return found
 
 
-def _check_rows(connection: sqlite3.Connection, leaves: Sequence[bytes], hashes: Sequence[bytes]) -> Iterator[Finding]:
+def _check_rows(connection: Rows, leaves: Sequence[bytes], hashes: Sequence[bytes]) -> Iterator[Finding]:
     rows = connection.execute("SELECT idx, type, requester, hash FROM log_leaves ORDER BY idx")
     for count, (index, kind, requester, stored) in enumerate(rows):
         if count >= len(leaves):
@@ -74,7 +74,7 @@ def _named(leaf: bytes) -> tuple[str, str]:
         return "", ""
 
 
-def _check_nodes(connection: sqlite3.Connection, hashes: Sequence[bytes]) -> Iterator[Finding]:
+def _check_nodes(connection: Rows, hashes: Sequence[bytes]) -> Iterator[Finding]:
     level, nodes, expected = 0, list(hashes), 0
     while nodes:
         rows = dict(connection.execute("SELECT idx, hash FROM log_nodes WHERE level = ?", (level,)))
@@ -91,8 +91,8 @@ def _check_nodes(connection: sqlite3.Connection, hashes: Sequence[bytes]) -> Ite
         yield Finding(None, "fsck.node", f"{stored} nodes are stored, the leaves make {expected}")
 
 
-def _check_checkpoints(connection: sqlite3.Connection, hashes: Sequence[bytes], vkey: str | None) -> Iterator[Finding]:
-    head = connection.execute("SELECT origin, size, root FROM log_head").fetchall()
+def _check_checkpoints(connection: Rows, hashes: Sequence[bytes], vkey: str | None) -> Iterator[Finding]:
+    head = list(connection.execute("SELECT origin, size, root FROM log_head"))
     notes = dict(connection.execute("SELECT size, note FROM log_checkpoints"))
     if not (head or hashes or notes):
         return  # A crash came before the log had its name; the next start gives it.
@@ -101,8 +101,9 @@ def _check_checkpoints(connection: sqlite3.Connection, hashes: Sequence[bytes], 
         yield Finding(None, "fsck.head", "the head is not that of the stored leaves")
     newest = max(notes, default=0)
     # Reservations may wait a moment for their signature; a process that died in that moment leaves them without.
-    waiting = connection.execute("SELECT COUNT(*) FROM log_leaves WHERE idx >= ? AND type = ?", (newest, _UNSIGNED))
-    if newest + waiting.fetchone()[0] != len(hashes):
+    waiting = "SELECT COUNT(*) FROM log_leaves WHERE idx >= ? AND type = ?"
+    ((unsigned,),) = connection.execute(waiting, (newest, _UNSIGNED))
+    if newest + unsigned != len(hashes):
         yield Finding(None, "fsck.checkpoint", "the newest checkpoint is not that of the stored leaves")
     origin = head[0][0] if head else ""
     yield from _check_cosignatures(connection, notes)
@@ -120,9 +121,9 @@ def _check_note(size: int, note: object, origin: object, root: bytes | None, vke
         yield Finding(size - 1, "fsck.checkpoint", f"the checkpoint of size {size} is of another tree")
 
 
-def _check_cosignatures(connection: sqlite3.Connection, notes: Mapping[int, object]) -> Iterator[Finding]:
+def _check_cosignatures(connection: Rows, notes: Mapping[int, object]) -> Iterator[Finding]:
     """Each line belongs to a checkpoint and names its key; whether it verifies is for whoever knows the witness."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'log_cosignatures'").fetchall():
+    if not connection.has_table("log_cosignatures"):
         return  # Books of an older Weir that was not started since.
     for size, name, line in connection.execute("SELECT size, name, line FROM log_cosignatures ORDER BY size, name"):
         try:
