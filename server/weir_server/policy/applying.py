@@ -12,26 +12,32 @@ from weir_server.ledger import quotas as limits
 from weir_server.ledger.values import Quota
 from weir_server.policy import agreeing, book, lifecycle
 from weir_server.policy.acting import Acting
+from weir_server.policy.consistency import Finding, check_policy
 from weir_server.policy.contract import Contract
 from weir_server.policy.difference import Change, differences, plan_hash
 from weir_server.policy.documents import Policy
 from weir_server.policy.encode import change_to_proto
 from weir_server.store import Transaction
+from weir_server.world import World
 
 
-def compare(tx: Transaction, old: Policy, new: Policy) -> policy_service_pb2.ApplyPolicyResponse:
-    """What applying `new` would change, loosening marks and plan hash included."""
-    return _told(old, new, _changes(tx, old, new))
+def compare(tx: Transaction, world: World, new: Policy) -> policy_service_pb2.ApplyPolicyResponse:
+    """What applying `new` would change, loosening marks, warnings and plan hash included.
+
+    Raises:
+        InvalidRequest: its documents do not fit each other.
+    """
+    return _told(world.policy, new, _changes(tx, world, new))
 
 
 def apply(acting: Acting, new: Policy, request: policy_service_pb2.ApplyPolicyRequest) -> bytes:
     """Put `new`, read from the request's documents, in force. One leaf per change.
 
     Raises:
-        InvalidRequest: the policy or a limit moved since it was compared.
+        InvalidRequest: the policy or a limit moved since it was compared, or its documents do not fit each other.
     """
     old = acting.world.policy
-    changes = _changes(acting.tx, old, new)
+    changes = _changes(acting.tx, acting.world, new)
     moved = request.expected_digest not in ("", old.digest)
     if moved or request.plan_hash not in ("", plan_hash(old, new, changes)):
         raise InvalidRequest(
@@ -54,11 +60,20 @@ def _offered(old: Policy, new: Policy) -> list[Contract]:
     return [contract for _, contract in sorted(new.contracts.items()) if contract.digest not in before]
 
 
-def _changes(tx: Transaction, old: Policy, new: Policy) -> tuple[Change, ...]:
+def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
+    findings = check_policy(new, world.catalogue)
+    if faults := [f"{finding.subject} {finding.sentence}" for finding in findings if finding.refuses]:
+        raise InvalidRequest("; ".join(faults[:20]), field="documents", rule="policy.check")
     in_force = {
         name: quota for name in {*book.quota_ids(tx), *new.quotas} if (quota := limits.find_quota(tx, name)) is not None
     }
-    return differences(old, new, in_force)
+    return tuple(_warned(change, findings) for change in differences(world.policy, new, in_force))
+
+
+def _warned(change: Change, findings: Sequence[Finding]) -> Change:
+    """The change with what whoever applies it should know."""
+    warnings = (f"warning: {found.sentence}" for found in findings if found.subject == change.subject)
+    return change if change.kind == "removed" else replace(change, fields=(*change.fields, *warnings))
 
 
 def _told(old: Policy, new: Policy, changes: Sequence[Change]) -> policy_service_pb2.ApplyPolicyResponse:

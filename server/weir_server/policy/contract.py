@@ -248,8 +248,13 @@ def contract_of_terms(canonical: bytes) -> Contract:
     return contract
 
 
+_NO_SHARE = {"total": "0", "per_query": "0"}
+
+
 def _as_written(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The document that has this canonical form: there a share of a privacy budget stands among the quotas too."""
+    """The document that has this canonical form: there a share of a privacy budget stands among the quotas too, and one
+    that is not stated as zero."""
+    content = {key: value for key, value in content.items() if key not in ("epsilon", "rho") or value != _NO_SHARE}
     quotas = content.get("quotas")
     if not isinstance(quotas, list) or not all(isinstance(quota, dict) for quota in quotas):
         raise NotCanonical("quotas are a list of mappings")

@@ -17,6 +17,7 @@ from weir_server.catalog.card import K_FLOOR, Mode
 from weir_server.plan.values import BoundQuery
 from weir_server.policy.contract import Contract
 from weir_server.policy.facts import Facts, asked_modes
+from weir_server.policy.party import lies_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,8 @@ def _party_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
         yield DenialReason("contract.state", f"the contract is {facts.contract_state}, and answers only while active")
     if purpose_of(facts.purpose, contract) not in contract.purposes:
         yield DenialReason("contract.purpose", f"state one of the purposes {', '.join(contract.purposes)}")
-    if contract.regions and not any(_within(facts.region, region) for region in contract.regions):
+    if contract.regions and not any(lies_in(facts.region, region) for region in contract.regions):
         yield DenialReason("contract.region", f"the contract holds for {_listing(contract.regions)}")
-
-
-def _within(region: str, wider: str) -> bool:
-    """Whether a region is, or lies in, another: CN-31 lies in CN."""
-    return region == wider or region.startswith(f"{wider}-")
 
 
 def purpose_of(stated: str, contract: Contract) -> str:

@@ -21,6 +21,11 @@ REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 """ISO 3166 codes: a country, or a part of one."""
 
 
+def lies_in(region: str, wider: str) -> bool:
+    """Whether a region is, or lies in, another: CN-31 lies in CN."""
+    return region == wider or region.startswith(f"{wider}-")
+
+
 @dataclass(frozen=True, slots=True)
 class Party:
     """A requester or a provider."""

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from tests.support.domain import NANO, contract_document, dp_contract_document, quota_document
+from weir.canonical import NotCanonical
 from weir.errors import InvalidRequest
 from weir.query import Function
 from weir.v1 import query_pb2
 from weir_server.catalog.card import Mode
+from weir_server.catalog.rates import Rates
 from weir_server.ledger.values import Quota
-from weir_server.policy.contract import Contract, Duty, Rates
+from weir_server.policy.contract import Contract, Duty, contract_of_terms
 from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import contract_to_proto
 from weir_server.policy.lifecycle import ContractLife
@@ -66,6 +68,8 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ({"valid_until": "soon"}, "valid_until"),
         ({"valid_until": "2025-01-01T00:00:00+00:00"}, "after valid_from"),
         ({"approval": "sometimes"}, "approval"),
+        ({"approvers": 2}, "approvers are asked for only where"),
+        ({"regions": ["China"]}, "regions must be ISO 3166"),
         ({"approvers": 3}, "approvers must be 1 or 2"),
         ({"k": 9}, "k must be at least 10"),
         ({"provider": "alice"}, "another than the provider"),
@@ -203,3 +207,44 @@ def test_both_shares_are_limits_where_both_are_stated() -> None:
 def test_half_a_share_in_rho_is_refused(rho: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="rho"):
         read(dp_contract_document(rho=rho))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        contract_document(),
+        dp_contract_document(),
+        dp_contract_document(rho={"total": "0.02", "per_query": "0.02"}),
+        dp_contract_document(epsilon=None, rho={"total": "0.02", "per_query": "0.0005"}),
+        dp_contract_document(quotas=[{"metric": "epsilon_nano", "limit": 2 * NANO}, {"metric": "queries", "limit": 3}]),
+        contract_document(
+            quotas=[{"metric": "queries", "limit": 2**60, "window": "day", "zone": "Asia/Shanghai"}],
+            duties=[{"duty": "delete", "sentence": "löschen", "due": "2026-12-01T00:00:00+08:00"}],
+            regions=["FR", "CN-31"],
+            k=25,
+            approval="per_query",
+            approvers=2,
+            signatures="required",
+        ),
+    ],
+    ids=["exact", "epsilon", "both shares", "rho", "a limit like the share", "everything"],
+)
+def test_a_contract_is_read_back_from_its_canonical_form(document: str) -> None:
+    contract = read(document)[0][0]
+    again = contract_of_terms(contract.canonical)
+    assert (again.digest, again.canonical) == (contract.digest, contract.canonical)
+    assert {replace(quota) for quota in again.quotas} == set(contract.quotas)
+
+
+@pytest.mark.parametrize("change", [b" ", b"x", b""], ids=["space", "text", "nothing"])
+def test_bytes_that_are_no_canonical_form_are_no_contract(change: bytes) -> None:
+    canonical = read(contract_document())[0][0].canonical
+    for bent in (
+        canonical + change if change else b"",
+        b"[]",
+        b"{}",
+        b'{"quotas":[1]}',
+        canonical.replace(b'"k":10', b'"k":9'),
+    ):
+        with pytest.raises(NotCanonical):
+            contract_of_terms(bent)
