@@ -68,6 +68,8 @@ class WeirError(Exception):
         self.metadata: dict[str, str] = dict(metadata or {})
         self.receipt: object | None = None
         """The weir.v1.Receipt of the refusal's log leaf, where the server metered and sent one."""
+        self.evidence: object | None = None
+        """What the service keeps beside the refusal's log leaf, for decisions to be replayed. Never sent."""
 
 
 class RequestError(WeirError):

@@ -26,6 +26,7 @@ from prometheus_client import start_http_server
 from weir.errors import InvalidRequest, Unavailable
 from weir.v1 import (
     audit_service_pb2_grpc,
+    case_service_pb2_grpc,
     catalogue_service_pb2_grpc,
     encrypted_service_pb2_grpc,
     policy_service_pb2_grpc,
@@ -57,6 +58,7 @@ from weir_server.sandbox.builds import Builds
 from weir_server.services.access import ACCESS, ADMIN, PUBLIC
 from weir_server.services.admission import Admission
 from weir_server.services.audit import AuditService
+from weir_server.services.cases import CaseAdminService, CaseService
 from weir_server.services.catalogue import CatalogueService
 from weir_server.services.contracts import ContractService
 from weir_server.services.encrypted import EncryptedQueryService
@@ -236,6 +238,7 @@ def _listener(parts: Parts, name: str) -> Any:
         metrics=parts.metrics,
         now=clock.now,
         refuse=parts.pipeline.refuse_call,
+        check_caller=parts.state.check_caller,
     )
     return grpc.aio.server(
         interceptors=(guard,),
@@ -258,6 +261,7 @@ def _add_common(server: Any, parts: Parts, listener: str) -> None:
     catalogue_service_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueService(parts.state), server)
     policy_service_pb2_grpc.add_ContractServiceServicer_to_server(ContractService(parts.state, parts.store), server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(parts.store), server)
+    case_service_pb2_grpc.add_CaseServiceServicer_to_server(CaseService(parts.state, parts.store), server)
     health = HealthService(healthy=parts.healthy, services=service_names(listener))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
 
@@ -277,6 +281,7 @@ def _add_public(server: Any, parts: Parts) -> None:
 
 def _add_admin(server: Any, parts: Parts) -> None:
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(PolicyService(parts.state), server)
+    case_service_pb2_grpc.add_CaseAdminServiceServicer_to_server(CaseAdminService(parts.state), server)
     quotas = QuotaAdminService(parts.state, parts.store)
     quota_service_pb2_grpc.add_QuotaAdminServiceServicer_to_server(quotas, server)
     reflection.enable_server_reflection((*service_names(ADMIN), reflection.SERVICE_NAME), server)
@@ -361,6 +366,7 @@ async def _sweep(store: Store, state: State) -> None:
         with suppress(Unavailable):
             await store.write(expire_holds)
             await state.expire_contracts()
+            await state.update_standings()
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -8,7 +8,6 @@ WeirError leaves a command as it is: `weir` prints its text and maps it to a doc
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -21,22 +20,15 @@ import click
 from weir.amounts import format_epsilon
 from weir.errors import InvalidRequest
 from weir_server import clock, pki
+from weir_server.cli_identity import identity
+from weir_server.cli_output import DATA as _DATA
+from weir_server.cli_output import JSON as _JSON
+from weir_server.cli_output import show as _show
 from weir_server.config import Config, load_config
 from weir_server.demo.command import demo
-from weir_server.identity import ROLES
 
 if TYPE_CHECKING:
     from weir_server.app import Addresses
-
-_DATA = click.option(
-    "--data",
-    "data_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="WEIR_DATA",
-    required=True,
-    help="Data directory of the domain (or WEIR_DATA).",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 def register(group: click.Group) -> None:
@@ -63,16 +55,17 @@ def register(group: click.Group) -> None:
 @click.option("--domain", default="weir.local", show_default=True, help="Name of the domain, in every identity.")
 @click.option("--host", "hosts", multiple=True, help="Further DNS name or IP address of the server; repeatable.")
 @click.option("--renew", is_flag=True, help="Only make a new server certificate, of the same names.")
+@click.option("--days", default=pki.SERVER_DAYS, show_default=True, help="Validity of the server's certificate.")
 @_JSON
-def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, as_json: bool) -> None:
+def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, days: int, as_json: bool) -> None:
     """Make a domain: authority, server certificate, log key and publication salt."""
     os.umask(0o077)
     if renew:
-        pki.renew_server(data_dir, now=clock.now())
-        _show({"data": str(data_dir), "renewed": True}, as_json, "Renewed; the server uses it from its next start on.")
+        pki.renew_server(data_dir, now=clock.now(), days=days)
+        _show({"data": str(data_dir), "renewed": True}, as_json, "Renewed; a running server shows it from now on.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)
-    pki.init_domain(data_dir, domain=domain, hosts=hosts, now=clock.now())
+    pki.init_domain(data_dir, domain=domain, hosts=hosts, now=clock.now(), days=days)
     result = {"data": str(data_dir), "domain": domain, "log_key": pki.log_key(data_dir)}
     _show(
         result,
@@ -81,23 +74,6 @@ def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, as_js
         f"Log key  {result['log_key']}\n"
         "Keep secrets/ to yourself: ca.key makes identities, log.key signs the log.",
     )
-
-
-@click.command()
-@_DATA
-@click.option("--role", type=click.Choice(ROLES), required=True, help="What the holder may do.")
-@click.option("--name", required=True, help="Name of the holder.")
-@click.option("--days", default=pki.DEFAULT_DAYS, show_default=True, help="Validity.")
-@click.option("--address", default="", help="Address of the server to keep in the file, host:port.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write (NAME.weir).")
-@_JSON
-def identity(data_dir: Path, role: str, name: str, days: int, address: str, output: Path | None, as_json: bool) -> None:
-    """Issue an identity: a key pair and a certificate in one file, readable by its owner only."""
-    issued = pki.issue_identity(data_dir, role=role, name=name, now=clock.now(), days=days, address=address)
-    path = Path(f"{name}.weir") if output is None else output
-    _write_private(path, json.dumps(issued, indent=2) + "\n")
-    result = {"file": str(path), "name": name, "role": role, "domain": issued["domain"], "days": days}
-    _show(result, as_json, f"{path}: {role} {name} of {issued['domain']}, valid {days} days. It holds a private key.")
 
 
 @click.command("serve")
@@ -159,6 +135,9 @@ def _with_addresses(config: Config, listen: str | None, admin: str | None, metri
 @click.argument("card", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_DATA
 @click.option("--source", type=click.Path(path_type=Path, exists=True), help="Read this file, not the card's source.")
+@click.option(
+    "--register", type=click.Path(path_type=Path, exists=True), help="Read this consent register, not the card's."
+)
 @click.option("--server", help="Admin address of the running server, host:port. Without: activate locally.")
 @click.option(
     "--identity",
@@ -168,8 +147,9 @@ def _with_addresses(config: Config, listen: str | None, admin: str | None, metri
 )
 @_JSON
 def publish(
-    card: Path, data_dir: Path, source: Path | None, server: str | None, identity_file: Path | None, as_json: bool
-) -> None:
+    card: Path, data_dir: Path, source: Path | None, register: Path | None, server: str | None,
+    identity_file: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Publish a dataset: build its snapshot inside the domain, then make it answerable."""
     from weir_server import publication
 
@@ -179,11 +159,12 @@ def publish(
     said = _progress(as_json)
     if server is not None and identity_file is not None:
         published, leaf = publication.publish_to_server(
-            card, data_dir=data_dir, source=source, server=server, identity_file=identity_file, progress=said
-        )
+            card, data_dir=data_dir, source=source, register=register, server=server, identity_file=identity_file,
+            progress=said,
+        )  # fmt: skip
     else:
         published, leaf = asyncio.run(
-            publication.publish_locally(card, data_dir=data_dir, source=source, progress=said)
+            publication.publish_locally(card, data_dir=data_dir, source=source, register=register, progress=said)
         )
     result = {
         "dataset": published.directory.parent.name,
@@ -325,14 +306,3 @@ def restore_command(
 def _progress(as_json: bool) -> Any:
     """Progress goes to standard error, so that standard output stays what was asked for."""
     return (lambda text: None) if as_json else (lambda text: click.echo(text, err=True))
-
-
-def _show(result: dict[str, Any], as_json: bool, text: str) -> None:
-    click.echo(json.dumps(result) if as_json else text)
-    sys.stdout.flush()
-
-
-def _write_private(path: Path, content: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)

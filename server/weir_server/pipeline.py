@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -40,7 +40,16 @@ from weir.query import query_json
 from weir.v1 import answer_pb2, query_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.catalog.card import Mode
-from weir_server.ledger import Posted, Replay, Reservation, ReservationRequest, StoredRelease, Subject, Superseded
+from weir_server.ledger import (
+    Inputs,
+    Posted,
+    Replay,
+    Reservation,
+    ReservationRequest,
+    StoredRelease,
+    Subject,
+    Superseded,
+)
 from weir_server.ledger.windows import ledger_time
 from weir_server.log.receipts import GroupedReceipts, Receipts
 from weir_server.plan.analyse import analyse, ciphertexts, without_loss
@@ -48,12 +57,22 @@ from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Principal, Raw, Submission, Technique
 from weir_server.policy import approvals
 from weir_server.policy.contract import Contract
-from weir_server.policy.decide import Allow, Decision, Deny, NeedsApproval, decide, purpose_of, red_lines
-from weir_server.policy.facts import Facts, facts_of
+from weir_server.policy.decide import (
+    Allow,
+    Decision,
+    Deny,
+    NeedsApproval,
+    decide,
+    outcome_json,
+    purpose_of,
+    red_lines,
+)
+from weir_server.policy.facts import Facts, facts_before_analysis, facts_bytes, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
 
 T = TypeVar("T")
+E = TypeVar("E", bound=WeirError)
 HOLD_SECONDS = 900
 """A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
 
@@ -67,13 +86,21 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A plan with the contract it was judged under and the outcome."""
+class Decided:
+    """A decision with all that it was made from."""
 
-    plan: Plan
     contract: Contract
     facts: Facts
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Decided):
+    """A plan with the contract it was judged under and the outcome."""
+
+    plan: Plan
+    approval: str | None = None
+    """Id of the approval that it runs on; None where it needs none, or has none yet."""
 
 
 class Pipeline:
@@ -120,10 +147,12 @@ class Pipeline:
         now = self._now()
         grade, offered = world.grade_of(bound.card, now=now), world.modes_of(bound.card, now=now)
         if reasons := red_lines(bound, grade=grade.name, offered=offered):
-            raise _denied(reasons)
+            facts = facts_before_analysis(bound, world, now=now)
+            decision = decide(facts, contract, policy_digest=world.policy.digest)
+            raise _denied(reasons, Decided(contract, facts, decision))
         plan = analyse(bound, self._techniques[bound.mode], contract)
         facts = facts_of(plan, world, now=now)
-        return Judged(plan, contract, facts, decide(facts, contract, policy_digest=world.policy.digest))
+        return Judged(contract, facts, decide(facts, contract, policy_digest=world.policy.digest), plan)
 
     def check_running(self, submission: Submission) -> None:
         """Refuse what an operator has stopped. Called at every stage.
@@ -178,34 +207,33 @@ class Pipeline:
                 # A stop also holds back what was answered but perhaps never delivered.
                 self.check_running(submission)
                 return await self.answered(stored)
-            judged = self.judge(submission)
-            approval = await self.require_allowed(judged)
-        return await self.to_the_end(self._charge_and_answer(submission, judged, approval))
+            judged = await self.require_allowed(self.judge(submission))
+        return await self.to_the_end(self._charge_and_answer(submission, judged))
 
-    async def _charge_and_answer(self, submission: Submission, judged: Judged, approval: str | None) -> Answered:
+    async def _charge_and_answer(self, submission: Submission, judged: Judged) -> Answered:
         async with self.metered_refusals(submission):
             # A release never changes, so whoever finds one need not wait for the others that do.
             release = self.find_release(judged.plan)
             if release is not None:
-                self.check_still_allowed(judged)
-                return await self._answer_again(judged, approval, release)
-            return await self._release_once(judged, approval)
+                return await self._answer_again(self.judge_again(judged), release)
+            return await self._release_once(judged)
 
-    async def _release_once(self, judged: Judged, approval: str | None) -> Answered:
+    async def _release_once(self, judged: Judged) -> Answered:
         async with self.one_release_at_a_time(judged.plan.release_key) as waited:
-            self.check_still_allowed(judged)
+            judged = self.judge_again(judged)
             release = self.find_release(judged.plan) if waited else None
             if release is not None:
-                return await self._answer_again(judged, approval, release)
-            reserved = await self.reserve(judged, approval)
+                return await self._answer_again(judged, release)
+            reserved = await self.reserve(judged)
             if isinstance(reserved, Replay):
                 return await self.answered(reserved)
             async with self.voided_on_failure(reserved):
+                self.check_not_revoked(judged)
                 answer = await self.execute_and_release(judged.plan)
                 self.check_running(judged.plan.bound.submission)
                 return await self._post(judged, reserved, answer)
 
-    async def _answer_again(self, judged: Judged, approval: str | None, release: StoredRelease) -> Answered:
+    async def _answer_again(self, judged: Judged, release: StoredRelease) -> Answered:
         """A sticky release: nothing is touched, so charge and answer are one transaction."""
         request = self.reservation_request(judged, sticky=True)
         answer = sticky_answer(release.release)
@@ -221,8 +249,8 @@ class Pipeline:
                 now=self._now(),
                 entropy=self._entropy,
             )
-            if approval is not None and isinstance(posted, Posted):
-                approvals.use(tx, approval, now=self._now())
+            if isinstance(posted, Posted):
+                self._use_approval(tx, judged)
             if isinstance(posted, Superseded):
                 raise InternalError("a sticky release changed", rule="release.sticky")
             return posted
@@ -263,8 +291,8 @@ class Pipeline:
         """The sticky release of the plan, if it was ever released."""
         return self._store.read(lambda tx: ledger.find_release(tx, plan.release_key))
 
-    async def require_allowed(self, judged: Judged) -> str | None:
-        """Pass what is allowed; the id of the approval to use, where one was needed and given.
+    async def require_allowed(self, judged: Judged) -> Judged:
+        """Pass what is allowed, with the approval to use where one was needed and given.
 
         Raises:
             PolicyDenied: with every reason.
@@ -272,17 +300,18 @@ class Pipeline:
         """
         match judged.decision:
             case Allow():
-                return None
+                return judged
             case Deny(_, reasons):
-                raise _denied(reasons)
-            case NeedsApproval():
-                return await self._find_approval(judged)
+                raise _denied(reasons, judged)
+            case NeedsApproval(_, _, persons):
+                return replace(judged, approval=await self._find_approval(judged, persons))
 
-    def check_still_allowed(self, judged: Judged) -> None:
-        """Ask again before the charge: what was decided may have waited for an upload or for an equal query.
+    def judge_again(self, judged: Judged) -> Judged:
+        """Decide anew before the charge: what was decided may have waited for an upload or for an equal query.
 
         Raises:
             Suspended, PolicyDenied: stopped, changed or lapsed in the meantime.
+            ApprovalRequired: a person is asked for now, and was not before.
         """
         world, submission = self._state.world, judged.plan.bound.submission
         self.check_running(submission)
@@ -291,17 +320,27 @@ class Pipeline:
             raise _denied((DenialReason("contract.changed", sentence),))
         facts = facts_of(judged.plan, world, now=self._now())
         decision = decide(facts, judged.contract, policy_digest=world.policy.digest)
+        again = replace(judged, facts=facts, decision=decision)
         if isinstance(decision, Deny):
-            raise _denied(decision.reasons)
+            raise _denied(decision.reasons, again)
+        if isinstance(decision, Allow):
+            return replace(again, approval=None)
+        if again.approval is None:
+            sentence = "a person must approve this query since a moment ago; send it again"
+            raise _with_evidence(ApprovalRequired(sentence, rule="approval.changed"), again)
+        return again
 
-    async def _find_approval(self, judged: Judged) -> str:
+    async def _find_approval(self, judged: Judged, persons: int) -> str:
         plan, contract, now = judged.plan, judged.contract, self._now()
+        usable = self._store.read(lambda tx: approvals.usable(tx, plan, contract, persons=persons, now=now))
+        if usable is not None:
+            return usable.id
 
         def operation(tx: Transaction) -> approvals.Approval:
-            known = approvals.find(tx, plan, contract, now=now)
+            known = approvals.find(tx, plan, contract, persons=persons, now=now)
             if known is not None:
                 return known
-            asked = approvals.request(tx, plan, contract, now=now, entropy=self._entropy)
+            asked = approvals.request(tx, plan, contract, persons=persons, now=now, entropy=self._entropy)
             ledger.record(
                 tx,
                 "weir.approval.requested",
@@ -317,12 +356,32 @@ class Pipeline:
         if approval.state == "approved":
             return approval.id
         if approval.state == "rejected":
-            raise PolicyDenied("a person rejected this query", rule="approval.rejected")
-        raise ApprovalRequired(
-            f"a person must approve this query; send it again once {approval.id} is approved",
+            raise _with_evidence(PolicyDenied("a person rejected this query", rule="approval.rejected"), judged)
+        error = ApprovalRequired(
+            f"{'a person' if persons == 1 else 'two persons'} must approve this query; send it again once "
+            f"{approval.id} is approved",
             rule="contract.approval",
             metadata={"approval": approval.id},
         )
+        raise _with_evidence(error, judged)
+
+    def _use_approval(self, tx: Transaction, judged: Judged) -> None:
+        """Spend one use of the approval that a query runs on, in the transaction that charges it."""
+        if judged.approval is not None and isinstance(judged.decision, NeedsApproval):
+            try:
+                approvals.use(tx, judged.approval, persons=judged.decision.persons, now=self._now())
+            except ApprovalRequired as error:
+                raise _with_evidence(error, judged) from None
+
+    def check_not_revoked(self, judged: Judged) -> None:
+        """Stop a query whose approval was taken back since it was charged.
+
+        Raises:
+            PolicyDenied: it was.
+        """
+        if judged.approval is not None:
+            approval = judged.approval
+            self._store.read(lambda tx: approvals.check_not_revoked(tx, approval))
 
     def reservation_request(self, judged: Judged, *, sticky: bool) -> ReservationRequest:
         """What the ledger is asked to charge, and the meter record that its leaves carry."""
@@ -340,18 +399,17 @@ class Pipeline:
                 "mechanism": canonical_json(plan.analysis.mechanism),
             },
             budget=plan.bound.card.budget_metric if plan.bound.mode is Mode.DP else None,
+            inputs=_inputs(judged),
         )
 
-    async def reserve(
-        self, judged: Judged, approval: str | None, *, request: ReservationRequest | None = None
-    ) -> Reservation | Replay:
+    async def reserve(self, judged: Judged, *, request: ReservationRequest | None = None) -> Reservation | Replay:
         """Stage 4: durable before data is touched; uses the approval in the same transaction."""
         wanted = request or self.reservation_request(judged, sticky=False)
 
         def operation(tx: Transaction) -> Reservation | Replay:
             reserved = ledger.reserve(tx, wanted, now=self._now(), hold_seconds=HOLD_SECONDS, entropy=self._entropy)
-            if approval is not None and isinstance(reserved, Reservation):
-                approvals.use(tx, approval, now=self._now())
+            if isinstance(reserved, Reservation):
+                self._use_approval(tx, judged)
             return reserved
 
         return await self._store.write(operation)
@@ -389,6 +447,8 @@ class Pipeline:
         """Stage 7, the commit point: spend, meter, stored answer, release, attachment and leaf in one transaction."""
 
         def operation(tx: Transaction) -> Posted | Superseded:
+            if judged.approval is not None:
+                approvals.check_not_revoked(tx, judged.approval)
             posted = ledger.post(
                 tx,
                 reservation,
@@ -439,7 +499,12 @@ class Pipeline:
         }
         if isinstance(error, PolicyDenied):
             event["reasons"] = [reason.code for reason in error.reasons]
-        await self._refused(subject, event, error, {"query": canonical_json(query_json(query))})
+        decided = error.evidence if isinstance(error.evidence, Decided) else None
+        if decided is not None:
+            event |= {**outcome_json(decided.decision), "contract_digest": decided.contract.digest}
+            event["policy_digest"] = decided.decision.policy_digest
+        inputs = None if decided is None else _inputs(decided)
+        await self._refused(subject, event, error, {"query": canonical_json(query_json(query))}, inputs)
 
     async def refuse_call(self, principal_name: str, role: str, call: str, error: WeirError) -> None:
         """Meter the refusal of a call that never became a submission.
@@ -459,11 +524,16 @@ class Pipeline:
         await self._refused(Subject(own, "", "", ""), event, error, {})
 
     async def _refused(
-        self, subject: Subject, event: Mapping[str, object], error: WeirError, commitments: Mapping[str, bytes]
+        self,
+        subject: Subject,
+        event: Mapping[str, object],
+        error: WeirError,
+        commitments: Mapping[str, bytes],
+        inputs: Inputs | None = None,
     ) -> None:
         posted = await self._store.write(
             lambda tx: ledger.refuse(
-                tx, subject, event=event, now=self._now(), entropy=self._entropy, commitments=commitments
+                tx, subject, event=event, now=self._now(), entropy=self._entropy, commitments=commitments, inputs=inputs
             )
         )
         error.receipt = await self.receipt(posted.leaf_index)
@@ -523,8 +593,19 @@ class Pipeline:
             await asyncio.wait(self._tasks, timeout=seconds)
 
 
-def _denied(reasons: tuple[DenialReason, ...]) -> PolicyDenied:
-    return PolicyDenied("; ".join(reason.sentence for reason in reasons), reasons=reasons, rule=reasons[0].code)
+def _denied(reasons: tuple[DenialReason, ...], decided: Decided | None = None) -> PolicyDenied:
+    sentence = "; ".join(reason.sentence for reason in reasons)
+    return _with_evidence(PolicyDenied(sentence, reasons=reasons, rule=reasons[0].code), decided)
+
+
+def _with_evidence(error: E, decided: Decided | None) -> E:
+    """The refusal with the decision behind it, which its leaf will name and keep."""
+    error.evidence = decided
+    return error
+
+
+def _inputs(decided: Decided) -> Inputs:
+    return Inputs(decided.contract.digest, facts_bytes(decided.facts))
 
 
 def subject_of(plan: Plan) -> Subject:
@@ -542,8 +623,10 @@ def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
     """The meter record of a query; what could be guessed travels as commitments beside it."""
     bound, submission, decision = judged.plan.bound, judged.plan.bound.submission, judged.decision
     incoming, outgoing = ciphertexts(bound, judged.plan.analysis)
+    approved = {} if judged.approval is None else {**outcome_json(decision), "approval": judged.approval}
     return {
-        "decision": "allowed" if isinstance(decision, Allow) else "approved",
+        **approved,
+        "decision": "allowed" if judged.approval is None else "approved",
         "purpose": purpose_of(submission.purpose, judged.contract),
         "snapshot": bound.snapshot.version,
         "manifest_digest": bound.snapshot.manifest_digest,

@@ -8,14 +8,13 @@
         log.key                        signs checkpoints, a key a line; whoever holds it can fork the log
         publication.salt               32 bytes; ranks and atoms' ties are drawn with it, per dataset
 
-There is no revocation list: certificates are short-lived, and `weir suspend` stops a requester at once.
-Keys are EC P-256 (certificates) and Ed25519 (log), from the operating system's generator.
+Certificates are short-lived (`identities` issues and renews them), and can be taken back (`revocation`). Keys are EC
+P-256 (certificates), Ed25519 and ML-DSA-44 (log), from the operating system's generator.
 """
 
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -25,23 +24,28 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from weir.checkpoint import ED25519, MLDSA44, Signer, new_signer, parse_skey
 from weir.errors import InvalidRequest, Unavailable
-from weir_server.identity import DOMAIN, NAME, ROLES, identity_uri
+from weir_server.certificates import (
+    authority,
+    certificate_pem,
+    client_certificate,
+    host_name,
+    key_pem,
+    server_certificate,
+)
+from weir_server.identity import DOMAIN, HOLDERS, NAME, identity_uri
 
 SECRETS = "secrets"
 DOMAIN_FILE = "domain.json"
 SERVER_NAME = "localhost"
 """DNS name that is always in the server's certificate; clients check for it whatever address they dial."""
-CA_DAYS = 3650
-SERVER_DAYS = 825
-DEFAULT_DAYS = 90
-_SKEW = timedelta(minutes=5)
-"""Certificates begin this much early, since clocks of two machines differ."""
+SERVER_DAYS = 90
+DEFAULT_DAYS = 30
+MAX_DAYS = 825
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -58,15 +62,17 @@ class Domain:
     """32 bytes."""
 
 
-def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datetime) -> None:
+def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> None:
     """Makes the authority, the server's certificate, the log's key and the publication salt.
 
-    `hosts`: further DNS names and IP addresses that the server is reached under.
+    `hosts`: further DNS names and IP addresses that the server is reached under. `days`: validity of the server's
+    certificate, 1 to 825.
 
     Raises:
-        InvalidRequest: a name is malformed, or the directory holds a domain already (it is never overwritten: a new
-            log key under old data would look like a forged log).
+        InvalidRequest: a name is malformed, days out of range, or the directory holds a domain already (it is never
+            overwritten: a new log key under old data would look like a forged log).
     """
+    validity = validity_of(days=days)
     if not DOMAIN.fullmatch(domain):
         raise InvalidRequest(
             "a domain is small letters, digits, dots and hyphens, at most 63", field="domain", rule="domain.form"
@@ -78,13 +84,14 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
     secrets.chmod(0o700)
     signers = [new_signer(f"weir/{domain}", seed=os.urandom(32), kind=kind) for kind in (ED25519, MLDSA44)]
     ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca = _authority(ca_key, domain=domain, now=now)
+    ca = authority(ca_key, domain=domain, now=now)
     server_key = ec.generate_private_key(ec.SECP256R1())
-    server = _server_certificate(server_key, ca=ca, ca_key=ca_key, hosts=hosts, now=now)
-    _write_secret(secrets / "ca.key", _key_pem(ca_key))
-    _write_secret(secrets / "ca.crt", _certificate_pem(ca))
-    _write_secret(secrets / "server.key", _key_pem(server_key))
-    _write_secret(secrets / "server.crt", _certificate_pem(server))
+    names = [host_name(host) for host in dict.fromkeys([SERVER_NAME, "127.0.0.1", *hosts])]
+    server = server_certificate(server_key.public_key(), names=names, ca=ca, ca_key=ca_key, now=now, validity=validity)
+    _write_secret(secrets / "ca.key", key_pem(ca_key))
+    _write_secret(secrets / "ca.crt", certificate_pem(ca))
+    _write_secret(secrets / "server.key", key_pem(server_key))
+    _write_secret(secrets / "server.crt", certificate_pem(server))
     _write_secret(secrets / "log.key", "".join(f"{signer.skey}\n" for signer in signers).encode())
     _write_secret(secrets / "publication.salt", os.urandom(32))
     # Last: a directory with this file is a whole domain.
@@ -92,25 +99,44 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
     (data_dir / DOMAIN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def renew_server(data_dir: Path, *, now: datetime) -> None:
-    """A new key and certificate for the listeners, of the same names; used from the server's next start on.
+def renew_server(data_dir: Path, *, now: datetime, days: int = SERVER_DAYS) -> None:
+    """A new key and certificate for the listeners, of the same names. A running server shows them from its next
+    handshake on; what is open stays open.
 
     Raises:
         Unavailable: the directory holds no whole domain.
+        InvalidRequest: days out of range.
     """
+    validity = validity_of(days=days)
     names = list(x509.load_pem_x509_certificate(load_domain(data_dir).server_certificate)
                  .extensions.get_extension_for_class(x509.SubjectAlternativeName).value)  # fmt: skip
-    ca, ca_key = _load_authority(data_dir)
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _leaf(
-        key.public_key(), names=names, usage=ExtendedKeyUsageOID.SERVER_AUTH, ca=ca, ca_key=ca_key, now=now,
-        days=SERVER_DAYS,
-    )  # fmt: skip
-    for name, content in (("server.key", _key_pem(key)), ("server.crt", _certificate_pem(certificate))):
-        path = data_dir / SECRETS / name
-        path.with_suffix(".new").unlink(missing_ok=True)
-        _write_secret(path.with_suffix(".new"), content)
-        path.with_suffix(".new").replace(path)
+    with authority_locked(data_dir) as (ca, ca_key):
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = server_certificate(
+            key.public_key(), names=names, ca=ca, ca_key=ca_key, now=now, validity=validity
+        )
+        # One after the other: in between they are no pair, and the server goes on with the old one.
+        for name, content in (("server.key", key_pem(key)), ("server.crt", certificate_pem(certificate))):
+            path = data_dir / SECRETS / name
+            path.with_suffix(".new").unlink(missing_ok=True)
+            _write_secret(path.with_suffix(".new"), content)
+            path.with_suffix(".new").replace(path)
+
+
+def validity_of(*, days: int, hours: int | None = None) -> timedelta:
+    """How long a certificate lasts: `hours` where they are given, else `days`.
+
+    Raises:
+        InvalidRequest: less than an hour, or more than 825 days.
+    """
+    validity = timedelta(days=days) if hours is None else timedelta(hours=hours)
+    if not timedelta(hours=1) <= validity <= timedelta(days=MAX_DAYS):
+        raise InvalidRequest(
+            f"a certificate lasts an hour to {MAX_DAYS} days",
+            field="days" if hours is None else "hours",
+            rule="identity.days",
+        )
+    return validity
 
 
 def load_domain(data_dir: Path) -> Domain:
@@ -170,141 +196,47 @@ def check_permissions(data_dir: Path) -> None:
 
 
 def issue_identity(
-    data_dir: Path, *, role: str, name: str, now: datetime, days: int = DEFAULT_DAYS, address: str = ""
+    data_dir: Path,
+    *,
+    role: str,
+    name: str,
+    now: datetime,
+    days: int = DEFAULT_DAYS,
+    hours: int | None = None,
+    address: str = "",
 ) -> dict[str, object]:
     """A new key pair and certificate for a holder, as the JSON of an identity file.
 
-    The private key exists in the returned value only. `days`: validity, 1 to 825.
+    The private key exists in the returned value only. `days`: validity, 1 to 825; `hours` in its place, at least 1.
 
     Raises:
-        InvalidRequest: unknown role, malformed name, or days out of range.
+        InvalidRequest: unknown role, malformed name, or validity out of range.
         Unavailable: the directory holds no domain.
     """
-    if role not in ROLES:
-        raise InvalidRequest(f"a role is one of {', '.join(ROLES)}", field="role", rule="identity.role")
+    if role not in HOLDERS:
+        raise InvalidRequest(f"a role is one of {', '.join(HOLDERS)}", field="role", rule="identity.role")
     if not NAME.fullmatch(name):
         raise InvalidRequest(
             "a name is small letters, digits and hyphens, at most 63", field="name", rule="identity.name"
         )
-    if not 1 <= days <= SERVER_DAYS:
-        raise InvalidRequest(f"days is 1 to {SERVER_DAYS}", field="days", rule="identity.days")
+    validity = validity_of(days=days, hours=hours)
     domain = domain_name(data_dir)
     ca, ca_key = _load_authority(data_dir)
     key = ec.generate_private_key(ec.SECP256R1())
     uri = identity_uri(domain=domain, role=role, name=name)
-    certificate = client_certificate(key.public_key(), uris=[uri], ca=ca, ca_key=ca_key, now=now, days=days)
+    certificate = client_certificate(key.public_key(), uris=[uri], ca=ca, ca_key=ca_key, now=now, validity=validity)
     return {
         "weir_identity": 1,
         "name": name,
         "role": role,
         "domain": domain,
-        "certificate": _certificate_pem(certificate).decode(),
-        "private_key": _key_pem(key).decode(),
-        "ca": _certificate_pem(ca).decode(),
+        "certificate": certificate_pem(certificate).decode(),
+        "private_key": key_pem(key).decode(),
+        "ca": (data_dir / SECRETS / "ca.crt").read_text("ascii"),
         "server_name": SERVER_NAME,
         "log_key": log_key(data_dir),
         "address": address,
     }
-
-
-def client_certificate(
-    public_key: ec.EllipticCurvePublicKey,
-    *,
-    uris: Sequence[str],
-    ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    now: datetime,
-    days: int,
-) -> x509.Certificate:
-    """A certificate for client authentication only, that names its holder by URI."""
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
-    return _leaf(
-        public_key, names=names, usage=ExtendedKeyUsageOID.CLIENT_AUTH, ca=ca, ca_key=ca_key, now=now, days=days
-    )
-
-
-def _authority(key: ec.EllipticCurvePrivateKey, *, domain: str, now: datetime) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Weir authority of {domain}"[:64])])
-    usage = _key_usage(signs_certificates=True)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + timedelta(days=CA_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _server_certificate(
-    key: ec.EllipticCurvePrivateKey,
-    *,
-    ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    hosts: Sequence[str],
-    now: datetime,
-) -> x509.Certificate:
-    names = [_host_name(host) for host in dict.fromkeys([SERVER_NAME, "127.0.0.1", *hosts])]
-    usage = ExtendedKeyUsageOID.SERVER_AUTH
-    return _leaf(key.public_key(), names=names, usage=usage, ca=ca, ca_key=ca_key, now=now, days=SERVER_DAYS)
-
-
-def _host_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        pass  # Not an address: a DNS name, checked by its own constructor below.
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise InvalidRequest("a host is a DNS name or an IP address", field="hosts", rule="domain.host") from error
-
-
-def _leaf(
-    public_key: ec.EllipticCurvePublicKey,
-    *,
-    names: Sequence[x509.GeneralName],
-    usage: x509.ObjectIdentifier,
-    ca: x509.Certificate,
-    ca_key: ec.EllipticCurvePrivateKey,
-    now: datetime,
-    days: int,
-) -> x509.Certificate:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(ca.subject)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
-        # Critical, as RFC 5280 §4.2.1.6 asks where the subject is empty.
-        .add_extension(x509.SubjectAlternativeName(names), critical=True)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 @contextmanager
@@ -349,13 +281,3 @@ def _write_secret(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _certificate_pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)

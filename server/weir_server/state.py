@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from weir.canonical import digest
 from weir.errors import InvalidRequest, PublicationError
 from weir.v1 import policy_service_pb2, quota_service_pb2
+from weir_server.cases import book as cases
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
+from weir_server.clock import from_micros
+from weir_server.identity import REQUESTER
 from weir_server.ledger import quotas as limits
 from weir_server.ledger.windows import advance
 from weir_server.plan.values import Principal
-from weir_server.policy import activation, agreeing, applying, approvals, book, lifecycle, lineage
+from weir_server.policy import activation, agreeing, applying, approvals, book, lifecycle, lineage, standing
 from weir_server.policy.acting import Acting, checked_reason
 from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
@@ -60,6 +65,15 @@ class State:
         async with self._one_at_a_time:
             return await self._mutate(principal, request, act)
 
+    def check_caller(self, principal: Principal) -> None:
+        """Refuse a requester on the blacklist, whatever it calls.
+
+        Raises:
+            Suspended: it is on it.
+        """
+        if principal.role == REQUESTER:
+            self.world.check_blacklist(principal.name)
+
     async def apply_policy(
         self, principal: Principal, request: policy_service_pb2.ApplyPolicyRequest
     ) -> policy_service_pb2.ApplyPolicyResponse:
@@ -71,7 +85,7 @@ class State:
         new = parse_documents(list(request.documents))
         if request.dry_run:
             async with self._one_at_a_time:
-                return self._store.read(lambda tx: applying.compare(tx, self.world, new))
+                return self._store.read(lambda tx: applying.compare(tx, self.world.policy, new))
         reply = await self.mutate(principal, request, lambda acting: applying.apply(acting, new, request))
         return policy_service_pb2.ApplyPolicyResponse.FromString(reply)
 
@@ -102,7 +116,8 @@ class State:
     async def set_suspension(
         self, principal: Principal, request: policy_service_pb2.SetSuspensionRequest
     ) -> policy_service_pb2.SetSuspensionResponse:
-        """Stop or resume a requester, contract, dataset or everything; running queries notice at their next stage.
+        """Stop or resume a requester, contract, dataset or everything, or put a requester on the blacklist; running
+        queries notice at their next stage.
 
         Raises:
             InvalidRequest: no scope, or a name where none belongs.
@@ -120,6 +135,15 @@ class State:
 
         await self.mutate(principal, request, act)
         return policy_service_pb2.SetSuspensionResponse()
+
+    def list_suspensions(self) -> policy_service_pb2.ListSuspensionsResponse:
+        """What is stopped, by scope and name; contracts that a case holds are among them, once."""
+        found = self._store.read(stops_now)
+        response = policy_service_pb2.ListSuspensionsResponse()
+        for (scope, name), since in sorted(found.items()):
+            stop = response.suspensions.add(scope=f"SUSPENSION_SCOPE_{scope.upper()}", name=name)
+            stop.since.FromDatetime(since)
+        return response
 
     async def decide_approval(
         self, principal: Principal, request: policy_service_pb2.DecideApprovalRequest
@@ -182,6 +206,19 @@ class State:
             self.world = self._store.read(lambda tx: _load_world(tx, self.world.catalogue))
             return count
 
+    async def update_standings(self) -> None:
+        """Count the refusals that the log has gained, and bring every requester's level up to date. Run it each minute:
+        days pass, duties fall due, and refusals are counted nowhere else."""
+        while True:
+            # Away from the event loop, and page by page: a flood of refusals delays nothing but its own count.
+            found = await asyncio.to_thread(self._store.read, standing.tally)
+            if found.end > found.start:
+                await self._store.write(partial(standing.book, found=found))
+            if not found.full:
+                break
+        async with self._one_at_a_time:
+            await self._refresh_levels()
+
     async def _mutate(
         self,
         principal: Principal,
@@ -201,7 +238,14 @@ class State:
         if snapshot is not None and snapshot not in catalogue.datasets.get(snapshot.card.name, ()):
             catalogue = catalogue.with_snapshot(snapshot)
         self.world = self._store.read(lambda tx: _load_world(tx, catalogue))
+        await self._refresh_levels()
         return reply
+
+    async def _refresh_levels(self) -> None:
+        policy, now = self.world.policy, self._clock()
+        if self._store.read(lambda tx: standing.outdated(tx, policy, now=now)):
+            await self._store.write(lambda tx: standing.refresh(tx, policy, now=now, entropy=self._entropy))
+            self.world = replace(self.world, levels=self._store.read(standing.levels))
 
 
 def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
@@ -215,9 +259,23 @@ def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
     return data_dir / "snapshots" / dataset / str(version)
 
 
+def stops_now(tx: Transaction) -> dict[tuple[str, str], datetime]:
+    """Everything stopped, as (scope, name), with the time since when: by operators, and contracts that cases hold."""
+    held = {("contract", contract): from_micros(since) for contract, since in cases.frozen_contracts(tx)}
+    for scope, name, since in book.stops(tx):
+        held[scope, name] = min(since, held.get((scope, name), since))
+    return held
+
+
 def _load_world(tx: Transaction, catalogue: Catalogue) -> World:
     policy = parse_documents(book.documents(tx))
-    return World(catalogue, policy, book.suspensions(tx), contract_states=lifecycle.states(tx, policy))
+    return World(
+        catalogue,
+        policy,
+        frozenset(stops_now(tx)),
+        contract_states=lifecycle.states(tx, policy),
+        levels=standing.levels(tx),
+    )
 
 
 def _load_catalogue(tx: Transaction, data_dir: Path) -> Catalogue:

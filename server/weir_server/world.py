@@ -22,7 +22,7 @@ class World:
     policy: Policy
     """What the files in force state."""
     suspensions: frozenset[tuple[str, str]]
-    """(scope, name): scope is `requester`, `contract`, `dataset`, `blacklist` or `all`. What a case freezes is in it."""
+    """(scope, name): scope is `requester`, `contract`, `dataset`, `blacklist` or `all`. Cases add what they freeze."""
 
     contract_states: Mapping[str, str] = field(default_factory=dict)
     """Contract id to `offered`, `accepted`, `active`, `suspended` or `terminated`, of the terms in force."""

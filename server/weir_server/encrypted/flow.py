@@ -50,7 +50,6 @@ class Opened:
 
     submission: Submission
     judged: Judged
-    approval: str | None
     key: PublicKey
     bits: tuple[int, ...]
     """Reply bits per value column; all equal, so that one number describes the reply."""
@@ -153,12 +152,11 @@ class EncryptedQueries:
                 )
             bits = reply_width(plan.bound, plan.analysis)
             check_headroom(key, bits)
-            approval = None
             # An answer that exists is fetched whatever has changed since; `finish` compares the whole request.
             if not self._is_answered(submission):
-                approval = await self._pipeline.require_allowed(judged)
+                judged = await self._pipeline.require_allowed(judged)
                 self._check_affordable(judged)
-            return Opened(submission, judged, approval, key, (bits,) * len(plan.analysis.columns))
+            return Opened(submission, judged, key, (bits,) * len(plan.analysis.columns))
 
     def _is_answered(self, submission: Submission) -> bool:
         name, key = submission.principal.name, submission.idempotency_key
@@ -195,7 +193,6 @@ class EncryptedQueries:
             self._charge_and_answer(
                 submission,
                 judged,
-                opened.approval,
                 lambda release: self._combine(opened, release, weights),
             )
         )
@@ -232,10 +229,10 @@ class EncryptedQueries:
             key, submission = self._with_key(submission, owner=None)
             judged = self._pipeline.judge(submission)
             layout = sealed_layout(_terms(submission), judged.plan.analysis)
-            approval = await self._pipeline.require_allowed(judged)
+            judged = await self._pipeline.require_allowed(judged)
         return await self._pipeline.to_the_end(
             self._charge_and_answer(
-                submission, judged, approval, lambda release: self._seal(key, layout, terms.max_addends, release)
+                submission, judged, lambda release: self._seal(key, layout, terms.max_addends, release)
             )
         )
 
@@ -260,19 +257,19 @@ class EncryptedQueries:
         self,
         submission: Submission,
         judged: Judged,
-        approval: str | None,
         reply_to: Callable[[answer_pb2.Answer], Coroutine[Any, Any, _Reply]],
     ) -> EncryptedAnswered:
         """Reserve, take or make the release underneath, encrypt, commit."""
         pipeline, plan = self._pipeline, judged.plan
         async with pipeline.metered_refusals(submission), pipeline.one_release_at_a_time(plan.release_key):
-            pipeline.check_still_allowed(judged)
+            judged = pipeline.judge_again(judged)
             known = pipeline.find_release(plan)
             request = pipeline.reservation_request(judged, sticky=known is not None)
-            reserved = await pipeline.reserve(judged, approval, request=request)
+            reserved = await pipeline.reserve(judged, request=request)
             if isinstance(reserved, Replay):
                 return await self._again(reserved)
             async with pipeline.voided_on_failure(reserved):
+                pipeline.check_not_revoked(judged)
                 release = (
                     answer_pb2.Answer.FromString(known.release)
                     if known is not None

@@ -22,12 +22,21 @@ from weir_server.ledger.operations import (
     reserve,
     void,
 )
-from weir_server.ledger.quotas import balances, check_charge, find_quota, list_quotas, remove_quota, set_quota
+from weir_server.ledger.quotas import (
+    balances,
+    check_charge,
+    find_quota,
+    list_quotas,
+    nearly_used,
+    remove_quota,
+    set_quota,
+)
 from weir_server.ledger.values import (
     METRICS,
     PRIVACY_METRICS,
     Balance,
     Charge,
+    Inputs,
     MeterTotal,
     Metric,
     Posted,
@@ -46,6 +55,7 @@ __all__ = [
     "PRIVACY_METRICS",
     "Balance",
     "Charge",
+    "Inputs",
     "MeterTotal",
     "Metric",
     "Posted",
@@ -67,6 +77,7 @@ __all__ = [
     "is_answered",
     "list_quotas",
     "meter_totals",
+    "nearly_used",
     "open_ledger",
     "post",
     "record",

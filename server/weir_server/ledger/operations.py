@@ -21,6 +21,7 @@ from weir_server.ledger.meter import count_answer, count_privacy
 from weir_server.ledger.quotas import binding, check_budget, check_limits, settle, take
 from weir_server.ledger.values import (
     METRICS,
+    Inputs,
     Metric,
     Posted,
     Replay,
@@ -48,6 +49,7 @@ _KEYS = Table(
 )
 _ANSWERS = Table("answers", ("reservation", "leaf_index", "answer"))
 _RELEASES = Table("releases", ("release_key", "leaf_index", "release_bytes"))
+_DECISIONS = Table("decisions", ("leaf_index", "contract_digest", "facts"))
 
 
 def reserve(
@@ -78,6 +80,7 @@ def reserve(
     # 3. One leaf, whose index names the reservation; then the books.
     held_until = moment + timedelta(seconds=hold_seconds)
     leaf = _append_reserved(tx, request, amounts, moment=moment, held_until=held_until, entropy=entropy)
+    _keep(tx, leaf, request.inputs)
     reservation = Reservation(leaf.index, request, moment, held_until)
     _insert(tx, reservation, amounts)
     take(tx, quotas, amounts, moment)
@@ -203,8 +206,12 @@ def refuse(
     now: datetime,
     entropy: Entropy,
     commitments: Mapping[str, bytes] | None = None,
+    inputs: Inputs | None = None,
 ) -> Posted:
-    """Logs a refusal, at no charge; one `weir.query.refused` leaf, whose receipt the requester gets."""
+    """Logs a refusal, at no charge; one `weir.query.refused` leaf, whose receipt the requester gets.
+
+    `inputs`: what was decided from, where it is the decision that refuses.
+    """
     moment = advance(tx, now)
     leaf = append(
         tx,
@@ -214,8 +221,9 @@ def refuse(
         entropy=entropy,
         subject=_about(subject),
         requester=subject.requester,
-        commitments=commitments,
+        commitments={**(commitments or {}), **_committed(inputs)},
     )
+    _keep(tx, leaf, inputs)
     return _posted(leaf)
 
 
@@ -357,7 +365,7 @@ def _append_reserved(
         entropy=entropy,
         subject=_about(request.subject),
         requester=request.subject.requester,
-        commitments=_commitments(request),
+        commitments={**_commitments(request), **_committed(request.inputs)},
     )
 
 
@@ -460,6 +468,15 @@ def _commitments(
     if release is not None:
         made["release"] = release
     return made
+
+
+def _committed(inputs: Inputs | None) -> dict[str, bytes]:
+    return {} if inputs is None else {"facts": inputs.facts}
+
+
+def _keep(tx: Transaction, leaf: Appended, inputs: Inputs | None) -> None:
+    if inputs is not None:
+        tx.put(_DECISIONS, leaf.index, (leaf.index, inputs.contract_digest, inputs.facts))
 
 
 def _about(subject: Subject) -> str:

@@ -111,11 +111,30 @@ def find_quota(tx: Transaction, quota_id: str) -> Quota | None:
     return _from_row(rows[0]) if rows else None
 
 
-def list_quotas(tx: Transaction, *, now: datetime) -> list[Balance]:
-    """Every quota with its balance, ordered by id."""
+def list_quotas(tx: Transaction, *, now: datetime, after: str = "", limit: int | None = None) -> list[Balance]:
+    """Quotas with their balances, ordered by id: those behind the id `after`, at most `limit` of them."""
     moment = ledger_time(tx, now)
-    rows = tx.execute(f"SELECT {_COLUMNS} FROM quotas ORDER BY id")  # noqa: S608
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM quotas WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608
+        (after, MAX_LIMIT if limit is None else limit),
+    )
     return [_balance(tx, _from_row(row), moment) for row in rows]
+
+
+def nearly_used(tx: Transaction, *, now: datetime, part: int, limit: int) -> list[Balance]:
+    """Quotas of which at most one part in `part` is left in the current window, the fullest first, at most `limit`.
+    Limits of 0 are no budgets that run out, and not among them."""
+    moment, found = ledger_time(tx, now), list[Balance]()
+    for period, zone in tx.execute("SELECT DISTINCT period, zone FROM quotas"):
+        window, name = WINDOWS[WINDOWS.index(period)], text(zone)
+        rows = tx.execute(
+            f"SELECT {_COLUMNS}, spent, held FROM quotas JOIN quota_use ON quota = id AND period_start = ? "  # noqa: S608
+            "WHERE period = ? AND zone = ? AND maximum > 0 AND spent + held >= maximum - maximum / ?",
+            (window_start(window, name, moment), period, zone, part),
+        )
+        resets = window_resets(window, name, moment)
+        found += [Balance(_from_row(row[:-2]), integer(row[-2]), integer(row[-1]), resets) for row in rows]
+    return sorted(found, key=lambda item: (-item.used / max(1, item.quota.limit), item.quota.id))[:limit]
 
 
 def balances(tx: Transaction, subjects: Iterable[Subject], *, now: datetime) -> list[Balance]:

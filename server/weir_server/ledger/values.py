@@ -97,6 +97,16 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a decision was made from, kept beside its leaf for anybody to decide again."""
+
+    contract_digest: str
+    """Names the contract's text, which is kept for good."""
+    facts: bytes
+    """Canonical form of everything else; the leaf commits to it under the label `facts`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReservationRequest:
     """What a decided query asks of the books before data is touched."""
 
@@ -119,6 +129,8 @@ class ReservationRequest:
     budget: Metric | None = None
     """Privacy metric in which the lineage MUST have a lifetime budget of all requesters; None where data is answered
     without privacy loss."""
+    inputs: Inputs | None = None
+    """What was decided from; committed to and kept by the reservation's leaf alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,12 @@ class Acting:
         ).leaf_index
 
 
-def checked_reason(text: str) -> str:
+def checked_reason(text: str, *, field: str = "reason") -> str:
     """A reason for the log, given by who acts.
 
     Raises:
         InvalidRequest: missing, too long, or with control characters.
     """
     if not 1 <= len(text) <= 500 or not text.isprintable():
-        raise InvalidRequest("a reason has 1 to 500 printable characters", field="reason", rule="reason.form")
+        raise InvalidRequest("a reason has 1 to 500 printable characters", field=field, rule="reason.form")
     return text

@@ -1,37 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Approvals: a query that a person must allow first. Operations on one transaction of the store.
+"""Approvals: a query that persons must allow first. Operations on one transaction of the store.
 
 An approval is bound to the plan's digest (query, snapshot, mechanism, purpose, price) and to the contract's digest, so
-it allows that very query under that very contract, once. It is used in the transaction that reserves, so no two runs
-share one use; while it waits it shows the requester its state and never any data.
+it allows that very query under that very contract, once; a standing one is bound to a template instead (see
+`template`). It is used in the transaction that reserves, so no two runs share one use; while it waits it shows the
+requester its state and never any data. What persons do with it stands in `approving`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from weir.canonical import canonical_json
-from weir.errors import ApprovalRequired, InvalidRequest, PermissionDenied, QuotaExceeded, UnknownName
+from weir.errors import ApprovalRequired, PolicyDenied, QuotaExceeded, UnknownName
 from weir.query import query_json
-from weir.v1 import policy_service_pb2
 from weir_server.catalog.card import Mode
 from weir_server.clock import from_micros, to_micros
-from weir_server.plan.values import Plan, Principal
+from weir_server.plan.values import Plan
 from weir_server.policy.contract import Contract
 from weir_server.policy.decide import purpose_of
-from weir_server.store import Row, Transaction, integer
+from weir_server.policy.template import fits, fixed_of
+from weir_server.store import Row, SqlValue, Transaction, integer, text
 
 WAITS_FOR = timedelta(days=14)
-"""How long a request waits, and how long an approval stays usable."""
+"""How long a request waits, and how long an approval of one very query stays usable."""
 MAX_WAITING = 20
 """Requests of one contract that wait at once: each is a row for a person to read, and a leaf."""
 _COLUMNS = (
     "id, state, requester, contract, query, plan_digest, contract_digest, epsilon_nano, price_micro, "
-    "requested, expires, decided_by, purpose, mode, snapshot, key_id, key_owners, weight_bits"
+    "requested, expires, decided_by, purpose, mode, snapshot, key_id, key_owners, weight_bits, "
+    "approvers, uses_left, rho_micro, fixed, standing"
 )
+_GIVEN = "(SELECT count(*) FROM approval_acts WHERE approval_acts.approval = approvals.id AND act = 'approve')"
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What one person did with an approval."""
+
+    person: str
+    act: str
+    """`approve`, `reject` or `revoke`."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,8 @@ class Approval:
 
     id: str
     state: str
-    """`waiting`, `approved`, `rejected` or `used`; a waiting or approved one past `expires` counts as expired."""
+    """`waiting`, `approved`, `rejected`, `used` or `revoked`; a waiting or approved one past `expires` counts as
+    expired."""
     requester: str
     contract: str
     query: str
@@ -63,20 +77,58 @@ class Approval:
     """Who had registered that key, ordered."""
     weight_bits: int
     """Bound on secret weights; 0 without."""
+    approvers: int
+    """Persons who must approve."""
+    uses_left: int
+    """Queries that it still allows, once approved."""
+    rho_micro: int
+    """Loss in the concentrated account."""
+    fixed: str
+    """Digest of all that a template keeps beside its query; empty where it was asked before there were templates."""
+    standing: str
+    """Terms of a standing approval as stored, from the first person who states them on; empty for this very query."""
+    acts: tuple[Act, ...] = ()
+    """In order."""
+
+    @property
+    def approved_by(self) -> tuple[str, ...]:
+        """Who has approved so far, in order."""
+        return tuple(act.person for act in self.acts if act.act == "approve")
 
 
-def find(tx: Transaction, plan: Plan, contract: Contract, *, now: datetime) -> Approval | None:
-    """The newest unexpired approval of this very plan, waiting, approved or rejected; None where there is none."""
-    rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM approvals WHERE plan_digest = ? AND contract_digest = ? AND requester = ? "  # noqa: S608
-        "AND expires > ? AND state <> 'used' ORDER BY requested DESC LIMIT 1",
-        (plan.digest, contract.digest, plan.bound.submission.principal.name, to_micros(now)),
-    )
-    return _approval(rows[0]) if rows else None
+def usable(tx: Transaction, plan: Plan, contract: Contract, *, persons: int, now: datetime) -> Approval | None:
+    """An approval that the plan may run on, given by at least `persons`: of this very plan, or a standing one.
+
+    A rejection of this very plan outweighs a template that it fits.
+    """
+    exact = _of_plan(tx, plan, contract, persons=persons, now=now)
+    if exact is not None and exact.state != "waiting":
+        return exact if exact.state == "approved" else None
+    return _of_template(tx, plan, contract, persons=persons, now=now)
+
+
+def find(tx: Transaction, plan: Plan, contract: Contract, *, persons: int, now: datetime) -> Approval | None:
+    """The approval to run on, else the newest unexpired one of this very plan, waiting or rejected; None without any.
+
+    What waits for fewer persons than are asked for now waits for as many from here on.
+    """
+    found = usable(tx, plan, contract, persons=persons, now=now)
+    if found is not None:
+        return found
+    exact = _of_plan(tx, plan, contract, persons=persons, now=now)
+    if exact is not None and exact.state == "waiting" and exact.approvers < persons:
+        tx.execute("UPDATE approvals SET approvers = ? WHERE id = ?", (persons, exact.id))
+    return exact
 
 
 def request(
-    tx: Transaction, plan: Plan, contract: Contract, *, now: datetime, entropy: Callable[[int], bytes]
+    tx: Transaction,
+    plan: Plan,
+    contract: Contract,
+    *,
+    persons: int,
+    now: datetime,
+    entropy: Callable[[int], bytes],
 ) -> Approval:
     """A new waiting approval for the plan: all that the plan's digest binds, in words.
 
@@ -84,107 +136,87 @@ def request(
         QuotaExceeded: as many requests of the contract wait as may.
     """
     _check_waiting(tx, contract, now=now)
-    terms = plan.bound.submission.encrypted
-    approval = Approval(
-        id="ap-" + entropy(8).hex(),
-        state="waiting",
-        requester=plan.bound.submission.principal.name,
-        contract=contract.id,
-        query=canonical_json(query_json(plan.bound.query)).decode(),
-        plan_digest=plan.digest,
-        contract_digest=contract.digest,
-        epsilon_nano=plan.analysis.loss.epsilon_nano,
-        price_micro=plan.charge["price_micro"],
-        requested=now,
-        expires=now + WAITS_FOR,
-        decided_by="",
-        purpose=purpose_of(plan.bound.submission.purpose, contract),
-        mode=_mode(plan),
-        snapshot=plan.bound.snapshot.version,
-        key_id=terms.key_id if terms is not None else "",
-        key_owners=tuple(sorted(terms.key_owners)) if terms is not None else (),
-        weight_bits=terms.weight_bits if terms is not None else 0,
-    )
-    tx.execute(
-        f"INSERT INTO approvals ({_COLUMNS}) VALUES ({', '.join('?' * 18)})",  # noqa: S608
-        (
-            approval.id,
-            approval.state,
-            approval.requester,
-            approval.contract,
-            approval.query,
-            approval.plan_digest,
-            approval.contract_digest,
-            approval.epsilon_nano,
-            approval.price_micro,
-            to_micros(approval.requested),
-            to_micros(approval.expires),
-            approval.decided_by,
-            approval.purpose,
-            approval.mode,
-            approval.snapshot,
-            approval.key_id,
-            json.dumps(approval.key_owners),
-            approval.weight_bits,
-        ),
-    )
-    return approval
+    terms, submission = plan.bound.submission.encrypted, plan.bound.submission
+    values: dict[str, SqlValue] = {
+        "id": "ap-" + entropy(8).hex(),
+        "state": "waiting",
+        "requester": submission.principal.name,
+        "contract": contract.id,
+        "query": canonical_json(query_json(plan.bound.query)).decode(),
+        "plan_digest": plan.digest,
+        "contract_digest": contract.digest,
+        "epsilon_nano": plan.analysis.loss.epsilon_nano,
+        "price_micro": plan.charge["price_micro"],
+        "requested": to_micros(now),
+        "expires": to_micros(now + WAITS_FOR),
+        "decided_by": "",
+        "purpose": purpose_of(submission.purpose, contract),
+        "mode": _mode(plan),
+        "snapshot": plan.bound.snapshot.version,
+        "key_id": terms.key_id if terms is not None else "",
+        "key_owners": json.dumps(sorted(terms.key_owners) if terms is not None else []),
+        "weight_bits": terms.weight_bits if terms is not None else 0,
+        "approvers": persons,
+        "uses_left": 0,
+        "rho_micro": plan.analysis.loss.rho_micro,
+        "fixed": fixed_of(plan, contract),
+        "standing": "",
+    }
+    row = tuple(values[name] for name in _COLUMNS.split(", "))
+    tx.execute(f"INSERT INTO approvals ({_COLUMNS}) VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+    return _approval(row, ())
 
 
-def use(tx: Transaction, approval_id: str, *, now: datetime) -> None:
-    """Spend the one use of an approval, in the transaction that reserves.
+def use(tx: Transaction, approval: str, *, persons: int, now: datetime) -> None:
+    """Spend one use of an approval, in the transaction that reserves. `persons`: as many as must have approved.
 
     Raises:
-        ApprovalRequired: it was used, rejected or lapsed in the meantime.
+        ApprovalRequired: it was used up, taken back or lapsed in the meantime, or too few have approved.
     """
     used = tx.execute(
-        "UPDATE approvals SET state = 'used' WHERE id = ? AND state = 'approved' AND expires > ? RETURNING id",
-        (approval_id, to_micros(now)),
+        "UPDATE approvals SET uses_left = uses_left - 1, state = CASE WHEN uses_left = 1 THEN 'used' ELSE state END "  # noqa: S608
+        f"WHERE id = ? AND state = 'approved' AND expires > ? AND uses_left > 0 AND {_GIVEN} >= ? RETURNING id",
+        (approval, to_micros(now), persons),
     )
     if not used:
-        raise ApprovalRequired("the approval can no longer be used", metadata={"approval": approval_id})
+        raise ApprovalRequired(
+            "the approval can no longer be used", rule="approval.use", metadata={"approval": approval}
+        )
 
 
-def settle(tx: Transaction, approval_id: str, principal: Principal, *, approve: bool, now: datetime) -> Approval:
-    """Approve or reject a waiting request, by another person than who asked.
+def check_not_revoked(tx: Transaction, approval: str) -> None:
+    """Stop what runs on an approval that was taken back.
+
+    Raises:
+        PolicyDenied: it was.
+    """
+    rows = tx.execute("SELECT state FROM approvals WHERE id = ?", (approval,))
+    if not rows or rows[0][0] == "revoked":
+        raise PolicyDenied("the approval was taken back", rule="approval.revoked", metadata={"approval": approval})
+
+
+def get(tx: Transaction, approval: str) -> Approval:
+    """One approval.
 
     Raises:
         UnknownName: no such approval.
-        PermissionDenied: one's own request.
-        InvalidRequest: it waits no longer.
     """
-    rows = tx.execute(f"SELECT {_COLUMNS} FROM approvals WHERE id = ?", (approval_id,))  # noqa: S608
-    if not rows:
+    found = _select(tx, "id = ?", (approval,))
+    if not found:
         raise UnknownName("no approval of this id", field="approval", rule="name.approval")
-    approval = _approval(rows[0])
-    if approval.requester == principal.name:
-        raise PermissionDenied("nobody approves their own query", field="approval", rule="approval.self")
-    if approval.state != "waiting" or approval.expires <= now:
-        raise InvalidRequest("the approval waits no longer", field="approval", rule="approval.state")
-    tx.execute(
-        "UPDATE approvals SET state = ?, decided_by = ? WHERE id = ?",
-        ("approved" if approve else "rejected", principal.name, approval_id),
-    )
-    return _approval(tx.execute(f"SELECT {_COLUMNS} FROM approvals WHERE id = ?", (approval_id,))[0])  # noqa: S608
+    return found[0]
 
 
 def page(tx: Transaction, *, requester: str | None, before: str, limit: int) -> list[Approval]:
     """Approvals newest first, at most `limit`, from behind the page token `before`; of one requester, or of all."""
     bound_time, _, bound_id = before.partition(":")
-    rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM approvals WHERE (? = '' OR requester = ?) "  # noqa: S608
-        "AND (? = '' OR requested < ? OR (requested = ? AND id < ?)) ORDER BY requested DESC, id DESC LIMIT ?",
-        (
-            requester or "",
-            requester or "",
-            before,
-            int(bound_time or 0),
-            int(bound_time or 0),
-            bound_id,
-            limit,
-        ),
+    instant, own = int(bound_time or 0), requester or ""
+    return _select(
+        tx,
+        "(? = '' OR requester = ?) AND (? = '' OR requested < ? OR (requested = ? AND id < ?)) "
+        "ORDER BY requested DESC, id DESC LIMIT ?",
+        (own, own, before, instant, instant, bound_id, limit),
     )
-    return [_approval(row) for row in rows]
 
 
 def page_token(approval: Approval) -> str:
@@ -192,30 +224,42 @@ def page_token(approval: Approval) -> str:
     return f"{to_micros(approval.requested)}:{approval.id}"
 
 
-def approval_to_proto(approval: Approval, *, now: datetime) -> policy_service_pb2.Approval:
-    """Wire form; a lapsed approval shows as expired."""
-    lapsed = approval.state in ("waiting", "approved") and approval.expires <= now
-    state = "EXPIRED" if lapsed else approval.state.upper()
-    message = policy_service_pb2.Approval(
-        id=approval.id,
-        state=f"APPROVAL_STATE_{state}",
-        requester=approval.requester,
-        contract=approval.contract,
-        query=approval.query,
-        plan_digest=approval.plan_digest,
-        epsilon_nano=approval.epsilon_nano,
-        price_micro=approval.price_micro,
-        decided_by=approval.decided_by,
-        purpose=approval.purpose,
-        mode=approval.mode,
-        snapshot=approval.snapshot,
-        key_id=approval.key_id,
-        key_owners=approval.key_owners,
-        weight_bits=approval.weight_bits,
+def _of_plan(tx: Transaction, plan: Plan, contract: Contract, *, persons: int, now: datetime) -> Approval | None:
+    """The newest that waits, was rejected, or was approved by enough for this very plan."""
+    found = _select(
+        tx,
+        "plan_digest = ? AND contract_digest = ? AND requester = ? AND expires > ? AND (state IN "
+        f"('waiting', 'rejected') OR (state = 'approved' AND standing = '' AND {_GIVEN} >= ?)) "
+        "ORDER BY requested DESC, id DESC LIMIT 1",
+        (plan.digest, contract.digest, plan.bound.submission.principal.name, to_micros(now), persons),
     )
-    message.requested.FromDatetime(approval.requested)
-    message.expires.FromDatetime(approval.expires)
-    return message
+    return found[0] if found else None
+
+
+def _of_template(tx: Transaction, plan: Plan, contract: Contract, *, persons: int, now: datetime) -> Approval | None:
+    """The standing approval that lapses first of those whose template the plan fits."""
+    known = _select(
+        tx,
+        "fixed = ? AND state = 'approved' AND expires > ? AND standing <> '' AND uses_left > 0 "
+        f"AND {_GIVEN} >= ? ORDER BY expires, id",
+        (fixed_of(plan, contract), to_micros(now), persons),
+    )
+    asked = query_json(plan.bound.query)
+    return next(
+        (
+            item
+            for item in known
+            if fits(
+                plan,
+                asked,
+                template=item.query,
+                snapshot=item.snapshot,
+                rho_micro=item.rho_micro,
+                terms=item.standing,
+            )
+        ),
+        None,
+    )
 
 
 def _check_waiting(tx: Transaction, contract: Contract, *, now: datetime) -> None:
@@ -237,25 +281,55 @@ def _mode(plan: Plan) -> str:
     return "sealed" if terms.kind == "sealed" else Mode.ENCRYPTED.value
 
 
-def _approval(row: Row) -> Approval:
-    texts, numbers = [str(value) for value in row], row
+def _select(tx: Transaction, where: str, parameters: Sequence[SqlValue]) -> list[Approval]:
+    """Approvals with what persons did with them. `where`: a condition of this module's own."""
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM approvals WHERE {where}", parameters)  # noqa: S608
+    if not rows:
+        return []
+    names = [row[0] for row in rows]
+    acts = tx.execute(
+        "SELECT approval, person, act, reason FROM approval_acts "  # noqa: S608
+        f"WHERE approval IN ({', '.join('?' * len(names))}) ORDER BY approval, position",
+        names,
+    )
+    done: dict[SqlValue, list[Act]] = {}
+    for approval, person, act, reason in acts:
+        done.setdefault(approval, []).append(Act(text(person), text(act), text(reason)))
+    return [_approval(row, done.get(row[0], ())) for row in rows]
+
+
+def _approval(row: Row, acts: Iterable[Act]) -> Approval:
+    named = dict(zip(_COLUMNS.split(", "), row, strict=True))
+
+    def word(name: str) -> str:
+        return text(named[name])
+
+    def count(name: str) -> int:
+        return integer(named[name])
+
     return Approval(
-        id=texts[0],
-        state=texts[1],
-        requester=texts[2],
-        contract=texts[3],
-        query=texts[4],
-        plan_digest=texts[5],
-        contract_digest=texts[6],
-        epsilon_nano=int(numbers[7] or 0),
-        price_micro=int(numbers[8] or 0),
-        requested=from_micros(int(numbers[9] or 0)),
-        expires=from_micros(int(numbers[10] or 0)),
-        decided_by=texts[11],
-        purpose=texts[12],
-        mode=texts[13],
-        snapshot=int(numbers[14] or 0),
-        key_id=texts[15],
-        key_owners=tuple(json.loads(texts[16])),
-        weight_bits=int(numbers[17] or 0),
+        id=word("id"),
+        state=word("state"),
+        requester=word("requester"),
+        contract=word("contract"),
+        query=word("query"),
+        plan_digest=word("plan_digest"),
+        contract_digest=word("contract_digest"),
+        epsilon_nano=count("epsilon_nano"),
+        price_micro=count("price_micro"),
+        requested=from_micros(count("requested")),
+        expires=from_micros(count("expires")),
+        decided_by=word("decided_by"),
+        purpose=word("purpose"),
+        mode=word("mode"),
+        snapshot=count("snapshot"),
+        key_id=word("key_id"),
+        key_owners=tuple(json.loads(word("key_owners"))),
+        weight_bits=count("weight_bits"),
+        approvers=count("approvers"),
+        uses_left=count("uses_left"),
+        rho_micro=count("rho_micro"),
+        fixed=word("fixed"),
+        standing=word("standing"),
+        acts=tuple(acts),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from weir_server.catalog.snapshot import Snapshot
-from weir_server.clock import to_micros
+from weir_server.clock import from_micros, to_micros
 from weir_server.store import Transaction, blob, integer, text
 
 
@@ -33,6 +33,12 @@ def replace_documents(tx: Transaction, texts: Sequence[str], *, quota_ids: Seque
 def suspensions(tx: Transaction) -> frozenset[tuple[str, str]]:
     """What is stopped now: (scope, name)."""
     return frozenset((str(scope), str(name)) for scope, name in tx.execute("SELECT scope, name FROM suspensions"))
+
+
+def stops(tx: Transaction) -> list[tuple[str, str, datetime]]:
+    """What operators have stopped, as (scope, name, since), ordered."""
+    rows = tx.execute("SELECT scope, name, since FROM suspensions ORDER BY scope, name")
+    return [(text(scope), text(name), from_micros(integer(since))) for scope, name, since in rows]
 
 
 def set_suspension(tx: Transaction, scope: str, name: str, *, suspended: bool, now: datetime) -> None:

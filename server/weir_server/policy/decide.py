@@ -58,9 +58,29 @@ def decide(facts: Facts, contract: Contract, *, policy_digest: str) -> Decision:
     return NeedsApproval(policy_digest, tuple(_approval_reasons(facts, contract)), persons)
 
 
+def outcome_json(decision: Decision) -> dict[str, object]:
+    """What a leaf says of a decision: verdict, codes of its reasons, and how many persons it asks for."""
+    match decision:
+        case Allow():
+            return {"verdict": "allow"}
+        case Deny(_, reasons):
+            return {"verdict": "deny", "reasons": [reason.code for reason in reasons]}
+        case NeedsApproval(_, reasons, persons):
+            return {
+                "verdict": "needs_approval",
+                "reasons": [reason.code for reason in reasons],
+                "persons": persons,
+            }
+
+
 def persons_needed(facts: Facts, contract: Contract) -> int:
     """How many persons must approve: the most that contract or standing asks for."""
-    return max(contract.approvers if contract.approval == "per_query" else 0, facts.gate_approvers)
+    return persons_asked(contract, gate_approvers=facts.gate_approvers)
+
+
+def persons_asked(contract: Contract, *, gate_approvers: int) -> int:
+    """As `persons_needed`, for whoever has no facts."""
+    return max(contract.approvers if contract.approval == "per_query" else 0, gate_approvers)
 
 
 def _approval_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:

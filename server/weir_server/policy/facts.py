@@ -8,13 +8,14 @@ again and compare. They are functions of the query, the policy and public metada
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from weir.canonical import canonical_json
 from weir.query import leaves
 from weir_server.catalog.card import Mode
-from weir_server.plan.values import Plan
+from weir_server.plan.values import BoundQuery, Loss, Plan
 from weir_server.world import World
 
 
@@ -71,7 +72,16 @@ class Facts:
 
 def facts_of(plan: Plan, world: World, *, now: datetime) -> Facts:
     """Facts of a plan in a world at `now`."""
-    bound, submission, card = plan.bound, plan.bound.submission, plan.bound.card
+    return _facts(plan.bound, world, now=now, loss=plan.analysis.loss, price_micro=plan.charge["price_micro"])
+
+
+def facts_before_analysis(bound: BoundQuery, world: World, *, now: datetime) -> Facts:
+    """Facts of a query that a red line refuses before anything looks at what it would lose or cost: both are 0."""
+    return _facts(bound, world, now=now, loss=Loss(), price_micro=0)
+
+
+def _facts(bound: BoundQuery, world: World, *, now: datetime, loss: Loss, price_micro: int) -> Facts:
+    submission, card = bound.submission, bound.card
     terms, gate = submission.encrypted, world.gate_of(submission.principal.name, now=now)
     filtered = {leaf.column for leaf in leaves(bound.query.where)}
     dimensions = {name: dimension for name in filtered if (dimension := card.dimension(name)) is not None}
@@ -100,9 +110,9 @@ def facts_of(plan: Plan, world: World, *, now: datetime) -> Facts:
         measures=tuple(sorted(measures)),
         functions=tuple(sorted({aggregate.function.value for aggregate, _ in bound.aggregates})),
         budget_metric=card.budget_metric,
-        epsilon_nano=plan.analysis.loss.epsilon_nano,
-        rho_micro=plan.analysis.loss.rho_micro,
-        price_micro=plan.charge["price_micro"],
+        epsilon_nano=loss.epsilon_nano,
+        rho_micro=loss.rho_micro,
+        price_micro=price_micro,
         max_price_micro=submission.max_price_micro,
     )
 
@@ -113,14 +123,19 @@ def asked_modes(facts: Facts) -> frozenset[str]:
 
 
 def facts_json(facts: Facts) -> dict[str, object]:
-    """JSON form: amounts as text, since they may pass 2**53."""
-    content: dict[str, object] = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(facts).items()
-    }
+    """JSON form: amounts as text, since they may pass 2**53. Not `asdict`: deep copies are slow."""
+    content: dict[str, object] = {name: getattr(facts, name) for name in _NAMES}
     content["now"] = facts.now.isoformat()
-    for key in _AMOUNTS:
-        content[key] = None if content[key] is None else str(content[key])
+    content["filters"] = dict(facts.filters)
+    for name in _AMOUNTS:
+        amount = content[name]
+        content[name] = None if amount is None else str(amount)
     return content
+
+
+def facts_bytes(facts: Facts) -> bytes:
+    """Canonical form: what a leaf commits to under the label `facts`."""
+    return canonical_json(facts_json(facts))
 
 
 def facts_from_json(content: Mapping[str, Any]) -> Facts:
@@ -136,4 +151,5 @@ def facts_from_json(content: Mapping[str, Any]) -> Facts:
     return Facts(**values)
 
 
+_NAMES = tuple(field.name for field in fields(Facts))
 _AMOUNTS = ("gate_epsilon_nano", "epsilon_nano", "rho_micro", "price_micro", "max_price_micro")

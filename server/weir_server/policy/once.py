@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from weir.errors import IdempotencyConflict
+from weir_server.identity import OPERATOR
 from weir_server.plan.values import Principal
 from weir_server.store import Transaction
 
@@ -16,9 +17,11 @@ def once(tx: Transaction, principal: Principal, *, key: str, request_digest: str
     Raises:
         IdempotencyConflict: the key was used with another request.
     """
+    # Names are unique within a role only. Operators' keys are kept as they were when only operators could act.
+    owner = principal.name if principal.role == OPERATOR else f"{principal.role}/{principal.name}"
     rows = tx.execute(
         "SELECT request_digest, reply FROM operations WHERE principal = ? AND idempotency_key = ?",
-        (principal.name, key),
+        (owner, key),
     )
     if rows:
         known, reply = rows[0]
@@ -30,6 +33,6 @@ def once(tx: Transaction, principal: Principal, *, key: str, request_digest: str
     reply = act()
     tx.execute(
         "INSERT INTO operations (principal, idempotency_key, request_digest, reply) VALUES (?, ?, ?, ?)",
-        (principal.name, key, request_digest, reply),
+        (owner, key, request_digest, reply),
     )
     return reply

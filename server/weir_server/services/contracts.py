@@ -9,7 +9,7 @@ import re
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
 from weir_server.identity import PROVIDER, REQUESTER
-from weir_server.policy import agreeing, approvals, lifecycle
+from weir_server.policy import agreeing, approvals, lifecycle, standings
 from weir_server.policy.contract import Contract
 from weir_server.policy.encode import contract_to_proto
 from weir_server.services.guard import Call
@@ -63,6 +63,18 @@ class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
         contract_id(request.contract, field="contract")
         reply = await self._state.mutate(call.principal, request, lambda acting: agreeing.attest(acting, request))
         return policy_service_pb2.AttestDutyResponse.FromString(reply)
+
+    async def ListStandings(
+        self, request: policy_service_pb2.ListStandingsRequest, call: Call
+    ) -> policy_service_pb2.ListStandingsResponse:
+        """Standings by requester: one's own, or everybody's."""
+        size, world = page_size(request.page_size, default=100), self._state.world
+        own = call.principal.name if call.principal.role == REQUESTER else None
+        found = await asyncio.to_thread(
+            self._store.read, lambda tx: standings.standings(tx, world, now=call.now, requester=own)
+        )
+        page, token = page_after(found, key=lambda item: item.requester, token=request.page_token, size=size)
+        return policy_service_pb2.ListStandingsResponse(standings=page, next_page_token=token)
 
     async def ListApprovals(
         self, request: policy_service_pb2.ListApprovalsRequest, call: Call

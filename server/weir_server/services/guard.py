@@ -6,7 +6,7 @@ In this order, each step before the next one costs anything:
 
     1  authenticate    certificate of the connection, token       Unauthenticated
     2  admit           a token and a seat                         Overloaded, never billed
-    3  authorise       one table, call by role                    PermissionDenied
+    3  authorise       blacklist, then one table, call by role    Suspended, PermissionDenied
     4  deadline        present, at most ten minutes               DeadlineRequired
     5  size, decode    before any message is parsed               InvalidRequest
     6  serve           the service                                its own error, or InternalError with an incident id
@@ -97,7 +97,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         metrics: Metrics,
         now: Callable[[], datetime],
         refuse: Refuse,
+        check_caller: Callable[[Principal], None] = lambda principal: None,
     ) -> None:
+        """`check_caller` raises where no call of this caller is answered, whatever it calls."""
         self._listener = listener
         self._authentication = authentication
         self._limits = limits
@@ -105,6 +107,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._metrics = metrics
         self._now = now
         self._refuse = refuse
+        self._check_caller = check_caller
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The guarded form of a handler; None where the listener serves no such call."""
@@ -183,10 +186,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return f"{progress.principal.role}/{progress.principal.name}"
 
     def _authorise(self, progress: _Progress, context: Any) -> Call:
-        """Checks role, listener and deadline; gives what the service is called with."""
+        """Checks blacklist, role, listener and deadline; gives what the service is called with."""
         principal, access = progress.principal, progress.access
         if principal is None:
             raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
+        self._check_caller(principal)  # First: one refusal for every call, whatever the role might have made.
         if principal.role not in access.roles or self._listener not in access.listeners:
             raise PermissionDenied(
                 f"the role {principal.role} may not make this call",

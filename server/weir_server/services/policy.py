@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from weir.errors import InvalidRequest
@@ -52,6 +53,12 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         if request.scope not in _SCOPES:
             raise InvalidRequest("not a known scope", field="scope", rule="suspension.scope")
         return await self._state.set_suspension(call.principal, request)
+
+    async def ListSuspensions(
+        self, request: policy_service_pb2.ListSuspensionsRequest, call: Call
+    ) -> policy_service_pb2.ListSuspensionsResponse:
+        """What is stopped now, by operators or by cases."""
+        return await asyncio.to_thread(self._state.list_suspensions)
 
     async def SetContractState(
         self, request: policy_service_pb2.SetContractStateRequest, call: Call

@@ -49,7 +49,7 @@ from weir_client._keys import KeyPair
 from weir_server.encrypted.flow import EncryptedAnswered, EncryptedQueries, key_context
 from weir_server.encrypted.pool import KernelPool
 from weir_server.plan.values import EncryptedTerms, Principal, Submission
-from weir_server.policy import approvals, book
+from weir_server.policy import approvals, approving, book
 
 OWN, OTHER = real_keypair(), real_keypair(seed="other")
 WEIGHTS = (3, -2, 0, 2**20 - 1)
@@ -355,7 +355,7 @@ async def test_whoever_approves_sees_purpose_and_terms_of_what_would_leave(encry
             await question
         own.clock.forward(seconds=1)
         newest = own.store.read(lambda tx: approvals.page(tx, requester=None, before="", limit=1))[0]
-        message = approvals.approval_to_proto(newest, now=own.clock())
+        message = approving.approval_to_proto(newest, now=own.clock())
         keys = (message.key_id, list(message.key_owners), message.weight_bits)
         shown.append((message.purpose, message.mode, message.snapshot, *keys))
     assert shown == [

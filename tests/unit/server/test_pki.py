@@ -89,7 +89,7 @@ def test_an_identity_is_for_clients_only_and_short_lived(data_dir: Path) -> None
     leaf = _certificate(pki.issue_identity(data_dir, role="auditor", name="ann", now=NOW)["certificate"])
     usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
-    assert leaf.not_valid_after_utc == NOW + timedelta(days=90)
+    assert leaf.not_valid_after_utc == NOW + timedelta(days=30)
     assert leaf.not_valid_before_utc < NOW
 
 

@@ -37,7 +37,7 @@ from weir.errors import (
 )
 from weir.v1 import policy_service_pb2
 from weir_server.plan.values import Principal
-from weir_server.policy import approvals
+from weir_server.policy import approvals, approving
 
 KEY = "key-0123456789abcdef"
 WATCHED = (contract_document(approval="per_query"), dp_contract_document(approval="per_query"))
@@ -248,11 +248,11 @@ async def test_requesters_see_their_own_approvals_newest_first_page_by_page(doma
 async def test_what_a_requester_sees_of_an_approval_is_its_state_and_the_query_they_asked(domain: Domain) -> None:
     approval = await approved(domain)
     found = domain.store.read(lambda tx: approvals.page(tx, requester="alice", before="", limit=1))[0]
-    shown = approvals.approval_to_proto(found, now=domain.clock())
+    shown = approving.approval_to_proto(found, now=domain.clock())
     assert (shown.id, shown.state) == (approval, policy_service_pb2.APPROVAL_STATE_APPROVED)
     assert '"dataset":"census"' in shown.query
     domain.clock.forward(days=14)
-    assert approvals.approval_to_proto(found, now=domain.clock()).state == policy_service_pb2.APPROVAL_STATE_EXPIRED
+    assert approving.approval_to_proto(found, now=domain.clock()).state == policy_service_pb2.APPROVAL_STATE_EXPIRED
 
 
 async def test_somebody_elses_approval_of_the_same_query_is_of_no_use(domain: Domain) -> None:

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evidence of a case, put together from the store: see `weir.evidence` for the form and what it proves.
+
+Salts are given for the entries that the case names, their reservations, and its own steps, and for no others: a salt
+lets whoever has the file guess at what an entry committed to. What was erased stays erased, and is said to be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from weir.canonical import digest
+from weir.errors import UnknownName
+from weir.evidence import contract_digest_of, policy_digests, sealed_file
+from weir_server import log
+from weir_server.cases import book
+from weir_server.cases.values import Case
+from weir_server.log.tree import inclusion_paths
+from weir_server.store import Transaction, blob, integer
+
+MAX_ENTRIES = 10_000
+"""Entries of the contract in one file; the newest of them where there are more."""
+_PAGE = 500
+
+
+def bundle(tx: Transaction, case_id: str) -> bytes:
+    """The file of one case, as the log stands.
+
+    Raises:
+        UnknownName: no such case.
+    """
+    case, newest = book.find(tx, case_id), log.latest_checkpoint(tx)
+    if case is None or newest is None:
+        raise UnknownName("no case of this id", field="case", rule="case.unknown")
+    size, note = newest
+    decided = _decided(tx, case.entries)
+    named = {*decided, *(step.leaf_index for step in case.steps)}
+    around, omitted = _around(tx, case, size, named)
+    leaves = _leaves(tx, sorted({*named, *around}))
+    salts = _salts(tx, sorted(named))
+    events = {index: json.loads(leaf) for index, leaf in leaves.items()}
+    paths = inclusion_paths(tx, [(index, size) for index in leaves])
+    return sealed_file({
+        "checkpoint": note,
+        "case": _case(case, events, opened=case.steps[0].leaf_index in salts),
+        "leaves": [
+            _leaf(index, leaf, path, opened=index in named, salt=salts.get(index))
+            for (index, leaf), path in zip(leaves.items(), paths, strict=True)
+        ],
+        "contracts": _contracts(tx, case, events.values()),
+        "decisions": _decisions(tx, decided, salts),
+        "policy_digests": policy_digests(list(events.values())),
+        "omitted": omitted,
+    })  # fmt: skip
+
+
+def _decided(tx: Transaction, entries: Sequence[int]) -> list[int]:
+    """The entries, and for each answer the entry of its reservation, which the decision belongs to."""
+    rows = [
+        row for index in entries for row in tx.execute("SELECT reservation FROM answers WHERE leaf_index = ?", (index,))
+    ]
+    return sorted({*entries, *(integer(row[0]) for row in rows)})
+
+
+def _around(tx: Transaction, case: Case, size: int, named: set[int]) -> tuple[list[int], int]:
+    """Entries of the contract: whatever is no query, from the beginning; queries from the first named entry on, or from
+    the beginning where none is named. Gives the newest, and how many were left out."""
+    if not case.contract:
+        return [], 0
+    subject, start = f'"subject":"contract/{case.contract}"'.encode(), min(case.entries, default=0)
+    found = [
+        index for index, leaf in _candidates(tx, size, start) if subject in leaf and _is_about(leaf, case.contract)
+    ]
+    kept = [index for index in sorted(found) if index not in named]
+    return kept[-MAX_ENTRIES:], max(0, len(kept) - MAX_ENTRIES)
+
+
+def _candidates(tx: Transaction, size: int, start: int) -> Iterable[tuple[int, bytes]]:
+    # Two ranges of the index by type on either side of the queries', which are read from `start` on.
+    for where, low in (("type < 'weir.query.'", 0), ("type > 'weir.query/'", 0)):
+        yield from _read(tx, where, low, size)
+    for kind in ("expired", "refused", "released", "reserved", "voided"):
+        yield from _read(tx, f"type = 'weir.query.{kind}'", start, size)
+
+
+def _read(tx: Transaction, where: str, start: int, size: int) -> Iterable[tuple[int, bytes]]:
+    while True:
+        rows = tx.execute(
+            f"SELECT idx, leaf FROM log_leaves WHERE {where} AND idx >= ? AND idx < ? ORDER BY idx LIMIT {_PAGE}",  # noqa: S608
+            (start, size),
+        )
+        for index, leaf in rows:
+            yield integer(index), blob(leaf)
+        if len(rows) < _PAGE:
+            return
+        start = integer(rows[-1][0]) + 1
+
+
+def _is_about(leaf: bytes, contract: str) -> bool:
+    return bool(json.loads(leaf)["subject"] == f"contract/{contract}")
+
+
+def _leaves(tx: Transaction, indexes: Sequence[int]) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for start in range(0, len(indexes), _PAGE):
+        page = indexes[start : start + _PAGE]
+        rows = tx.execute(
+            f"SELECT idx, leaf FROM log_leaves WHERE idx IN ({', '.join('?' * len(page))}) ORDER BY idx",  # noqa: S608
+            page,
+        )
+        found.update({integer(index): blob(leaf) for index, leaf in rows})
+    return found
+
+
+def _salts(tx: Transaction, indexes: Sequence[int]) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for index in indexes:
+        for row in tx.execute("SELECT salt FROM log_salts WHERE idx = ?", (index,)):
+            found[index] = blob(row[0])
+    return found
+
+
+def _leaf(index: int, leaf: bytes, path: Sequence[bytes], *, opened: bool, salt: bytes | None) -> dict[str, Any]:
+    item: dict[str, Any] = {"index": index, "leaf": leaf.decode(), "path": [node.hex() for node in path]}
+    if opened:
+        item["salt"] = None if salt is None else salt.hex()
+    return item
+
+
+def _case(case: Case, events: dict[int, Any], *, opened: bool) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "kind": case.kind,
+        "contract": case.contract,
+        "dataset": case.dataset,
+        "against": case.against,
+        "entries": list(case.entries),
+        "statement": case.statement if opened else None,
+        "steps": [
+            {
+                "state": step.state,
+                "actor": step.actor,
+                "role": step.role,
+                "at": events[step.leaf_index]["time"],
+                "note": step.note,
+                "frozen": step.frozen,
+                "leaf_index": step.leaf_index,
+            }
+            for step in case.steps
+        ],
+    }
+
+
+def _contracts(tx: Transaction, case: Case, events: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Texts of the contract that entries name, by digest, as far as they were kept."""
+    found = []
+    for named in sorted({named for event in events if (named := contract_digest_of(event)) is not None}):
+        for row in tx.execute("SELECT canonical FROM contract_terms WHERE digest = ?", (named,)):
+            canonical = blob(row[0])
+            if json.loads(canonical).get("contract") == case.contract and digest(canonical) == named:
+                found.append({"canonical": canonical.decode()})
+    return found
+
+
+def _decisions(tx: Transaction, entries: Sequence[int], salts: dict[int, bytes]) -> list[dict[str, Any]]:
+    """What decisions on the named entries were made from, where it was kept."""
+    found = []
+    for index in entries:
+        rows = tx.execute("SELECT contract_digest, facts FROM decisions WHERE leaf_index = ?", (index,))
+        for contract_digest, facts in rows:
+            told = blob(facts).decode() if index in salts else None
+            found.append({"index": index, "contract_digest": str(contract_digest), "facts": told})
+    return found
