@@ -24,9 +24,8 @@ from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import from_micros
 from weir_server.identity import REQUESTER
 from weir_server.ledger import quotas as limits
-from weir_server.ledger.windows import advance
 from weir_server.plan.values import Principal
-from weir_server.policy import activation, agreeing, applying, approvals, book, lifecycle, lineage, standing
+from weir_server.policy import activation, agreeing, applying, approving, book, lifecycle, lineage, standing
 from weir_server.policy.acting import Acting, checked_reason
 from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
@@ -85,7 +84,7 @@ class State:
         new = parse_documents(list(request.documents))
         if request.dry_run:
             async with self._one_at_a_time:
-                return self._store.read(lambda tx: applying.compare(tx, self.world.policy, new))
+                return self._store.read(lambda tx: applying.compare(tx, self.world, new))
         reply = await self.mutate(principal, request, lambda acting: applying.apply(acting, new, request))
         return policy_service_pb2.ApplyPolicyResponse.FromString(reply)
 
@@ -148,28 +147,12 @@ class State:
     async def decide_approval(
         self, principal: Principal, request: policy_service_pb2.DecideApprovalRequest
     ) -> policy_service_pb2.DecideApprovalResponse:
-        """Approve or reject a waiting query of somebody else.
+        """Approve or reject a waiting query of somebody else, or take an approved one back.
 
         Raises:
-            UnknownName: no such approval.
-            PermissionDenied: one's own.
-            InvalidRequest: it waits no longer.
+            UnknownName, PermissionDenied, InvalidRequest: as `approving.decide_approval`.
         """
-        reason = checked_reason(request.reason)
-
-        def act(acting: Acting) -> bytes:
-            now = advance(acting.tx, acting.now)
-            settled = approvals.settle(acting.tx, request.approval, principal, approve=request.approve, now=now)
-            acting.record(
-                f"weir.approval.{settled.state}",
-                f"approval/{settled.id}",
-                {"reason": reason, "requester": settled.requester, "contract": settled.contract},
-                commitments={"plan": settled.plan_digest.encode()},
-            )
-            message = approvals.approval_to_proto(settled, now=now)
-            return policy_service_pb2.DecideApprovalResponse(approval=message).SerializeToString(deterministic=True)
-
-        reply = await self.mutate(principal, request, act)
+        reply = await self.mutate(principal, request, lambda acting: approving.decide_approval(acting, request))
         return policy_service_pb2.DecideApprovalResponse.FromString(reply)
 
     async def activate_snapshot(

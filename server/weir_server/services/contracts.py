@@ -9,7 +9,7 @@ import re
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
 from weir_server.identity import PROVIDER, REQUESTER
-from weir_server.policy import agreeing, approvals, lifecycle, standings
+from weir_server.policy import agreeing, approvals, approving, lifecycle, standings
 from weir_server.policy.contract import Contract
 from weir_server.policy.encode import contract_to_proto
 from weir_server.services.guard import Call
@@ -89,7 +89,7 @@ class ContractService(policy_service_pb2_grpc.ContractServiceServicer):
             lambda tx: approvals.page(tx, requester=own, before=request.page_token, limit=size + 1),
         )
         return policy_service_pb2.ListApprovalsResponse(
-            approvals=[approvals.approval_to_proto(approval, now=call.now) for approval in found[:size]],
+            approvals=[approving.approval_to_proto(approval, now=call.now) for approval in found[:size]],
             next_page_token=approvals.page_token(found[size - 1]) if len(found) > size else "",
         )
 
