@@ -28,9 +28,11 @@ from typing import Any, TypeVar
 from weir.canonical import canonical_json
 from weir.errors import (
     ApprovalRequired,
+    BudgetExhausted,
     DenialReason,
     InternalError,
     PolicyDenied,
+    QuotaExceeded,
     RefusalError,
     RequestError,
     UnknownName,
@@ -499,6 +501,8 @@ class Pipeline:
         }
         if isinstance(error, PolicyDenied):
             event["reasons"] = [reason.code for reason in error.reasons]
+        if isinstance(error, BudgetExhausted | QuotaExceeded):
+            event["limits"] = [hit.quota for hit in error.limits]  # Standing counts those of one's own.
         decided = error.evidence if isinstance(error.evidence, Decided) else None
         if decided is not None:
             event |= {**outcome_json(decided.decision), "contract_digest": decided.contract.digest}
