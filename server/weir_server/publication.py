@@ -13,6 +13,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ _TIMEOUT = 120.0
 
 
 async def publish_locally(
-    card_path: Path, *, data_dir: Path, source: Path | None, progress: Progress
+    card_path: Path, *, data_dir: Path, source: Path | None, register: Path | None = None, progress: Progress
 ) -> tuple[Published, int]:
     """Builds and activates without a server; the snapshot and the log index of its publication.
 
@@ -59,7 +60,8 @@ async def publish_locally(
         state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
         snapshots = state.world.catalogue.datasets.get(card.name, ())
         previous = snapshots[0] if snapshots else None
-        published = _build(card, card_path, domain, previous, data_dir=data_dir, source=source, progress=progress)
+        files = _Files(card_path, source, register)
+        published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
         principal = Principal(name="local-operator", role=OPERATOR, domain=domain.name)
         response = await state.activate_snapshot(principal, _activation(card, published))
         return published, response.leaf_index
@@ -68,8 +70,9 @@ async def publish_locally(
 
 
 def publish_to_server(
-    card_path: Path, *, data_dir: Path, source: Path | None, server: str, identity_file: Path, progress: Progress
-) -> tuple[Published, int]:
+    card_path: Path, *, data_dir: Path, source: Path | None, register: Path | None = None, server: str,
+    identity_file: Path, progress: Progress,
+) -> tuple[Published, int]:  # fmt: skip
     """Builds here and asks the running server to activate; the snapshot and the log index of its publication.
 
     Raises:
@@ -80,21 +83,24 @@ def publish_to_server(
     card, domain = load_card(card_path), load_domain(data_dir)
     with _channel(server, identity_file) as channel:
         previous = _newest(channel, card.name, data_dir)
-        published = _build(card, card_path, domain, previous, data_dir=data_dir, source=source, progress=progress)
+        files = _Files(card_path, source, register)
+        published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
         stub = policy_service_pb2_grpc.PolicyServiceStub(channel)
         response = _called(stub.ActivateSnapshot, _activation(card, published))
         return published, response.leaf_index
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What a publication reads; None where the card says it."""
+
+    card: Path
+    source: Path | None
+    register: Path | None
+
+
 def _build(
-    card: DatasetCard,
-    card_path: Path,
-    domain: Domain,
-    previous: Snapshot | None,
-    *,
-    data_dir: Path,
-    source: Path | None,
-    progress: Progress,
+    card: DatasetCard, files: _Files, domain: Domain, previous: Snapshot | None, *, data_dir: Path, progress: Progress
 ) -> Published:
     version = 1 if previous is None else previous.version + 1
     leftover = snapshot_directory(data_dir, card.name, version)
@@ -104,13 +110,14 @@ def _build(
         shutil.rmtree(leftover)
     return publish(
         card,
-        card_directory=card_path.parent,
+        card_directory=files.card.parent,
         data_dir=data_dir,
         version=version,
         previous=previous,
         now=clock.now(),
         salt=domain.salt,
-        source_override=source,
+        source_override=files.source,
+        register_override=files.register,
         progress=progress,
     )
 

@@ -17,9 +17,9 @@ from weir_server.catalog.snapshot import MANIFEST, open_snapshot
 from weir_server.publish import files
 from weir_server.publish.publisher import Published
 
-SYNCS = 6
-"""The atoms' file, the manifest, the draft's directory; the members' file and its directory; the directory of
-versions."""
+SYNCS = 8
+"""The atoms' file, the manifest, the draft's directory; the members' file and its directory; the consents' file and its
+directory; the directory of versions."""
 
 
 @pytest.fixture(name="publish")

@@ -50,8 +50,10 @@ class Bench:
     technique: ExactTechnique = field(default_factory=ExactTechnique)
     snapshots: list[Snapshot] = field(default_factory=list)
 
-    def publish(self, card: DatasetCard, rows: Sequence[Mapping[str, Any]]) -> Published:
-        """Publish the next version of these rows."""
+    def publish(
+        self, card: DatasetCard, rows: Sequence[Mapping[str, Any]], *, register: Sequence[Mapping[str, Any]] = ()
+    ) -> Published:
+        """Publish the next version of these rows, under this register of consents where the card has one."""
         version = len(self.snapshots) + 1
         source = write_csv(self.directory / f"source-{version}.csv", rows)
         published = publish(
@@ -63,6 +65,7 @@ class Bench:
             now=NOW,
             salt=SALT,
             source_override=source,
+            register_override=write_csv(self.directory / f"register-{version}.csv", register) if register else None,
             threads=1,
         )
         self.snapshots.append(open_snapshot(published.directory, expected_digest=published.manifest_digest))

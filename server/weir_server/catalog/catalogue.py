@@ -39,6 +39,19 @@ class Catalogue:
             rule="name.snapshot",
         )
 
+    def sources(self, dataset: str) -> frozenset[str]:
+        """Datasets that any version of it was derived from: a later card cannot forget one."""
+        return frozenset(name for snapshot in self.datasets.get(dataset, ()) for name in snapshot.card.derived_from)
+
+    def origins(self, *datasets: str) -> frozenset[str]:
+        """These datasets and, over any number of steps, all that they were derived from."""
+        found: set[str] = set()
+        ahead = set(datasets)
+        while ahead:
+            found |= ahead
+            ahead = {name for known in ahead for name in self.sources(known)} - found
+        return frozenset(found)
+
     def with_snapshot(self, snapshot: Snapshot) -> Catalogue:
         """This catalogue and one newer snapshot."""
         older = self.datasets.get(snapshot.card.name, ())

@@ -25,6 +25,18 @@ MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a version's processing of personal information rests on."""
+
+    kind: str
+    """`consent` or `anonymisation`."""
+    digest: str
+    """Salted fingerprint of the consent register, or SHA-256 of the anonymisation report; hex."""
+    level: int = 0
+    """Level of the report, after GB/T 42460-2023; 0 for consent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An opened, verified snapshot."""
 
@@ -36,6 +48,8 @@ class Snapshot:
     directory: Path
     files: tuple[str, ...]
     """Names of its data files."""
+    basis: Basis | None = None
+    """None where it rests on neither, and for versions written before there was any."""
 
 
 def open_snapshot(directory: Path, *, expected_digest: str) -> Snapshot:
@@ -61,12 +75,13 @@ def _parse(manifest: bytes, directory: Path, manifest_digest: str) -> tuple[Snap
         files = {str(name): str(expected) for name, expected in content["files"].items()}
         version, published = int(content["version"]), datetime.fromisoformat(content["published"])
         card = content["card"]
+        basis = None if content.get("basis") is None else Basis(**content["basis"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PublicationError("the manifest is not one of a snapshot", rule="snapshot.manifest") from error
     if any("/" in name or name in ("", ".", "..") for name in files):
         raise PublicationError("a file of the snapshot lies outside it", rule="snapshot.manifest")
     names = tuple(sorted(files))
-    return Snapshot(card_from_json(card), version, published, manifest_digest, directory, names), files
+    return Snapshot(card_from_json(card), version, published, manifest_digest, directory, names, basis), files
 
 
 def _read_manifest(directory: Path) -> bytes:

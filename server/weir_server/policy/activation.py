@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from weir.errors import PublicationError
+from weir_server.catalog.basis import LEAST_LEVEL
+from weir_server.catalog.card import DatasetCard, Grade
 from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.lineage_rules import lineage_conflicts
 from weir_server.catalog.snapshot import Snapshot
@@ -19,6 +21,8 @@ def activate(acting: Acting, snapshot: Snapshot, report: bytes) -> int:
         PublicationError: not the next version, or in conflict with its lineage.
     """
     _check_succession(acting, snapshot)
+    _check_basis(snapshot)
+    _check_sources(acting, snapshot.card)
     card = snapshot.card
     actor, now, entropy = acting.principal.name, acting.now, acting.entropy
     book.add_snapshot(acting.tx, snapshot)
@@ -31,8 +35,47 @@ def activate(acting: Acting, snapshot: Snapshot, report: bytes) -> int:
         "grade": card.grade.name,
         "lineage": card.lineage,
         "responsible": card.responsible,
+        **_basis(snapshot),
     }
     return acting.record("weir.dataset.published", f"dataset/{card.name}", data)
+
+
+def _basis(snapshot: Snapshot) -> dict[str, object]:
+    basis = snapshot.basis
+    if basis is None:
+        return {}
+    told: dict[str, object] = {"basis": basis.kind, "basis_digest": basis.digest}
+    return told if basis.kind == "consent" else {**told, "level": basis.level}
+
+
+def _check_basis(snapshot: Snapshot) -> None:
+    """What the card declares is what was done. A version written before there were bases lacks one, and must be built
+    again; one that is active already stays so."""
+    card, basis = snapshot.card, snapshot.basis
+    declared = "consent" if card.consent is not None else "anonymisation" if card.anonymisation is not None else ""
+    done = "" if basis is None else basis.kind
+    if declared != done and card.grade is not Grade.CORE:
+        raise PublicationError(
+            "the version was built without what its card says of consent or anonymisation", rule="snapshot.basis"
+        )
+    if basis is None or card.anonymisation is None:
+        return
+    if basis.digest != card.anonymisation.report or basis.level < LEAST_LEVEL:
+        raise PublicationError("the version rests on another report than its card names", rule="snapshot.basis")
+
+
+def _check_sources(acting: Acting, card: DatasetCard) -> None:
+    """A dataset is derived from known ones, and never from itself."""
+    datasets = acting.world.catalogue.datasets
+    for name in card.derived_from:
+        if name not in datasets:
+            raise PublicationError(
+                f"it is derived from {name}, which the catalogue does not know",
+                field="derived_from",
+                rule="derived.unknown",
+            )
+    if card.name in acting.world.catalogue.origins(*card.derived_from):
+        raise PublicationError("a dataset cannot be derived from itself", field="derived_from", rule="derived.cycle")
 
 
 def _check_succession(acting: Acting, snapshot: Snapshot) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import rfc8785
 from weir.errors import PublicationError
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.codec import card_to_json
-from weir_server.catalog.snapshot import MANIFEST
+from weir_server.catalog.snapshot import MANIFEST, Basis
 
 FORMAT = "weir.snapshot/1"
 
@@ -55,6 +56,7 @@ def seal(
     card: DatasetCard,
     version: int,
     published: datetime,
+    basis: Basis | None = None,
     before: Callable[[str], None] = lambda digest: None,
 ) -> str:
     """Make the files in `directory` durable, write their manifest, rename to `target`; gives the manifest's digest.
@@ -79,6 +81,7 @@ def seal(
             "version": version,
             "published": published.isoformat(),
             "files": files,
+            **({} if basis is None else {"basis": asdict(basis)}),
         }
     )
     with (directory / MANIFEST).open("wb") as file:

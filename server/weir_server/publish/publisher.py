@@ -25,8 +25,10 @@ from weir_server.exact.lattice import exact_measures
 from weir_server.exact.records import ATOMS, write_atoms
 from weir_server.publish.atoms import TAKEN, build_cells, climb
 from weir_server.publish.carry import Carried, carry, refuse_changed_card
+from weir_server.publish.consent import evidence_path, withdrawn_held
 from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
 from weir_server.publish.grid import install_macros
+from weir_server.publish.grounds import Grounds, establish
 from weir_server.publish.members import create_current, create_empty, keep, load, members_path, prune, write_first
 from weir_server.publish.source import RAW, read_source, source_path
 from weir_server.publish.units import UNITS, build_units
@@ -62,6 +64,10 @@ class Report:
     """Dimension to rows (bins), or exact measure to units, outside the bounds."""
     rounded: dict[str, int] = field(default_factory=dict)
     """Exact measure to rows rounded to its grid."""
+    without_consent: int = 0
+    """Units of the source that are left out, since no consent of theirs is in force."""
+    withdrawn_held: int = 0
+    """Units without consent now that still stand behind atoms' records that were carried forward."""
     bounded_files: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     """What the bounds of dp drop: a dp release, whose loss is booked before anybody is shown it."""
@@ -89,13 +95,15 @@ def publish(
     now: datetime,
     salt: bytes,
     source_override: Path | None = None,
+    register_override: Path | None = None,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Published:
     """Publish `version` of the card's dataset.
 
-    `card_directory`: a relative source location counts from here; `source_override` replaces it. `previous`: the latest
-    snapshot, whose atoms the new one continues; None for the first. `salt`: secret of the data directory, at least 16
+    `card_directory`: a relative source location counts from here; `source_override` replaces it, and
+    `register_override` the consent register. `previous`: the latest snapshot, whose atoms the new one continues; None
+    for the first. `salt`: secret of the data directory, at least 16
     random bytes. `now`: aware. `progress`: gets a line for people at each step.
 
     Raises:
@@ -113,20 +121,28 @@ def publish(
         temporary_directory(data_dir / "publishing", card.name) as work,
         temporary_directory(target.parent, str(version)) as draft,
     ):
-        report = Report()
+        report, grounds = Report(), Grounds()
         if card.grade is not Grade.CORE:  # catalogued only: its source is not even opened
             path = source_path(card.source, card_directory=card_directory, override=source_override)
-            paths, context = _Paths(work, draft, private), _Context(version, previous, salt)
-            with _work_engine(paths, path, threads=threads) as engine:
-                report = _build(card, engine=engine, path=path, paths=paths, context=context, say=say)
+            register = None
+            if card.consent is not None:
+                register = source_path(card.consent.source, card_directory=card_directory, override=register_override)
+            paths = _Paths(work, draft, private, card_directory, path, register)
+            context = _Context(version, previous, salt, now)
+            with _work_engine(paths, threads=threads) as engine:
+                report, grounds = _build(card, engine=engine, paths=paths, context=context, say=say)
         say("sealing the snapshot")
 
         def keep_members(digest: str) -> None:
             if (work / _MEMBERS).exists():
                 kept = members_path(private, version=version, manifest_digest=digest, salt=salt)
                 keep(work / _MEMBERS, kept)
+            if evidence_path(work).exists():
+                keep(evidence_path(work), private / "consent" / f"{version}-{digest[:32]}.parquet")
 
-        digest = seal(draft, target, card=card, version=version, published=now, before=keep_members)
+        digest = seal(
+            draft, target, card=card, version=version, published=now, basis=grounds.basis, before=keep_members
+        )
     _prune(private, previous, version=version, digest=digest, salt=salt)
     return Published(target, version, digest, report)
 
@@ -136,6 +152,9 @@ class _Paths:
     work: Path
     draft: Path
     private: Path
+    card: Path
+    source: Path | None
+    register: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +162,7 @@ class _Context:
     version: int
     previous: Snapshot | None
     salt: bytes
+    now: datetime
 
 
 def _prune(private: Path, previous: Snapshot | None, *, version: int, digest: str, salt: bytes) -> None:
@@ -155,9 +175,10 @@ def _prune(private: Path, previous: Snapshot | None, *, version: int, digest: st
     prune(private, keep=tuple(kept))
 
 
-def _work_engine(paths: _Paths, path: Path | None, *, threads: int) -> Engine:
+def _work_engine(paths: _Paths, *, threads: int) -> Engine:
     directories = [paths.work, paths.draft]
-    directories += [item for item in (paths.private, None if path is None else path.parent) if item and item.is_dir()]
+    directories += [paths.private] if paths.private.is_dir() else []
+    directories += [path.parent for path in (paths.source, paths.register) if path is not None]
     engine = open_engine(
         paths.work / "work.duckdb",
         read_only=False,
@@ -174,13 +195,13 @@ def _build(
     card: DatasetCard,
     *,
     engine: Engine,
-    path: Path | None,
     paths: _Paths,
     context: _Context,
     say: Callable[[str], None],
-) -> Report:
+) -> tuple[Report, Grounds]:
     say("reading the source")
-    rows = read_source(card, engine=engine, path=path, work=paths.work)
+    rows = read_source(card, engine=engine, path=paths.source, work=paths.work)
+    grounds = _grounds(card, engine=engine, paths=paths, context=context)
     told = bool(exact_measures(card))  # dp alone hides how many rows and units there are
     say(f"checking every declared fact in {rows:,} rows" if told else "checking every declared fact")
     violations, noted = count_rows(card, engine=engine)
@@ -191,6 +212,7 @@ def _build(
         report = Report(
             rows=rows,
             units=units.units,
+            without_consent=grounds.left_out,
             clipped={**_noted(noted, "clipped", of=card), **units.clipped},
             rounded=_noted(noted, "rounded", of=card),
         )
@@ -200,7 +222,22 @@ def _build(
     if any(measure.mode is Mode.DP for measure in card.measures):
         say("building bounded rows")
         report = _bounded(card, report, engine=engine, draft=paths.draft, salt=context.salt)
-    return report
+    return report, grounds
+
+
+def _grounds(card: DatasetCard, *, engine: Engine, paths: _Paths, context: _Context) -> Grounds:
+    violations, grounds = establish(
+        card,
+        engine=engine,
+        card_directory=paths.card,
+        register=paths.register,
+        work=paths.work,
+        now=context.now,
+        salt=context.salt,
+        version=context.version,
+    )
+    _refuse(violations)
+    return grounds
 
 
 def _atoms(card: DatasetCard, report: Report, *, engine: Engine, paths: _Paths, context: _Context) -> Report:
@@ -223,6 +260,7 @@ def _atoms(card: DatasetCard, report: Report, *, engine: Engine, paths: _Paths, 
     atoms = (*carried.atoms, *partition.atoms)
     write_atoms(paths.draft / ATOMS, atoms, measures=[measure.name for measure in exact_measures(card)])
     held = sum(atom.n for atom in atoms)
+    withdrawn = 0 if card.consent is None else withdrawn_held(engine)
     by_level: dict[int, int] = {}
     for atom in atoms:
         by_level[atom.level] = by_level.get(atom.level, 0) + 1
@@ -234,6 +272,7 @@ def _atoms(card: DatasetCard, report: Report, *, engine: Engine, paths: _Paths, 
         atoms_by_level=by_level,
         too_narrow=partition.too_narrow,
         held_back=carried.held_back,
+        withdrawn_held=withdrawn,
     )
 
 

@@ -10,6 +10,7 @@ source is opened again afterwards, so a file that changes meanwhile cannot split
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from weir.errors import InternalError, PublicationError, Violation
@@ -17,6 +18,7 @@ from weir_server.catalog.card import DatasetCard, Source
 from weir_server.engine.duckdb import Engine, identifier, quote
 
 RAW = "source_raw"
+_ATTACHED = "source_file"
 
 
 def declared_columns(card: DatasetCard) -> tuple[str, ...]:
@@ -50,20 +52,33 @@ def read_source(card: DatasetCard, *, engine: Engine, path: Path | None, work: P
     Raises:
         PublicationError: unreadable, or a declared column is absent.
     """
+    return read_columns(card.source, declared_columns(card), target=RAW, engine=engine, path=path, work=work)
+
+
+def read_columns(
+    source: Source, columns: Sequence[str], *, target: str, engine: Engine, path: Path | None, work: Path
+) -> int:
+    """Create the table `target` of these columns of a source and return its number of rows.
+
+    Raises:
+        PublicationError: unreadable, or a column is absent.
+    """
     try:
         if path is None:
             # Written as text by the database itself, so that numerics stay exact.
-            path = _fetch_postgres(card, work)
+            path = _fetch_postgres(source, columns, work / f"{target}.csv")
             relation = _csv(path)
         else:
-            relation = _relation(card.source, engine, path)
+            relation = _relation(source, engine, path)
         present = {str(row[0]): str(row[1]).upper() for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
-        _check_columns(card, set(present))
-        columns = ", ".join(_kept(column, present[column]) for column in declared_columns(card))
-        engine.run(f"CREATE TABLE {RAW} AS SELECT {columns} FROM {relation}")
+        _check_columns(columns, set(present))
+        kept = ", ".join(_kept(column, present[column]) for column in columns)
+        engine.run(f"CREATE TABLE {target} AS SELECT {kept} FROM {relation}")
+        if source.kind == "duckdb":
+            engine.run(f"DETACH {_ATTACHED}")  # data and register may lie in one file
     except InternalError:
         raise PublicationError("the source cannot be read as declared", rule="source.unreadable") from None
-    return int(engine.one(f"SELECT count(*) FROM {RAW}"))
+    return int(engine.one(f"SELECT count(*) FROM {target}"))
 
 
 def _kept(column: str, kind: str) -> str:
@@ -78,18 +93,18 @@ def _relation(source: Source, engine: Engine, path: Path) -> str:
         return _csv(path)
     if source.kind == "parquet":
         return f"read_parquet({quote(str(path))})"
-    engine.run(f"ATTACH {quote(str(path))} AS source_file (READ_ONLY)")
+    engine.run(f"ATTACH {quote(str(path))} AS {_ATTACHED} (READ_ONLY)")
     parts = source.table.split(".")
     schema, table = parts if len(parts) == 2 else ("main", source.table)
-    return f"source_file.{identifier(schema)}.{identifier(table)}"
+    return f"{_ATTACHED}.{identifier(schema)}.{identifier(table)}"
 
 
 def _csv(path: Path) -> str:
     return f"read_csv({quote(str(path))}, header = true, all_varchar = true, nullstr = '')"
 
 
-def _check_columns(card: DatasetCard, present: set[str]) -> None:
-    missing = [column for column in declared_columns(card) if column not in present]
+def _check_columns(columns: Sequence[str], present: set[str]) -> None:
+    missing = [column for column in columns if column not in present]
     if missing:
         raise PublicationError(
             f"the source lacks {len(missing)} declared columns: {', '.join(missing[:10])}",
@@ -101,8 +116,8 @@ def _check_columns(card: DatasetCard, present: set[str]) -> None:
         )
 
 
-def _fetch_postgres(card: DatasetCard, work: Path) -> Path:
-    """Copy the declared columns into a CSV file of the work directory, in one read-only transaction."""
+def _fetch_postgres(source: Source, columns: Sequence[str], path: Path) -> Path:
+    """Copy the columns into the CSV file `path` of the work directory, in one read-only transaction."""
     try:
         import psycopg
         from psycopg import sql
@@ -110,22 +125,21 @@ def _fetch_postgres(card: DatasetCard, work: Path) -> Path:
         raise PublicationError(
             "reading PostgreSQL needs `pip install dataweir[postgres]`", rule="source.extra"
         ) from None
-    connection_string = os.environ.get(card.source.location)
+    connection_string = os.environ.get(source.location)
     if not connection_string:
         raise PublicationError(
             "the environment variable with the connection string is not set", rule="source.connection"
         )
-    path = work / "postgres.csv"
     failed: str | None = None
     try:
         with psycopg.connect(connection_string) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            present = _postgres_columns(connection, card.source.table)
-            _check_columns(card, present)
+            present = _postgres_columns(connection, source.table)
+            _check_columns(columns, present)
             query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER true)").format(
-                sql.SQL(", ").join(sql.Identifier(column) for column in declared_columns(card)),
-                sql.Identifier(*card.source.table.split(".")),
+                sql.SQL(", ").join(sql.Identifier(column) for column in columns),
+                sql.Identifier(*source.table.split(".")),
             )
             with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(query) as copy:
                 for block in copy:
