@@ -8,17 +8,18 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.ledger import VKEY, Books, open_books
-from tests.support.ledger_story import ANSWERS, CountingConnection, counting, run
+from tests.support.ledger import VKEY, Books, fsck_of, open_books
+from tests.support.ledger_story import ANSWERS, counting, run
 from weir.receipts import verify_progress, verify_receipt
 from weir.replay import follow_all
 from weir.statement import statement
 from weir_server import ledger, log
-from weir_server.fsck import fsck
 
+_STEPS: dict[str, list[int]] = {}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -33,7 +34,7 @@ def child(directory: Path, statement: int, side: str) -> tuple[int, list[str]]:
 def commits(directory: Path) -> list[int]:
     """Numbers of the statements that make something durable."""
     numbers: list[int] = []
-    made: list[CountingConnection] = []
+    made: list[Any] = []
 
     def hook(number: int, side: str, sql: str) -> None:
         if sql == "COMMIT" and side == "before":
@@ -66,7 +67,7 @@ def receipted(books: Books) -> int:
 
 def check_after_crash(directory: Path, acknowledged: list[str]) -> None:
     """Nothing that was acknowledged is lost, nothing is there by halves, and business goes on exactly once."""
-    assert fsck(directory, vkey=VKEY).findings == ()
+    assert fsck_of(directory).findings == ()
     books = open_books(directory)
     before = books.store.read(log.latest_checkpoint)
     spent_before = metered(books)
@@ -97,16 +98,18 @@ def check_after_crash(directory: Path, acknowledged: list[str]) -> None:
     assert sum(state == "posted" for state in replayed.states.values()) == ANSWERS
     assert replayed.holds == {}
     books.store.close()
-    assert fsck(directory, vkey=VKEY).findings == ()
+    assert fsck_of(directory).findings == ()
 
 
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
-    found = commits(tmp_path_factory.mktemp("count"))
-    assert len(found) >= 10
-    return found
+@pytest.fixture
+def steps(tmp_path_factory: pytest.TempPathFactory, engine: str) -> list[int]:
+    if engine not in _STEPS:
+        _STEPS[engine] = commits(tmp_path_factory.mktemp("count"))
+    assert len(_STEPS[engine]) >= 10
+    return _STEPS[engine]
 
 
+@pytest.mark.usefixtures("engine")
 def test_the_story_runs_to_its_end_in_a_process_of_its_own(tmp_path: Path) -> None:
     status, acknowledged = child(tmp_path, -1, "never")
     assert status == 0
@@ -137,5 +140,5 @@ def test_a_second_kill_while_recovering_from_the_first_is_survived(tmp_path: Pat
     for number in (2, 6, 10, 14):
         again, _ = child(tmp_path, number, "before")
         assert again == -9
-        assert fsck(tmp_path, vkey=VKEY).ok
+        assert fsck_of(tmp_path).ok
     check_after_crash(tmp_path, acknowledged)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from weir.checkpoint import MLDSA44, Signer, new_signer
+from weir_server.fsck import Report, check, fsck, postgres_rows
 from weir_server.ledger import (
     Posted,
     Quota,
@@ -96,7 +97,7 @@ def open_books(
     directory: Path,
     *,
     clock: Clock | None = None,
-    connect: Callable[[Path], sqlite3.Connection] | None = None,
+    connect: Callable[..., Any] | None = None,
     on_failure: Callable[[BaseException], None] = lambda error: None,
     signers: tuple[Signer, ...] = (SIGNER,),
     group_limit: int = 256,
@@ -107,11 +108,21 @@ def open_books(
     if server is None:
         store = SqliteStore(directory, seal=seal, connect=connect, on_failure=on_failure, group_limit=group_limit)
     else:
-        assert connect is None, "SQLite's own seam"
         schema = schema_of(directory)
-        store = PostgresStore(server, schema=schema, seal=seal, on_failure=on_failure, group_limit=group_limit)
+        store = PostgresStore(
+            server, schema=schema, seal=seal, connect=connect, on_failure=on_failure, group_limit=group_limit
+        )
     start(store, origin=ORIGIN, now=clock, entropy=os.urandom)
     return Books(store, clock, directory)
+
+
+def fsck_of(directory: Path) -> Report:
+    """fsck of the books of a directory, whichever engine keeps them."""
+    server = os.environ.get(LEDGER_SERVER)
+    if server is None:
+        return fsck(directory, vkey=VKEY)
+    with postgres_rows(server, schema_of(directory)) as rows:
+        return check(rows, vkey=VKEY, files=directory / "log")
 
 
 def schema_of(directory: Path) -> str:

@@ -17,9 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.ledger import ALICE, BOB, Books, open_books, posting, request, reserving
+import psycopg
+
+from tests.support.ledger import ALICE, BOB, LEDGER_SERVER, Books, open_books, posting, request, reserving
 from weir_server import ledger
 from weir_server.ledger import Replay, Reservation, Subject
+from weir_server.store.postgres import open_connection
 from weir_server.store.sqlite import open_writer
 
 CHARGE = {"queries": 1, "epsilon_nano": 10, "price_micro": 3}
@@ -48,8 +51,32 @@ class CountingConnection(sqlite3.Connection):
         return cursor
 
 
-def counting(made: list[CountingConnection], hook: Callable[[int, str, str], None]) -> Callable[[Path], Any]:
+class CountingPostgres(psycopg.Connection[Any]):
+    """The same for what the writer does with its transactions, commits above all."""
+
+    hook: Callable[[int, str, str], None] = staticmethod(lambda number, side, sql: None)
+    count = 0
+
+    def execute(self, query: Any, *arguments: Any, **more: Any) -> psycopg.Cursor[Any]:
+        number = self.count
+        self.count += 1
+        self.hook(number, "before", str(query))
+        cursor = super().execute(query, *arguments, **more)
+        self.hook(number, "after", str(query))
+        return cursor
+
+
+def counting(
+    made: list[Any], hook: Callable[[int, str, str], None]
+) -> Callable[..., sqlite3.Connection | psycopg.Connection[Any]]:
     """A `connect` for the store whose statements are counted from the first after its set-up."""
+
+    def connect_postgres(server: str, schema: str) -> psycopg.Connection[Any]:
+        connection = open_connection(server, schema, kind=CountingPostgres)
+        assert isinstance(connection, CountingPostgres)
+        connection.count, connection.hook = 0, hook
+        made.append(connection)
+        return connection
 
     def connect(path: Path) -> sqlite3.Connection:
         open_writer(path).close()
@@ -59,7 +86,7 @@ def counting(made: list[CountingConnection], hook: Callable[[int, str, str], Non
         made.append(connection)
         return connection
 
-    return connect
+    return connect_postgres if LEDGER_SERVER in os.environ else connect
 
 
 def run(books: Books, acknowledge: Callable[[str], None]) -> None:
@@ -106,7 +133,7 @@ async def parallel(books: Books, acknowledge: Callable[[str], None]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     directory, statement, side = Path(arguments[0]), int(arguments[1]), arguments[2]
-    made: list[CountingConnection] = []
+    made: list[Any] = []
 
     def hook(number: int, now: str, sql: str) -> None:
         if (number, now) == (statement, side):

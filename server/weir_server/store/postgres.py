@@ -208,14 +208,14 @@ class PostgresStore:
             connection.close()
 
 
-def open_connection(conninfo: str, schema: str) -> Connection:
-    """A connection whose commits are durable when they return.
+def open_connection(conninfo: str, schema: str, *, kind: type[Connection] = psycopg.Connection) -> Connection:
+    """A connection whose commits are durable when they return. `kind`: a seam for fault injection.
 
     Raises:
         Unavailable: the server cannot be reached.
     """
     try:
-        connection = psycopg.connect(
+        connection = kind.connect(
             conninfo, autocommit=True, connect_timeout=_CONNECT_SECONDS, application_name="weir", prepare_threshold=1
         )
         connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
