@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the served store: its connection is cut, its server dies, its commit lies. Each fault both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.ledger import ALICE, LEDGER_SERVER, Books, fsck_of, open_books, posting, request, reserving
+from tests.support.ledger_story import CHARGE, counting, run
+from tests.support.postgres import Server, find_binaries, postgres_server
+from weir.errors import Unavailable
+from weir_server import ledger
+from weir_server.ledger import Replay, Reservation
+from weir_server.store.postgres import PostgresStore, open_connection
+
+Hook = Callable[[int, str, str], None]
+
+
+@pytest.fixture
+def on_postgres(ledger_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    return ledger_server
+
+
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    binaries = find_binaries()
+    if binaries is None:
+        assert "CI" not in os.environ, "CI must have PostgreSQL"
+        pytest.skip("PostgreSQL is not installed")
+    with postgres_server(binaries, durable=True) as server:
+        monkeypatch.setenv(LEDGER_SERVER, server.conninfo)
+        yield server
+
+
+def at_commit(number: int, side: str, act: Callable[[Any], None], made: list[Any]) -> Hook:
+    """Calls `act` with the connection around the writer's commit of that number."""
+    seen = {"before": 0, "after": 0}
+
+    def hook(_: int, now: str, sql: str) -> None:
+        if sql != "COMMIT":
+            return
+        seen[now] += 1
+        if now == side and seen[now] == number:
+            act(made[0])
+
+    return hook
+
+
+def cut(connection: Any, *, server: str) -> None:
+    """Another session ends the writer's."""
+    with psycopg.connect(server, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
+
+
+def lose(connection: Any) -> None:
+    """The answer to the commit never arrives."""
+    raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+
+def check(directory: Path) -> None:
+    """Whatever happened: books follow from entries, and the story goes to its end exactly once."""
+    assert fsck_of(directory).findings == ()
+    books = open_books(directory)
+    run(books, lambda line: None)
+    totals = books.store.read(ledger.meter_totals)
+    assert sum(total.used for total in totals if total.metric == "queries") == 9
+    books.store.close()
+    assert fsck_of(directory).findings == ()
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 9])
+@pytest.mark.parametrize("fault", ["cut before the commit", "answer of the commit lost"])
+def test_a_lost_connection_stops_the_store_and_loses_nothing(
+    on_postgres: str, tmp_path: Path, fault: str, number: int
+) -> None:
+    made: list[Any] = []
+    failures: list[BaseException] = []
+    side, act = ("before", partial(cut, server=on_postgres)) if fault.startswith("cut") else ("after", lose)
+    books = open_books(tmp_path, connect=counting(made, at_commit(number, side, act, made)), on_failure=failures.append)
+    with pytest.raises(Unavailable):
+        run(books, lambda line: None)
+    assert books.store.stopped
+    assert len(failures) == 1
+    with pytest.raises(Unavailable):
+        books.quota("later", "cells", 5)
+    books.store.close()
+    check(tmp_path)
+
+
+def test_what_was_committed_before_its_answer_was_lost_is_found_by_its_key(on_postgres: str, tmp_path: Path) -> None:
+    made: list[Any] = []
+    armed: list[str] = []
+
+    def hook(_: int, now: str, sql: str) -> None:
+        if armed and (now, sql) == ("after", "COMMIT"):
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    books = open_books(tmp_path, connect=counting(made, hook))
+    held = books.reserve(CHARGE, key="key-of-the-lost-answer")
+    assert isinstance(held, Reservation)
+    armed.append("now")
+    with pytest.raises(Unavailable):
+        books.store.write_sync(posting(held, books.clock, answer=b"the answer"))
+    books.store.close()
+    again = open_books(tmp_path, clock=books.clock)
+    asked = request(CHARGE, key="key-of-the-lost-answer", subject=ALICE)
+    replay = again.store.write_sync(reserving(asked, again.clock))
+    assert isinstance(replay, Replay)
+    assert replay.answer == b"the answer"
+    again.store.close()
+
+
+@pytest.mark.parametrize("number", [3, 6])
+def test_a_server_that_dies_keeps_what_it_acknowledged(own_server: Server, tmp_path: Path, number: int) -> None:
+    made: list[Any] = []
+    hook = at_commit(number, "after", lambda connection: own_server.crash(), made)
+    books = open_books(tmp_path, connect=counting(made, hook))
+    acknowledged: list[str] = []
+    with pytest.raises(Unavailable):
+        run(books, acknowledged.append)
+    books.store.close()
+    own_server.start()
+    reserved = sum(line.startswith(("reserved", "held")) for line in acknowledged)
+    reopened = open_books(tmp_path)
+    spent = [t.used for t in reopened.store.read(ledger.meter_totals) if t.metric == "epsilon_nano"]
+    assert sum(spent) >= 10 * reserved
+    reopened.store.close()
+    check(tmp_path)
+
+
+def test_a_commit_that_the_server_turned_into_a_rollback_is_no_success(on_postgres: str, tmp_path: Path) -> None:
+    """Mutant: `commit` that does not look at the command's tag acknowledges what was rolled back."""
+    made: list[Any] = []
+
+    def spoil(connection: Any) -> None:
+        with pytest.raises(psycopg.Error):
+            psycopg.Cursor(connection).execute("SELECT 1 / 0")
+
+    books = open_books(tmp_path, connect=counting(made, at_commit(2, "before", spoil, made)))
+    with pytest.raises(Unavailable):
+        books.quota("epsilon", "epsilon_nano", 10, lineage="people")
+    assert books.store.stopped
+    books.store.close()
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+def test_a_server_that_may_lose_what_it_acknowledged_is_refused(setting: str) -> None:
+    binaries = find_binaries()
+    if binaries is None:
+        assert "CI" not in os.environ, "CI must have PostgreSQL"
+        pytest.skip("PostgreSQL is not installed")
+    with postgres_server(binaries, durable=setting != "fsync") as server:
+        if setting != "fsync":
+            with psycopg.connect(server.conninfo, autocommit=True) as connection:
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            server.crash()
+            server.start()
+        with pytest.raises(Unavailable) as caught:
+            PostgresStore(server.conninfo, seal=lambda tx: None)
+    assert caught.value.rule == "store.durable"
+
+
+def test_synchronous_commit_is_on_whatever_the_database_says(own_server: Server) -> None:
+    with psycopg.connect(own_server.conninfo, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE postgres SET synchronous_commit = off")
+    connection = open_connection(own_server.conninfo, "weir")
+    assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    connection.close()
+
+
+def test_writers_of_two_stores_take_turns_and_quotas_stay_exact(on_postgres: str, tmp_path: Path) -> None:
+    """Mutant: a `begin` without the advisory lock lets both read the same balance."""
+    first, second = open_books(tmp_path), open_books(tmp_path)
+    first.quota("fifty", "queries", 50, contract="c-1")
+
+    async def flood(books: Books, prefix: str) -> list[object]:
+        async def one(n: int) -> object:
+            asked = request(CHARGE, key=f"{prefix}-{n:012d}")
+            return await books.store.write(reserving(asked, books.clock))
+
+        return await asyncio.gather(*(one(n) for n in range(100)), return_exceptions=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda item: asyncio.run(flood(*item)), [(first, "a"), (second, "b")]))
+    granted = [item for outcome in outcomes for item in outcome if isinstance(item, Reservation)]
+    assert len(granted) == 50
+    assert len({item.id for item in granted}) == 50
+    first.store.close()
+    second.store.close()
+    assert fsck_of(tmp_path).findings == ()
