@@ -53,6 +53,7 @@ SCOPES = {
     "contract": policy_service_pb2.SUSPENSION_SCOPE_CONTRACT,
     "dataset": policy_service_pb2.SUSPENSION_SCOPE_DATASET,
     "all": policy_service_pb2.SUSPENSION_SCOPE_ALL,
+    "blacklist": policy_service_pb2.SUSPENSION_SCOPE_BLACKLIST,
 }
 DOMAIN = "weir.test"
 ALICE, BOB = Principal("alice", "requester", DOMAIN), Principal("bob", "requester", DOMAIN)
