@@ -120,7 +120,7 @@ def read_keys(path: Path) -> Mapping[str, Key]:
         with path.open("rb") as file:
             content = json.loads(file.read(_LARGEST_FILE), object_pairs_hook=_once)
         found = [_key(entry) for entry in content["keys"]]
-    except (OSError, ValueError, TypeError, KeyError, jwt.InvalidKeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, jwt.PyJWTError) as error:
         raise Unavailable("the file of token keys is no JWKS", field="oidc.jwks_file", rule="oidc.jwks") from error
     usable = [pair for pair in found if pair is not None]
     if not usable:
@@ -130,7 +130,9 @@ def read_keys(path: Path) -> Mapping[str, Key]:
     return dict(usable)
 
 
-def _key(entry: dict[str, Any]) -> tuple[str, Key] | None:
+def _key(entry: object) -> tuple[str, Key] | None:
+    if not isinstance(entry, dict):
+        raise TypeError("a key is an object")
     if not entry.keys().isdisjoint({"d", "k"}):
         raise ValueError("a secret key stands in the file")
     kid = entry.get("kid")
