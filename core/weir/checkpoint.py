@@ -109,7 +109,7 @@ class Signer:
     @property
     def verifier(self) -> Verifier:
         """Its public side."""
-        return Verifier(self.name, self.kind, _private_key(self).public_key().public_bytes_raw())
+        return _verifier(self)
 
     @property
     def skey(self) -> str:
@@ -265,6 +265,23 @@ def _private_key(signer: Signer) -> Ed25519PrivateKey | MLDSA44PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(signer.seed)
 
 
+@lru_cache(maxsize=16)
+def _verifier(signer: Signer) -> Verifier:
+    return Verifier(signer.name, signer.kind, _private_key(signer).public_key().public_bytes_raw())
+
+
+@lru_cache(maxsize=64)
+def _public_key(verifier: Verifier) -> Ed25519PublicKey | MLDSA44PublicKey:
+    """The expanded key. Whoever checks one receipt after the other has the same few.
+
+    Raises:
+        ValueError: no such key.
+    """
+    if verifier.kind == MLDSA44:
+        return MLDSA44PublicKey.from_public_bytes(verifier.public)
+    return Ed25519PublicKey.from_public_bytes(verifier.public)
+
+
 def _verify_line(text: str, line: NoteSignature, verifier: Verifier) -> int:
     stamped = verifier.kind != ED25519
     time = int.from_bytes(line.signature[:8], "big") if stamped else 0
@@ -273,10 +290,7 @@ def _verify_line(text: str, line: NoteSignature, verifier: Verifier) -> int:
         raise VerificationError("a cosignature's time is out of range", rule="note.time")
     message = _message(text, verifier.name, verifier.kind, time)
     try:
-        if verifier.kind == MLDSA44:
-            MLDSA44PublicKey.from_public_bytes(verifier.public).verify(signature, message)
-        else:
-            Ed25519PublicKey.from_public_bytes(verifier.public).verify(signature, message)
+        _public_key(verifier).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise VerificationError("a signature does not verify", rule="note.signature") from error
     return time

@@ -124,23 +124,23 @@ class Tag:
 
 def encode(value: Any) -> bytes:
     """Deterministic CBOR (RFC 8949, 4.2.1) of null, integers, bytes, text, lists, integer-keyed maps and tags."""
-    match value:
-        case None:
-            return b"\xf6"
-        case int() if not isinstance(value, bool):
-            return _head(0, value) if value >= 0 else _head(1, -1 - value)
-        case bytes():
-            return _head(2, len(value)) + value
-        case str():
-            raw = value.encode()
-            return _head(3, len(raw)) + raw
-        case list():
-            return _head(4, len(value)) + b"".join(encode(item) for item in value)
-        case dict():
-            pairs = sorted((encode(key), encode(item)) for key, item in value.items())
-            return _head(5, len(pairs)) + b"".join(key + item for key, item in pairs)
-        case Tag(number, item):
-            return _head(6, number) + encode(item)
+    kind = type(value)
+    if kind is bytes:
+        return b"%s%s" % (_head(2, len(value)), value)
+    if kind is int:
+        return _head(0, value) if value >= 0 else _head(1, -1 - value)
+    if kind is list:
+        return _head(4, len(value)) + b"".join([encode(item) for item in value])
+    if kind is dict:
+        pairs = sorted((encode(key), encode(item)) for key, item in value.items())
+        return _head(5, len(pairs)) + b"".join([key + item for key, item in pairs])
+    if kind is str:
+        raw: bytes = value.encode()
+        return _head(3, len(raw)) + raw
+    if kind is Tag:
+        return _head(6, value.number) + encode(value.item)
+    if value is None:
+        return b"\xf6"
     raise TypeError("no CBOR form")
 
 
@@ -186,6 +186,7 @@ def _decode(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     return dict(zip(keys, items[1::2], strict=True)), at
 
 
+@lru_cache(maxsize=1024)
 def _head(major: int, number: int) -> bytes:
     if number < 24:
         return bytes((major << 5 | number,))

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO, TypedDict, Unpack
@@ -47,9 +48,17 @@ class Fields(TypedDict, total=False):
     pid: int
 
 
+_LOG = logging.getLogger(LOGGER)
+_KEYS = frozenset(Fields.__annotations__)
+
+
 def event(name: str, *, level: int = logging.INFO, **fields: Unpack[Fields]) -> None:
     """Writes one line to the operator log."""
-    logging.getLogger(LOGGER).log(level, name, extra={"weir": dict(fields)})
+    if _LOG.isEnabledFor(level):
+        # Made by hand: looking for the caller costs more than all the rest, and the line does not name it.
+        record = logging.LogRecord(LOGGER, level, "", 0, name, None, None)
+        record.__dict__["weir"] = fields
+        _LOG.handle(record)
 
 
 class Cause(TypedDict):
@@ -75,12 +84,12 @@ class SafeFormatter(logging.Formatter):
         """The line. A record of another library loses its text."""
         own = record.__dict__.get("weir") if record.name == LOGGER else None
         line: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": record.msg if own is not None else "library",
         }
         fields: Mapping[str, object] = own if own is not None else _foreign(record)
-        line |= {key: _safe(value) for key, value in fields.items() if key in Fields.__annotations__}
+        line |= {key: _safe(value) for key, value in fields.items() if key in _KEYS}
         return json.dumps(line, ensure_ascii=True)
 
 
@@ -92,6 +101,8 @@ def configure(stream: TextIO, *, level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(LOGGER).setLevel(level)
+    # What no line says is not looked up for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     sys.unraisablehook = lambda args: _report(args.exc_value)
@@ -139,9 +150,14 @@ def _foreign(record: logging.LogRecord) -> Mapping[str, object]:
     return {"logger": record.name, "location": f"{record.filename}:{record.lineno}"}
 
 
+@lru_cache(maxsize=4)
+def _second(instant: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(instant))
+
+
 def _safe(value: object) -> object:
     """Numbers as they are; text only where it is made of harmless characters and short."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, (bool, int, float)):
         return value
     text = str(value)
     return text if _SAFE.fullmatch(text) else "?"

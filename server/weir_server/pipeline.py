@@ -260,7 +260,7 @@ class Pipeline:
         posted = await self._store.write(operation)
         if isinstance(posted, Replay):
             return await self.answered(posted)
-        return Answered(answer, await self.receipt(posted.leaf_index))
+        return Answered(answer, await self.receipt_of(posted))
 
     async def _post(self, judged: Judged, reservation: Reservation, answer: answer_pb2.Answer) -> Answered:
         """Stage 7. If another server released first under this key, answer from that release: noise is drawn once."""
@@ -269,7 +269,7 @@ class Pipeline:
         while True:
             posted = await self.post(judged, reservation, answer=reply, release=release)
             if isinstance(posted, Posted):
-                return Answered(reply, await self.receipt(posted.leaf_index))
+                return Answered(reply, await self.receipt_of(posted))
             release, reply = posted.release, sticky_answer(posted.release)
 
     # ── stages, shared with encrypted queries ──────────────────────────────────────────────────────────────────
@@ -280,7 +280,8 @@ class Pipeline:
         Raises:
             IdempotencyConflict: the key was used with another request.
         """
-        return self._store.read(
+        # Two statements where there is one; what is posted never changes.
+        return self._store.look(
             lambda tx: ledger.find_answer(
                 tx,
                 submission.principal.name,
@@ -291,7 +292,7 @@ class Pipeline:
 
     def find_release(self, plan: Plan) -> StoredRelease | None:
         """The sticky release of the plan, if it was ever released."""
-        return self._store.read(lambda tx: ledger.find_release(tx, plan.release_key))
+        return self._store.look(lambda tx: ledger.find_release(tx, plan.release_key))
 
     async def require_allowed(self, judged: Judged) -> Judged:
         """Pass what is allowed, with the approval to use where one was needed and given.
@@ -477,6 +478,10 @@ class Pipeline:
         """Receipt of a durable leaf."""
         return await self._receipts.of(leaf_index)
 
+    async def receipt_of(self, posted: Posted) -> receipt_pb2.Receipt:
+        """Receipt of a leaf that has just become durable."""
+        return await self._receipts.of_leaf(posted)
+
     # ── failure order ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def refuse(self, submission: Submission, error: WeirError) -> None:
@@ -540,7 +545,7 @@ class Pipeline:
                 tx, subject, event=event, now=self._now(), entropy=self._entropy, commitments=commitments, inputs=inputs
             )
         )
-        error.receipt = await self.receipt(posted.leaf_index)
+        error.receipt = await self.receipt_of(posted)
 
     @asynccontextmanager
     async def metered_refusals(self, submission: Submission) -> AsyncIterator[None]:

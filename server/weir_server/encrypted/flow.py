@@ -296,7 +296,7 @@ class EncryptedQueries:
                 attachment=reply.results,
             )
             if isinstance(posted, Posted):
-                return EncryptedAnswered(reply.results, answer, await self._pipeline.receipt(posted.leaf_index))
+                return EncryptedAnswered(reply.results, answer, await self._pipeline.receipt_of(posted))
             # Another server released first: combine that release instead; ours is never told.
             release = answer_pb2.Answer.FromString(posted.release)
 

@@ -484,4 +484,4 @@ def _about(subject: Subject) -> str:
 
 
 def _posted(leaf: Appended) -> Posted:
-    return Posted(leaf.index, leaf.salt, leaf.leaf)
+    return Posted(leaf.index, leaf.salt, leaf.leaf, leaf.group)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from weir.errors import InvalidRequest
+from weir_server.log.seal import Group
 
 Metric = Literal["queries", "cells", "epsilon_nano", "rho_micro", "encrypted_operations", "bytes", "price_micro"]
 METRICS: tuple[Metric, ...] = (
@@ -167,6 +168,8 @@ class Posted:
     """Opens its commitments."""
     leaf: bytes
     """Canonical event."""
+    group: Group
+    """What its receipt is made of."""
 
 
 @dataclass(frozen=True, slots=True)

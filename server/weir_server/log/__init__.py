@@ -20,13 +20,14 @@ from weir.merkle import leaf_hash
 from weir.receipts import MAX_LEAF_BYTES
 from weir.v1 import receipt_pb2
 from weir_server.log.cosign import cosignatures
-from weir_server.log.seal import Head, first_head, read_head, seal, sealer
+from weir_server.log.seal import GROUP, Group, Head, first_head, read_head, seal, sealer
 from weir_server.log.tree import consistency_path, inclusion_path, inclusion_paths
 from weir_server.store import Transaction, blob, integer, text
 from weir_server.store.pending import Table
 
 __all__ = [
     "Appended",
+    "Group",
     "Head",
     "append",
     "consistency",
@@ -60,6 +61,8 @@ class Appended:
     """Canonical event."""
     salt: bytes
     """Opens its commitments."""
+    group: Group
+    """What its group was sealed with, once that is durable."""
 
 
 def initialise(tx: Transaction, *, origin: str) -> None:
@@ -114,7 +117,15 @@ def append(
     tx.put(_LEAVES, index, (index, type, requester, leaf, leaf_hash(leaf)))
     tx.put(_SALTS, index, (index, salt))
     tx.remember(_NEXT, (origin, index + 1))
-    return Appended(index, leaf, salt)
+    return Appended(index, leaf, salt, _group(tx))
+
+
+def _group(tx: Transaction) -> Group:
+    known: Group | None = tx.recall(GROUP)
+    if known is None:
+        known = Group()
+        tx.remember(GROUP, known)
+    return known
 
 
 def receipt(tx: Transaction, index: int) -> receipt_pb2.Receipt:

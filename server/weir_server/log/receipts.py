@@ -6,13 +6,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from weir.checkpoint import ED25519, Checkpoint, Signer, parse
 from weir.cose import cose_receipt
 from weir.errors import UnknownName
 from weir.v1 import receipt_pb2
 from weir_server import log
+from weir_server.log.seal import Group, Sealed
 from weir_server.store import Store, Transaction
+
+
+class Leaf(Protocol):
+    """A leaf as the operation that appended it knows it."""
+
+    @property
+    def leaf_index(self) -> int:
+        """Its index."""
+        ...
+
+    @property
+    def leaf(self) -> bytes:
+        """Its canonical event."""
+        ...
+
+    @property
+    def salt(self) -> bytes:
+        """What opens its commitments."""
+        ...
+
+    @property
+    def group(self) -> Group:
+        """What its group was sealed with."""
+        ...
 
 
 class Receipts:
@@ -33,6 +59,17 @@ class Receipts:
             UnknownName: no such leaf, or none that a checkpoint covers yet; or its salt was erased.
         """
         return self._with_cose(log.receipt(tx, index))
+
+    def of_group(self, index: int, leaf: bytes, salt: bytes, sealed: Sealed) -> receipt_pb2.Receipt:
+        """The same receipt as `of`, of a leaf whose group has become durable."""
+        plain = receipt_pb2.Receipt(
+            leaf_index=index,
+            leaf=leaf,
+            salt=salt,
+            inclusion_path=sealed.growth.path(index),
+            checkpoint=sealed.note,
+        )
+        return self._with_cose(plain)
 
     def of_all(self, tx: Transaction, indexes: Iterable[int]) -> dict[int, receipt_pb2.Receipt]:
         """Receipts by index, as `of`; without those that `of` would not find."""
@@ -58,6 +95,13 @@ class GroupedReceipts:
     def __init__(self, store: Store, receipts: Receipts) -> None:
         self._store, self._receipts = store, receipts
         self._asked: list[tuple[int, asyncio.Future[receipt_pb2.Receipt]]] = []
+
+    async def of_leaf(self, posted: Leaf) -> receipt_pb2.Receipt:
+        """The receipt of a leaf that has just become durable, from memory where its group was signed as a whole."""
+        sealed = posted.group.sealed
+        if sealed is None:
+            return await self.of(posted.leaf_index)
+        return self._receipts.of_group(posted.leaf_index, posted.leaf, posted.salt, sealed)
 
     async def of(self, index: int) -> receipt_pb2.Receipt:
         """The receipt of a durable leaf.

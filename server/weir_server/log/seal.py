@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from weir.checkpoint import Checkpoint, Signer, sign
 from weir.errors import InternalError
 from weir.merkle import EMPTY_ROOT, leaf_hash
-from weir_server.log.tree import grow
+from weir_server.log.tree import Growth, grow
 from weir_server.store import Row, Transaction, blob, integer, text
 
 UNSIGNED = "weir.query.reserved"
@@ -40,6 +40,27 @@ class Head:
     """Leaves sealed."""
     root: bytes
     """Root over them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What receipts of a group's leaves are made of."""
+
+    growth: Growth
+    note: str
+    """The signed checkpoint of exactly this tree: the first one above each of the leaves."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Where the operations of a group find what it was sealed with. Only they know it, and they are told when the group
+    is durable: so no receipt can be made of it before."""
+
+    sealed: Sealed | None = None
+
+
+GROUP = "log.group"
+"""What the group's transaction remembers it by."""
 
 
 def sealer(signers: Sequence[Signer], *, now: Callable[[], datetime]) -> Callable[[Transaction], None]:
@@ -77,12 +98,16 @@ def seal(tx: Transaction, *, origin: str, signers: Sequence[Signer], now: dateti
     if rows:
         leaves = [_checked(row, head.size + offset) for offset, row in enumerate(rows)]
         # 2. Grow the tree. 3. Compare-and-swap: one head, moved from exactly what it was.
-        head = _move(tx, head, grow(tx, size=head.size, leaves=leaves), size=head.size + len(leaves))
+        growth = grow(tx, size=head.size, leaves=leaves)
+        head = _move(tx, head, growth.root, size=growth.size)
     # 4. Only now sign: a signature cannot be taken back.
     if all(row[3] == UNSIGNED for row in rows) and not (overdue and _is_behind(tx, head)):
         return False
     note = sign(Checkpoint(origin, head.size, head.root), signers, time=int(now.timestamp()))
     tx.execute("INSERT INTO log_checkpoints (size, note) VALUES (?, ?)", (head.size, note))
+    group: Group | None = tx.recall(GROUP)
+    if group is not None and rows:
+        group.sealed = Sealed(growth, note)
     return True
 
 

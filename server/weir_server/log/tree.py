@@ -7,7 +7,8 @@ Source: RFC 9162, sections 2.1.1, 2.1.3.1 and 2.1.4.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from weir.errors import InternalError, InvalidRequest
 from weir.merkle import EMPTY_ROOT, node_hash
@@ -23,20 +24,38 @@ _MOST_PLACES = 200
 """Nodes read by one statement: engines limit how deep a condition may be."""
 
 
-def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> bytes:
-    """Adds leaf hashes behind the first `size`, and every inner node they complete; gives the new root."""
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A tree that has grown by the leaves of one group."""
+
+    size: int
+    """Leaves it has."""
+    root: bytes
+    nodes: Mapping[Place, bytes]
+    """The nodes that were added, and the whole subtrees that the tree consisted of before."""
+
+    def path(self, index: int) -> list[bytes]:
+        """Inclusion path of one of the leaves that were added. It needs no node beside those: what lies left of such a
+        leaf at any height is whole, and was a maximal subtree before or came about now."""
+        return [fold([self.nodes[place] for place in _parts(span)]) for span in _path_spans(index, self.size)]
+
+
+def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> Growth:
+    """Adds leaf hashes behind the first `size`, and every inner node they complete."""
     # Whatever the new leaves complete has its left part among themselves or among the whole subtrees of the old tree.
     whole = _parts((0, size))
-    known = _read(tx, whole)
-    edge = [known[place] for place in whole]
+    nodes = _read(tx, whole)
+    edge = [nodes[place] for place in whole]
     for offset, leaf in enumerate(leaves):
         level, index, node = 0, size + offset, leaf
-        tx.put(_NODES, (level, index), (level, index, node))
-        while index & 1:
-            level, index, node = level + 1, index >> 1, node_hash(edge.pop(), node)
+        while True:
             tx.put(_NODES, (level, index), (level, index, node))
+            nodes[level, index] = node
+            if not index & 1:
+                break
+            level, index, node = level + 1, index >> 1, node_hash(edge.pop(), node)
         edge.append(node)
-    return fold(edge)
+    return Growth(size + len(leaves), fold(edge), nodes)
 
 
 def fold(edge: Sequence[bytes]) -> bytes:
