@@ -44,7 +44,7 @@ def strides(card: DatasetCard) -> tuple[int, ...]:
 def build_units(card: DatasetCard, *, engine: Engine) -> tuple[list[Violation], UnitCounts]:
     """Create `units`; violations that only show across the rows of a unit. The table is of use when there are none."""
     parts = [part for i, dimension in enumerate(base_dimensions(card)) for part in _dimension(i, dimension)]
-    parts += [part for i, measure in enumerate(exact_measures(card)) for part in _measure(i, measure)]
+    parts += [f"{unit_value(measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card))]
     parts += [f"(min({order_key(column)}, 2)) AS o_{i}" for i, column in enumerate(_orders(card))]
     engine.run(
         f"CREATE TABLE {_ROUGH} AS SELECT {', '.join([f'{unit_key(card)} AS unit', *parts])} FROM {RAW} GROUP BY 1"
@@ -75,7 +75,9 @@ def _dimension(index: int, dimension: Dimension) -> Iterator[str]:
         yield f"max({cell}) AS e_{index}"
 
 
-def _measure(index: int, measure: Measure) -> Iterator[str]:
+def unit_value(measure: Measure) -> str:
+    """SQL aggregate over a unit's rows: its value of an exact measure in grid steps, not clipped; NULL where there is
+    none and nothing stands for it."""
     level = at_level(measure)
     value = grid_steps(measure)
     if measure.missing is not None:
@@ -90,7 +92,7 @@ def _measure(index: int, measure: Measure) -> Iterator[str]:
         case _:
             whole = f"arg_min({value}, {order_key(measure.per_unit.order or measure.column)}) FILTER (WHERE {level})"
     missing = "NULL" if measure.missing is None else str(measure.missing)
-    yield f"CAST(coalesce({whole}, {missing}) AS HUGEINT) AS m_{index}"
+    return f"CAST(coalesce({whole}, {missing}) AS HUGEINT)"
 
 
 def _clipped(index: int, measure: Measure) -> str:
