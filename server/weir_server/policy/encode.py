@@ -8,6 +8,7 @@ from datetime import datetime
 from weir.errors import InvalidRequest
 from weir.query import Function
 from weir.v1 import policy_service_pb2, quota_service_pb2
+from weir_server.catalog.rates import Rates
 from weir_server.ledger.values import METRICS, WINDOWS, Balance, Quota
 from weir_server.policy.contract import Contract, Duty
 from weir_server.policy.difference import Change
@@ -16,7 +17,6 @@ from weir_server.policy.lifecycle import ContractLife, Signature, state_at
 
 def contract_to_proto(contract: Contract, *, life: ContractLife, now: datetime) -> policy_service_pb2.Contract:
     """A contract as its parties see it, with where it stands at `now`."""
-    rates = contract.rates
     message = policy_service_pb2.Contract(
         id=contract.id,
         title=contract.title,
@@ -33,13 +33,7 @@ def contract_to_proto(contract: Contract, *, life: ContractLife, now: datetime) 
         rho_micro=contract.rho_micro,
         rho_per_query_micro=contract.rho_per_query_micro,
         approval=contract.approval,
-        rates=policy_service_pb2.RateCard(
-            currency=rates.currency,
-            per_query_micro=rates.per_query_micro,
-            per_cell_micro=rates.per_cell_micro,
-            per_epsilon_micro=rates.per_epsilon_micro,
-            per_encrypted_operation_micro=rates.per_encrypted_operation_micro,
-        ),
+        rates=rates_to_proto(contract.rates),
         digest=contract.digest,
         seal_to=contract.seal_to,
         k=contract.k,
@@ -71,6 +65,17 @@ def _signature(signature: Signature) -> policy_service_pb2.ContractSignature:
     )
     message.signed.FromDatetime(signature.signed)
     return message
+
+
+def rates_to_proto(rates: Rates) -> policy_service_pb2.RateCard:
+    """A rate card."""
+    return policy_service_pb2.RateCard(
+        currency=rates.currency,
+        per_query_micro=rates.per_query_micro,
+        per_cell_micro=rates.per_cell_micro,
+        per_epsilon_micro=rates.per_epsilon_micro,
+        per_encrypted_operation_micro=rates.per_encrypted_operation_micro,
+    )
 
 
 def change_to_proto(change: Change) -> policy_service_pb2.PolicyChange:

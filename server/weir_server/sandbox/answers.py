@@ -22,6 +22,7 @@ from weir.errors import InternalError, PolicyDenied
 from weir.v1 import answer_pb2
 from weir_server.catalog.card import DatasetCard, Grade, Mode, modes_under
 from weir_server.catalog.catalogue import Catalogue
+from weir_server.catalog.snapshot import Snapshot
 from weir_server.config import Limits
 from weir_server.dp.store import BoundedStores
 from weir_server.dp.technique import DpTechnique
@@ -48,7 +49,10 @@ def cards_of(catalogue: Catalogue, dataset: str) -> Catalogue:
     snapshots = catalogue.datasets.get(dataset)
     if snapshots is None:
         return Catalogue()
-    bare = (replace(item, manifest_digest=card_digest(item.card), directory=NOWHERE, files=()) for item in snapshots)
+    # Made anew, field by field, so that nothing which a snapshot may come to hold is taken along.
+    bare = (
+        Snapshot(item.card, item.version, item.published, card_digest(item.card), NOWHERE, ()) for item in snapshots
+    )
     return Catalogue(MappingProxyType({dataset: tuple(bare)}))
 
 

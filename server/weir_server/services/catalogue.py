@@ -3,47 +3,77 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from weir.errors import InvalidRequest, UnknownName
 from weir.v1 import catalogue_service_pb2, catalogue_service_pb2_grpc
-from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.card import Grade
+from weir_server.catalog.export_dcat import Domain, dcat_document
+from weir_server.catalog.export_odcs import odcs_document
+from weir_server.catalog.search import found
 from weir_server.services.encode import dataset_to_proto
 from weir_server.services.guard import Call
 from weir_server.services.paging import page_after, page_size
 from weir_server.state import State
 
 _MAX_SEARCH = 100
+_FORMATS = ("dcat", "odcs")
 
 
 class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
-    """What exists and how it may be asked."""
+    """What exists and how it may be asked. `domain`: whose catalogue it is, for exports."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, state: State, domain: Domain) -> None:
+        self._state, self._domain = state, domain
 
     async def ListDatasets(
         self, request: catalogue_service_pb2.ListDatasetsRequest, call: Call
     ) -> catalogue_service_pb2.ListDatasetsResponse:
-        """Datasets whose card holds the searched text, by name."""
+        """Datasets in whose card every searched word stands, by name."""
         if len(request.search) > _MAX_SEARCH:
             raise InvalidRequest(f"a search has at most {_MAX_SEARCH} characters", field="search", rule="search.length")
         datasets = self._state.world.catalogue.datasets
-        wanted = request.search.casefold()
-        found = sorted(name for name, snapshots in datasets.items() if wanted in _searchable(snapshots[0].card))
+        names = sorted(name for name, snapshots in datasets.items() if found(request.search, snapshots[0].card))
         size = page_size(request.page_size, default=100)
-        names, token = page_after(found, key=str, token=request.page_token, size=size)
+        page, token = page_after(names, key=str, token=request.page_token, size=size)
         return catalogue_service_pb2.ListDatasetsResponse(
-            datasets=[dataset_to_proto(datasets[name]) for name in names], next_page_token=token
+            datasets=[self._shown(name, call.now) for name in page], next_page_token=token
         )
 
     async def GetDataset(
         self, request: catalogue_service_pb2.GetDatasetRequest, call: Call
     ) -> catalogue_service_pb2.GetDatasetResponse:
         """One dataset."""
-        snapshots = self._state.world.catalogue.datasets.get(request.dataset)
-        if snapshots is None:
+        self._check_known(request.dataset)
+        return catalogue_service_pb2.GetDatasetResponse(dataset=self._shown(request.dataset, call.now))
+
+    async def ExportCatalogue(
+        self, request: catalogue_service_pb2.ExportCatalogueRequest, call: Call
+    ) -> catalogue_service_pb2.ExportCatalogueResponse:
+        """The catalogue for other catalogues."""
+        if request.format not in _FORMATS:
+            raise InvalidRequest("the format is dcat or odcs", field="format", rule="export.format")
+        if request.dataset:
+            self._check_known(request.dataset)
+        elif request.format == "odcs":
+            raise InvalidRequest("an ODCS contract is of one dataset: name it", field="dataset", rule="export.dataset")
+        datasets = self._state.world.catalogue.datasets
+        chosen = [request.dataset] if request.dataset else sorted(datasets)
+        graded = [(datasets[name], self._grade(name, call.now)) for name in chosen]
+        if request.format == "dcat":
+            document = dcat_document(graded, self._domain)
+        else:
+            document = odcs_document(*graded[0], self._domain)
+        return catalogue_service_pb2.ExportCatalogueResponse(document=document)
+
+    def _shown(self, name: str, now: datetime) -> catalogue_service_pb2.Dataset:
+        return dataset_to_proto(self._state.world.catalogue.datasets[name], grade=self._grade(name, now))
+
+    def _grade(self, name: str, now: datetime) -> Grade:
+        """The grade that holds now, over all versions."""
+        world = self._state.world
+        return world.grade_of(world.catalogue.resolve(name, 0).card, now=now)
+
+    def _check_known(self, name: str) -> None:
+        if name not in self._state.world.catalogue.datasets:
             raise UnknownName("no dataset of this name is published", field="dataset", rule="name.dataset")
-        return catalogue_service_pb2.GetDatasetResponse(dataset=dataset_to_proto(snapshots))
-
-
-def _searchable(card: DatasetCard) -> str:
-    return "\n".join((card.name, card.title, *card.keywords)).casefold()

@@ -9,8 +9,9 @@ from itertools import pairwise
 from weir.query import Literal
 from weir.v1 import answer_pb2, catalogue_service_pb2
 from weir.wire import function_to_proto, literal_to_proto
-from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measure, Mode
+from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measure, Mode, modes_under
 from weir_server.catalog.snapshot import Snapshot
+from weir_server.policy.encode import rates_to_proto
 
 _MODES = {mode: f"MODE_{mode.name}" for mode in Mode}
 _GRADES = {grade: f"GRADE_{grade.name}" for grade in Grade}
@@ -18,9 +19,9 @@ _EXACT = Context(prec=80)
 """Bounds have up to 19 digits; the default context would do, but must not be relied on."""
 
 
-def dataset_to_proto(snapshots: tuple[Snapshot, ...]) -> catalogue_service_pb2.Dataset:
-    """A dataset by the card of its newest snapshot. `snapshots`: newest first, at least one."""
-    card = snapshots[0].card
+def dataset_to_proto(snapshots: tuple[Snapshot, ...], *, grade: Grade) -> catalogue_service_pb2.Dataset:
+    """A dataset by the card of its newest snapshot. `snapshots`: newest first, at least one. `grade`: what holds."""
+    card, basis = snapshots[0].card, snapshots[0].basis
     return catalogue_service_pb2.Dataset(
         name=card.name,
         title=card.title,
@@ -34,11 +35,19 @@ def dataset_to_proto(snapshots: tuple[Snapshot, ...]) -> catalogue_service_pb2.D
         unit=card.unit_name,
         dimensions=[_dimension(dimension) for dimension in card.dimensions],
         measures=[_measure(measure) for measure in card.measures],
-        modes=[_MODES[mode] for mode in card.modes],
+        modes=[_MODES[mode] for mode in modes_under(card, grade)],
         snapshots=[_snapshot(snapshot) for snapshot in snapshots],
         lineage=card.lineage,
         keywords=card.keywords,
         privacy_account=_privacy_account(card),
+        unit_namespace=card.unit_namespace,
+        derived_from=card.derived_from,
+        effective_grade=_GRADES[grade],
+        processing_basis="" if basis is None else basis.kind,
+        basis_digest="" if basis is None else basis.digest,
+        quality=card.quality,
+        update_frequency=card.update_frequency,
+        list_rates=None if card.list_rates is None else rates_to_proto(card.list_rates),
     )
 
 
