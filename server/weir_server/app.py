@@ -37,6 +37,7 @@ from weir_server import clock
 from weir_server.authentication import Authentication
 from weir_server.books import expire_holds, give_back_holds, open_books
 from weir_server.catalog.card import Mode
+from weir_server.catalog.export_dcat import Domain as CatalogueOf
 from weir_server.config import Config
 from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
@@ -258,7 +259,8 @@ def _listener(parts: Parts, name: str) -> Any:
 
 
 def _add_common(server: Any, parts: Parts, listener: str) -> None:
-    catalogue_service_pb2_grpc.add_CatalogueServiceServicer_to_server(CatalogueService(parts.state), server)
+    catalogue = CatalogueService(parts.state, CatalogueOf(parts.domain.name, parts.config.listen.public))
+    catalogue_service_pb2_grpc.add_CatalogueServiceServicer_to_server(catalogue, server)
     policy_service_pb2_grpc.add_ContractServiceServicer_to_server(ContractService(parts.state, parts.store), server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(parts.store), server)
     case_service_pb2_grpc.add_CaseServiceServicer_to_server(CaseService(parts.state, parts.store), server)
