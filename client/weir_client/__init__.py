@@ -42,6 +42,7 @@ if _typing.TYPE_CHECKING:
         RateCard,
         Snapshot,
     )
+    from weir_client._sandbox import Sandbox
 
 __all__ = [
     "Answer",
@@ -70,6 +71,7 @@ __all__ = [
     "Quota",
     "RateCard",
     "Receipt",
+    "Sandbox",
     "SealedTable",
     "Snapshot",
     "add_sealed",
@@ -116,6 +118,7 @@ _HOMES = {
         "Receipt",
         "receipt_from_json",
     ),
+    "_sandbox": ("Sandbox",),
     "_records": (
         "Approval",
         "Balance",

@@ -26,6 +26,7 @@ from weir_client._sql import Order, Output, Presentation
 if TYPE_CHECKING:
     import pandas
 
+_SYNTHETIC = "SANDBOX: synthetic rows, drawn from the card alone; the numbers mean nothing"
 Value = CellValue | float
 """What a cell of a presented column holds."""
 
@@ -88,8 +89,21 @@ class Answer:
     """Whether an earlier release was returned again, at no further privacy loss."""
     coverage: Coverage | None
     """Exact mode only."""
-    receipt: Receipt
+    sandbox: bool = False
+    """True where the rows were synthetic: the numbers say nothing about anybody, and there is no receipt."""
+    _receipt: Receipt | None = None
     _verify: Callable[[], Any] | None = field(default=None, compare=False)
+
+    @property
+    def receipt(self) -> Receipt:
+        """Proof that the answer was metered.
+
+        Raises:
+            InvalidReceipt: the rows were synthetic; nothing was metered.
+        """
+        if self._receipt is None:
+            raise _nothing_metered()
+        return self._receipt
 
     @property
     def epsilon(self) -> Decimal:
@@ -99,6 +113,8 @@ class Answer:
     @property
     def price_micro(self) -> int | None:
         """Price charged, by the receipt's meter record, in micro-units; None where it states none."""
+        if self._receipt is None:
+            return None
         data = self.receipt.event.get("data")
         charge = data.get("charge") if isinstance(data, dict) else None
         price = charge.get("price_micro") if isinstance(charge, dict) else None
@@ -141,6 +157,7 @@ class Answer:
 
     def to_pandas(self, *, exact: bool = False) -> pandas.DataFrame:
         """A data frame. Decimals become floats; with `exact=True` every value stays as it is and ratios are Fractions.
+        Of a sandbox's answer, `attrs["sandbox"]` says so.
 
         Raises:
             ImportError: pandas is not installed; the text names the extra.
@@ -149,7 +166,10 @@ class Answer:
             import pandas
         except ImportError:
             raise ImportError("to_pandas() needs pandas: pip install 'dataweir[pandas]'") from None
-        return pandas.DataFrame({column.name: _series(column, exact=exact) for column in self.columns})
+        frame = pandas.DataFrame({column.name: _series(column, exact=exact) for column in self.columns})
+        if self.sandbox:
+            frame.attrs["sandbox"] = _SYNTHETIC
+        return frame
 
     def verify(self) -> Any:
         """Checks the receipt, and that its log extends the newest checkpoint this client has kept.
@@ -157,9 +177,12 @@ class Answer:
         Returns what `client.verify(answer)` returns: a VerifiedReceipt, or under `weir_client.aio` an awaitable of it.
 
         Raises:
-            InvalidReceipt: the receipt is not for this answer, or does not verify.
+            InvalidReceipt: the receipt is not for this answer, or does not verify; or the rows were synthetic, so that
+                there is nothing to verify.
             LogInconsistent: the log was rolled back or forked; the error holds both signed checkpoints.
         """
+        if self.sandbox:
+            raise _nothing_metered()
         if self._verify is None:
             raise InvalidReceipt("this answer has no client; use receipt.check(log_key)", rule="receipt.client")
         return self._verify()
@@ -175,13 +198,15 @@ class Answer:
 
     def __repr__(self) -> str:
         names = ", ".join(self.column_names)
-        return f"<Answer {self.dataset}@{self.snapshot} {self.mode}: {len(self)} rows of {names}>"
+        kind = "SANDBOX answer of synthetic rows," if self.sandbox else "Answer"
+        return f"<{kind} {self.dataset}@{self.snapshot} {self.mode}: {len(self)} rows of {names}>"
 
     def _repr_html_(self) -> str:
         return _tables.html_table(self.column_names, self.rows(), caption=self._caption())
 
     def _caption(self) -> str:
-        parts = [f"{self.dataset}@{self.snapshot}", self.mode]
+        parts = [_SYNTHETIC] if self.sandbox else []
+        parts += [f"{self.dataset}@{self.snapshot}", self.mode]
         if self.mode == "dp":
             delta = f" at δ = 1e-{self.delta_digits} (ρ = {format_rho(self.rho_micro)})" if self.delta_digits else ""
             parts.append(f"ε = {self.epsilon.normalize():f}{delta}" + (" (released before)" if self.sticky else ""))
@@ -195,10 +220,10 @@ def present(
     message: answer_pb2.Answer,
     presentation: Presentation,
     *,
-    receipt: Receipt,
+    receipt: Receipt | None = None,
     verify: Callable[[], Any] | None = None,
 ) -> Answer:
-    """The answer of a wire message, in the requester's columns and order.
+    """The answer of a wire message, in the requester's columns and order. `receipt`: None for a sandbox's answer.
 
     Raises:
         InvalidReceipt: the message lacks a column that was asked for, or its columns differ in length.
@@ -215,8 +240,16 @@ def present(
         delta_digits=message.delta_digits,
         sticky=message.sticky,
         coverage=_coverage(message, order),
-        receipt=receipt,
+        sandbox=message.sandbox,
+        _receipt=receipt,
         _verify=verify,
+    )
+
+
+def _nothing_metered() -> InvalidReceipt:
+    return InvalidReceipt(
+        "the rows were synthetic: nothing was metered, so there is no receipt and nothing to verify",
+        rule="sandbox.receipt",
     )
 
 

@@ -24,6 +24,7 @@ from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
 from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
+from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
 from weir_client._token import Token
 from weir_client._transport import grpc_transport
@@ -115,12 +116,22 @@ class Client:
     # Catalogue
 
     def datasets(self, search: str | None = None) -> list[Dataset]:
-        """Cards of all datasets, or of those whose name, title or keywords contain `search`."""
+        """Cards of all datasets, or of those in whose card every word of `search` stands: names, titles, description,
+        keywords, columns, provenance, who is responsible."""
         return self._run(_operations.datasets(self._context, search))
 
     def dataset(self, name: str) -> Dataset:
         """The card of one dataset. Raises: UnknownName."""
         return self._run(_operations.dataset(self._context, name))
+
+    def export_catalogue(self, format: str = "dcat", dataset: str | None = None) -> str:
+        """The catalogue for other catalogues: `dcat` gives DCAT-3 as JSON-LD, `odcs` one dataset as an Open Data
+        Contract (YAML). `dataset`: only this one; needed for `odcs`. Public facts only."""
+        return self._run(_operations.export_catalogue(self._context, format, dataset))
+
+    def sandbox(self, dataset: str) -> Sandbox[Job[Answer]]:
+        """Synthetic rows of a dataset, to try questions on: no contract, no charge. Nothing is sent before a query."""
+        return Sandbox(dataset, self._play)
 
     # Questions
 
@@ -397,6 +408,13 @@ class Client:
         asking = _operations.run_approved_query(self._context, sql, terms, key, wait)
         parsed, message, receipt = self._run(asking)
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
+
+    def _play(self, sql: str, terms: Terms) -> Job[Answer]:
+        def ask(_key: str) -> Answer:
+            parsed, message = self._run(_operations.run_sandbox_query(self._context, sql, terms))
+            return present(message, parsed.presentation)
+
+        return self._job(None, ask, sql, terms)
 
     def _log_size(self) -> int:
         return checkpoint_size(self.checkpoint())

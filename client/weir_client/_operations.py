@@ -185,6 +185,13 @@ def dataset(context: Context, name: str) -> Operation[Dataset]:
     return card
 
 
+def export_catalogue(context: Context, format: str, name: str | None) -> Operation[str]:
+    """The catalogue for other catalogues."""
+    request = catalogue_service_pb2.ExportCatalogueRequest(format=format, dataset=name or "")
+    reply = yield from invoke(context, "CatalogueService", "ExportCatalogue", request)
+    return str(reply.document)
+
+
 # Questions
 
 
@@ -259,6 +266,21 @@ def run_query(
     return parsed, answer, proof
 
 
+def run_sandbox_query(context: Context, sql: str, terms: Terms) -> Operation[tuple[ParsedQuery, answer_pb2.Answer]]:
+    """The answer to a query over synthetic rows, with what is needed to present it.
+
+    Raises:
+        InvalidReceipt: the reply is of another dataset, or does not say that its rows are synthetic.
+    """
+    parsed, message = yield from question(context, sql, terms)
+    request = query_service_pb2.RunSandboxQueryRequest(envelope=message)
+    reply = yield from invoke(context, "QueryService", "RunSandboxQuery", request)
+    answer = parsed_answer(reply.answer)
+    if not answer.sandbox or answer.dataset != parsed.query.dataset:
+        raise InvalidReceipt("the reply is no answer of this sandbox", rule="sandbox.answer")
+    return parsed, answer
+
+
 def run_approved_query(
     context: Context, sql: str, terms: Terms, idempotency_key: str, wait: float | None
 ) -> Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]:
@@ -325,6 +347,8 @@ def answer_receipt(
         InvalidReceipt: the answer itself says that it is one to another dataset or snapshot.
     """
     query = canonicalise(query_from_proto(asked.query))
+    if answer.sandbox:
+        raise InvalidReceipt("the reply's rows are synthetic, and data was asked", rule="sandbox.answer")
     if answer.dataset != query.dataset or query.snapshot not in (0, answer.snapshot):
         raise InvalidReceipt("the reply answers about another dataset or snapshot", rule="answer.snapshot")
     commitments = {

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,24 @@ class Dataset:
     keywords: tuple[str, ...]
     privacy_account: PrivacyAccount | None
     """None where nothing is released with dp."""
+    unit_namespace: str = ""
+    """What the units' identifiers are names in: datasets that share it speak of the same units. Empty: of its own."""
+    derived_from: tuple[str, ...] = ()
+    """Datasets it was made from."""
+    effective_grade: str = ""
+    """Grade that holds now: its own, or that of a source where no valid certificate regrades it."""
+    certified_until: datetime | None = None
+    """Until when a regrading certificate holds; None without one."""
+    processing_basis: str = ""
+    """What personal information rests on: `consent`, `anonymisation`, or empty where there is none."""
+    basis_digest: str = ""
+    """SHA-256 of the consent register or the anonymisation report, hex."""
+    quality: dict[str, str] = field(default_factory=dict)
+    """Statements on quality: name and sentence."""
+    update_frequency: str = ""
+    """How often it is renewed: `daily`, `monthly`, …, or empty."""
+    list_rates: RateCard | None = None
+    """List prices; what a contract states is what is charged. None where none are declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +369,18 @@ def dataset_of(message: catalogue_service_pb2.Dataset) -> Dataset:
         ),
         keywords=tuple(message.keywords),
         privacy_account=_privacy_account(message),
+        **_texts(message, "unit_namespace processing_basis basis_digest update_frequency"),
+        derived_from=tuple(message.derived_from),
+        effective_grade=_grade(message.effective_grade or message.grade),
+        certified_until=_time(message, "certified_until"),
+        quality=dict(message.quality),
+        list_rates=_rates(message.list_rates) if message.HasField("list_rates") else None,
     )
+
+
+def _rates(message: policy_service_pb2.RateCard) -> RateCard:
+    names = "currency per_query_micro per_cell_micro per_epsilon_micro per_encrypted_operation_micro"
+    return RateCard(**_texts(message, names))
 
 
 def _privacy_account(message: catalogue_service_pb2.Dataset) -> PrivacyAccount | None:
@@ -396,12 +425,7 @@ def contract_of(message: policy_service_pb2.Contract) -> Contract:
         aggregates=tuple(_function(number) for number in message.aggregates),
         valid_from=_time(message, "valid_from"),
         valid_until=_time(message, "valid_until"),
-        rates=RateCard(
-            **_texts(
-                message.rates,
-                "currency per_query_micro per_cell_micro per_epsilon_micro per_encrypted_operation_micro",
-            )
-        ),
+        rates=_rates(message.rates),
     )
 
 

@@ -36,6 +36,7 @@ from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Terms, new_idempotency_key
 from weir_client._receipts import Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
+from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
 from weir_client._token import Token
 from weir_client._transport import grpc_aio_transport
@@ -109,6 +110,14 @@ class Client:
     async def dataset(self, name: str) -> Dataset:
         """As `weir_client.Client.dataset`."""
         return await self._run(_operations.dataset(self._context, name))
+
+    async def export_catalogue(self, format: str = "dcat", dataset: str | None = None) -> str:
+        """As `weir_client.Client.export_catalogue`."""
+        return await self._run(_operations.export_catalogue(self._context, format, dataset))
+
+    def sandbox(self, dataset: str) -> Sandbox[Job[Answer]]:
+        """As `weir_client.Client.sandbox`; its jobs are awaited."""
+        return Sandbox(dataset, self._play)
 
     async def estimate(
         self,
@@ -331,6 +340,13 @@ class Client:
         self._tasks.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._tasks.discard)
         return Job(task, chosen)
+
+    def _play(self, sql: str, terms: Terms) -> Job[Answer]:
+        async def ask(_key: str) -> Answer:
+            parsed, message = await self._run(_operations.run_sandbox_query(self._context, sql, terms))
+            return present(message, parsed.presentation)
+
+        return self._job(None, ask, sql, terms)
 
     async def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
         asking = _operations.run_approved_query(self._context, sql, terms, key, wait)

@@ -35,6 +35,7 @@ PUBLIC = [
     "Quota",
     "RateCard",
     "Receipt",
+    "Sandbox",
     "SealedTable",
     "Snapshot",
     "add_sealed",
