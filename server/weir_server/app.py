@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -39,6 +39,7 @@ from weir_server.books import expire_holds, give_back_holds, open_books
 from weir_server.catalog.card import Mode
 from weir_server.catalog.export_dcat import Domain as CatalogueOf
 from weir_server.config import Config
+from weir_server.console.usage import keep_counted
 from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
@@ -50,7 +51,7 @@ from weir_server.log.serve import TileServer
 from weir_server.observe import Metrics, event, exception_fields
 from weir_server.oidc import open_tokens
 from weir_server.pipeline import Pipeline
-from weir_server.pki import Domain, load_domain
+from weir_server.pki import Domain, load_domain, log_key
 from weir_server.revocation import watch_revoked
 from weir_server.rotation import live_credentials, watch_certificates
 from weir_server.sandbox.answers import Sandbox
@@ -72,6 +73,9 @@ from weir_server.services.uploads import Uploads
 from weir_server.state import State
 from weir_server.store import Store
 
+if TYPE_CHECKING:
+    from weir_server.console.listener import ConsoleListener
+
 _SWEEP_SECONDS = 30.0
 _HEADROOM = 2
 """The transport's hard limit on a message, as a multiple of ours: in between, the refusal is typed and metered."""
@@ -89,6 +93,8 @@ class Addresses:
     """Empty where metrics are off."""
     log: str
     """Empty where the log is not served as tiles."""
+    console: str
+    """Of the console over HTTPS; empty where it is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +138,9 @@ async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: C
         store = open_books(data_dir, domain, on_failure=on_failure)
         stack.callback(store.close)
         parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
-        public, admin, addresses = await _listen(parts, stack)
-        background = [asyncio.create_task(work) for work in _background(data_dir, config, parts)]
+        console = _console(parts, stack)
+        public, admin, addresses = await _listen(parts, stack, console=console)
+        background = [asyncio.create_task(work) for work in _background(data_dir, config, parts, console)]
         ready(addresses)
         event("serving", address=addresses.public, pid=os.getpid())
         await _first(stop, failed)
@@ -141,7 +148,7 @@ async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: C
         stop.set()  # also where the books failed: health must say so
         for task in background:
             await _end(task)
-        await _drain(public, admin, parts)
+        await _drain(public, admin, console, parts)
     event("stopped")
     return not failed.is_set()
 
@@ -208,7 +215,9 @@ async def _build(
     )
 
 
-async def _listen(parts: Parts, stack: AsyncExitStack) -> tuple[Any, Any, Addresses]:
+async def _listen(
+    parts: Parts, stack: AsyncExitStack, *, console: ConsoleListener | None
+) -> tuple[Any, Any, Addresses]:
     listen = parts.config.listen
     metrics = _serve_metrics(listen.metrics, parts.metrics, stack)
     tiles = _serve_log(listen.log, parts.directory / LOG_DIRECTORY, stack)
@@ -222,10 +231,37 @@ async def _listen(parts: Parts, stack: AsyncExitStack) -> tuple[Any, Any, Addres
         admin=_bind(admin, listen.admin, parts.credentials, key="listen.admin"),
         metrics=metrics,
         log=tiles,
+        console="" if console is None else f"{split_address(listen.console, key='listen.console')[0]}:{console.port}",
     )
     await public.start()
     await admin.start()
+    if console is not None:
+        await console.start()
     return public, admin, addresses
+
+
+def _console(parts: Parts, stack: AsyncExitStack) -> ConsoleListener | None:
+    """The console's listener, bound and not yet started; None where it is off."""
+    if not parts.config.listen.console:
+        return None
+    from weir_server.console.open import make_desk, open_console  # a server without a console needs none of it
+
+    host, port = split_address(parts.config.listen.console, key="listen.console")
+    desk = make_desk(
+        data_dir=parts.directory,
+        domain=parts.domain,
+        log_key=log_key(parts.directory),
+        state=parts.state,
+        store=parts.store,
+        settings=parts.config.console,
+        admission=parts.admission,
+        authentication=parts.authentication,
+        healthy=parts.healthy,
+        now=clock.now,
+    )
+    console = open_console(desk, host=host, port=port)
+    stack.callback(console.close)
+    return console
 
 
 def _listener(parts: Parts, name: str) -> Any:
@@ -350,7 +386,9 @@ def split_address(address: str, *, key: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _background(data_dir: Path, config: Config, parts: Parts) -> list[Coroutine[Any, Any, None]]:
+def _background(
+    data_dir: Path, config: Config, parts: Parts, console: ConsoleListener | None
+) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the calls: it follows the books and answers nobody."""
     store = parts.store
     work = [_sweep(store, parts.state), keep_signed(store), keep_exported(store, data_dir / LOG_DIRECTORY)]
@@ -358,6 +396,8 @@ def _background(data_dir: Path, config: Config, parts: Parts) -> list[Coroutine[
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds
         work.append(keep_cosigned(store, witness=config.witness.key, post=post, seconds=seconds))
+    if console is not None:
+        work += [keep_counted(store), console.keep_certificates()]
     return work
 
 
@@ -384,10 +424,12 @@ async def _end(task: asyncio.Task[Any]) -> None:
         await task
 
 
-async def _drain(public: Any, admin: Any, parts: Parts) -> None:
+async def _drain(public: Any, admin: Any, console: ConsoleListener | None, parts: Parts) -> None:
     """Takes no new call, lets running ones finish, then gives back what is still held."""
     seconds = parts.config.shutdown.drain_seconds
     started = time.monotonic()
+    if console is not None:
+        await console.stop()
     await asyncio.gather(public.stop(seconds), admin.stop(seconds))
     await parts.pipeline.drain(seconds=max(0.1, seconds - (time.monotonic() - started)))
     if not parts.store.stopped:

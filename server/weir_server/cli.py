@@ -82,6 +82,7 @@ def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, days:
 @click.option("--listen", help="Address for requesters, auditors and operators, host:port.")
 @click.option("--admin", help="Address for operators' changes, host:port.")
 @click.option("--metrics", help="Address of metrics, host:port; empty for none.")
+@click.option("--console", help="Address of the console over HTTPS, host:port; empty for none.")
 @click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="File written once it serves.")
 @_JSON
 def serve_command(
@@ -90,6 +91,7 @@ def serve_command(
     listen: str | None,
     admin: str | None,
     metrics: str | None,
+    console: str | None,
     ready_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -99,7 +101,9 @@ def serve_command(
 
     os.umask(0o077)
     observe.configure(sys.stderr)
-    settings = _with_addresses(load_config(config_file, data_dir=data_dir), listen, admin, metrics)
+    settings = _with_addresses(
+        load_config(config_file, data_dir=data_dir), public=listen, admin=admin, metrics=metrics, console=console
+    )
 
     def ready(addresses: Addresses) -> None:
         if ready_file is not None:
@@ -108,7 +112,8 @@ def serve_command(
             asdict(addresses),
             as_json,
             f"Serving {addresses.public}\nAdmin   {addresses.admin}\nMetrics {addresses.metrics or 'off'}\n"
-            f"Log     {addresses.log or 'off'}",
+            f"Log     {addresses.log or 'off'}\n"
+            f"Console {f'https://{addresses.console}/' if addresses.console else 'off'}",
         )
 
     if not asyncio.run(_until_signal(data_dir, settings, ready)):
@@ -124,8 +129,7 @@ async def _until_signal(data_dir: Path, config: Config, ready: Any) -> bool:
     return await serve(data_dir, config=config, stop=stop, ready=ready)
 
 
-def _with_addresses(config: Config, listen: str | None, admin: str | None, metrics: str | None) -> Config:
-    given = {"public": listen, "admin": admin, "metrics": metrics}
+def _with_addresses(config: Config, **given: str | None) -> Config:
     return replace(
         config, listen=replace(config.listen, **{key: value for key, value in given.items() if value is not None})
     )

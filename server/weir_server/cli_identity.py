@@ -113,6 +113,28 @@ def revoke(target: str, data_dir: Path, reason: str, as_json: bool) -> None:
     show({"revoked": [asdict(act) for act in acts]}, as_json, "\n".join(lines or ["It was revoked before."]))
 
 
+@identity.command("link")
+@DATA
+@click.option("--role", required=True, help="What the holder may do: operator, approver or auditor.")
+@click.option("--name", required=True, help="Name of the holder.")
+@click.option("--minutes", default=10, show_default=True, help="How long it can be used, 1 to 60.")
+@click.option("--address", default="", help="Where the console is reached, host:port; by default as configured.")
+@JSON
+def link(data_dir: Path, role: str, name: str, minutes: int, address: str, as_json: bool) -> None:
+    """Make a one-time code that signs somebody in to the console, without a certificate in the browser.
+
+    It works once. Give it to the holder by a way that nobody else reads: whoever has it is the holder.
+    """
+    from weir_server.config import load_config
+    from weir_server.console.links import issue_code
+
+    code = issue_code(data_dir, role=role, name=name, now=clock.now(), entropy=os.urandom, minutes=minutes)
+    # In the fragment, which no browser sends: the code stands in no log of a server or proxy.
+    place = f"https://{address or load_config(None, data_dir=data_dir).listen.console}/sign-in"
+    result = {"role": role, "name": name, "code": code, "link": f"{place}#{code}", "minutes": minutes}
+    show(result, as_json, f"{place}#{code}\nCode {code} signs in {role} {name}, once, within {minutes} minutes.")
+
+
 @identity.command("list")
 @DATA
 @JSON

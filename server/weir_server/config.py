@@ -33,6 +33,8 @@ class Listen:
     """Address and port for operators: policy, quotas, reflection."""
     metrics: str = "127.0.0.1:7445"
     """Address and port of Prometheus metrics over plain HTTP; empty for none."""
+    console: str = "127.0.0.1:7446"
+    """Address and port of the console over HTTPS; empty for none."""
     log: str = ""
     """Loopback address and port of the log as C2SP tlog-tiles over plain HTTP; empty for none."""
 
@@ -114,6 +116,18 @@ class Encrypted:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """Sign-ins of the console."""
+
+    idle_minutes: int = 15
+    """How long a sign-in lasts without anything being done, 1 to 240."""
+    session_hours: int = 8
+    """How long it lasts in all, 1 to 24."""
+    confirm_minutes: int = 10
+    """How long a proof of who one is counts for what decides, stops or changes, 1 to 60."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """How the server ends."""
 
@@ -129,6 +143,7 @@ class Config:
     witness: Witness = field(default_factory=Witness)
     limits: Limits = field(default_factory=Limits)
     encrypted: Encrypted = field(default_factory=Encrypted)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     shutdown: Shutdown = field(default_factory=Shutdown)
     oidc: Oidc = field(default_factory=Oidc)
 
@@ -138,12 +153,16 @@ SECTIONS: dict[str, type[Any]] = {
     "witness": Witness,
     "limits": Limits,
     "encrypted": Encrypted,
+    "console": ConsoleSettings,
     "shutdown": Shutdown,
     "oidc": Oidc,
 }
 _RANGES: dict[str, tuple[int, int]] = {
     "limits.max_deadline_seconds": (1, 600),
     "encrypted.workers": (0, 64),
+    "console.idle_minutes": (1, 240),
+    "console.session_hours": (1, 24),
+    "console.confirm_minutes": (1, 60),
     "shutdown.drain_seconds": (0, 600),
     "witness.interval_seconds": (1, 86_400),
     "oidc.leeway_seconds": (0, 300),

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,11 +133,7 @@ def _configuration(data_dir: Path) -> str:
 
 def _ports(data_dir: Path) -> str:
     listen = load_config(None, data_dir=data_dir).listen
-    taken = [
-        address
-        for key, address in (("public", listen.public), ("admin", listen.admin), ("metrics", listen.metrics))
-        if address and _taken(address, key)
-    ]
+    taken = [address for key, address in asdict(listen).items() if address and _taken(address, key)]
     # Taken by our own server is as it should be; the lock above tells which case it is.
     return f"in use: {', '.join(taken)}" if taken else "free"
 

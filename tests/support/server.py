@@ -36,6 +36,7 @@ class RunningServer:
     public: str
     admin: str
     metrics: str
+    console: str
     log_file: Path
     """Everything the process wrote to standard error: its JSON log."""
     _channels: list[grpc.Channel] = field(default_factory=list)
@@ -128,6 +129,7 @@ def start_server(data_dir: Path, *, settings: str = "") -> RunningServer:
         public=content["public"],
         admin=content["admin"],
         metrics=content["metrics"],
+        console=content["console"],
         log_file=log_file,
     )
 
@@ -138,7 +140,7 @@ def serve_command(data_dir: Path, *, ready: Path, config: Path) -> list[str]:
     program = "import click; from weir_server.cli import register; g = click.Group(); register(g); g()"
     return [
         sys.executable, "-c", program, "serve", "--data", str(data_dir), "--listen", loopback, "--admin", loopback,
-        "--metrics", loopback, "--ready-file", str(ready), "--config", str(config),
+        "--metrics", loopback, "--console", loopback, "--ready-file", str(ready), "--config", str(config),
     ]  # fmt: skip
 
 

@@ -55,6 +55,7 @@ class Stage:
                     "--listen=127.0.0.1:0",
                     "--admin=127.0.0.1:0",
                     "--metrics=127.0.0.1:0",
+                    "--console=127.0.0.1:0",
                     f"--ready-file={ready}",
                 ],
                 stdin=subprocess.DEVNULL,

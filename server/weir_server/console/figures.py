@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sums that several pages show, each kept for some seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from weir_server import ledger
+from weir_server.console.cached import Cached
+from weir_server.store import Store
+
+NEARLY_PART = 5
+"""A limit is nearly used up when at most one part in five is left."""
+_SHOWN = 12
+_SECONDS = 10.0
+
+
+class Figures:
+    """Sums over everything."""
+
+    def __init__(self, store: Store, *, now: Callable[[], datetime], clock: Callable[[], float]) -> None:
+        self.nearly_used: Cached[list[ledger.Balance]] = Cached(
+            store,
+            lambda tx: ledger.nearly_used(tx, now=now(), part=NEARLY_PART, limit=_SHOWN),
+            seconds=_SECONDS,
+            clock=clock,
+        )
+        """The fullest limits."""

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's socket: HTTPS with the server's own certificate, a client certificate asked for and not required.
+
+It runs in the server's event loop. Every connection makes a whole handshake (there are no session tickets), so a new
+connection with a certificate proves that its holder has the key at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from weir.errors import Unavailable
+from weir_server.pki import SECRETS
+from weir_server.watched import Watched
+
+CERTIFICATE, CONNECTED = "certificate", "connected"
+"""Keys of a request's state: the client certificate in DER or None, and when its connection was made (monotonic)."""
+_MAX_HEADERS = 32 * 1024
+_IDLE_SECONDS = 5
+_MAX_CONNECTIONS = 256
+_FILES = ("server.key", "server.crt", "ca.crt")
+_LOOK_SECONDS = 10.0
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that tells the application with which certificate, and when, its connection was made."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        tls = transport.get_extra_info("ssl_object")
+        shown = None if tls is None else tls.getpeercert(binary_form=True)
+        self.app_state = {**self.app_state, CERTIFICATE: shown, CONNECTED: time.monotonic()}
+        super().connection_made(transport)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says when connections are taken."""
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to `weir serve`, which stops every listener in order."""
+        yield
+
+
+class ConsoleListener:
+    """Serves an ASGI application until it is stopped."""
+
+    def __init__(self, app: Any, *, host: str, port: int, data_dir: Path) -> None:
+        """Binds at once, so that a taken address is known before anything is announced.
+
+        Raises:
+            Unavailable: the address cannot be taken.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host.strip("[]"), port))
+        except OSError as error:
+            self._socket.close()
+            sentence = f"the address {host}:{port} cannot be taken"
+            raise Unavailable(sentence, field="listen.console", rule="listen.address") from error
+        self.port = int(self._socket.getsockname()[1])
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=5,
+            h11_max_incomplete_event_size=_MAX_HEADERS,
+        )
+        config.load()
+        context = tls_context()
+        self._tls = Watched([data_dir / SECRETS / name for name in _FILES], lambda: _load(context, data_dir))
+        config.ssl = context
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serves from here on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        await self._server.up.wait()
+
+    async def keep_certificates(self) -> None:
+        """Follows renewals of the server's certificate until it is cancelled; half a renewal is passed over."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._tls.get()
+
+    async def stop(self) -> None:
+        """Takes no new request, and lets running ones finish for a moment."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+    def close(self) -> None:
+        """Gives the address back."""
+        self._socket.close()
+
+
+def tls_context() -> ssl.SSLContext:
+    """TLS 1.3 that asks for a client certificate; what is shown must be of the domain's authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # A resumed session would show a certificate without proving its key again.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    return context
+
+
+def _load(context: ssl.SSLContext, data_dir: Path) -> bool:
+    """Has new connections get the certificate and the authorities that the data directory holds now."""
+    secrets = data_dir / SECRETS
+    try:
+        context.load_cert_chain(secrets / "server.crt", secrets / "server.key")
+        context.load_verify_locations(secrets / "ca.crt")
+    except (OSError, ssl.SSLError) as error:
+        raise Unavailable("the listeners' certificate cannot be used", rule="domain.certificates") from error
+    return True
