@@ -31,8 +31,7 @@ def open_books(
     directory.mkdir(mode=0o700, exist_ok=True)
     store = SqliteStore(directory, seal=log.sealer(domain.log_signers, now=clock.now), on_failure=on_failure)
     try:
-        store.write_sync(lambda tx: log.initialise(tx, origin=domain.log_signers[0].name))
-        store.write_sync(give_back_holds)
+        ledger.start(store, origin=domain.log_signers[0].name, now=clock.now, entropy=os.urandom)
     except BaseException:
         store.close()
         raise

@@ -18,6 +18,7 @@ from tests.support.crash import KEY, POINTS
 from tests.support.domain import NANO, Domain, check_receipt, numbers, open_domain, submit_dp
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def killed_at(point: str, directory: Path) -> str:

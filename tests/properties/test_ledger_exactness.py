@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ledger import ALICE, VKEY, open_books, posting, request, reserving
+from tests.support.ledger import ALICE, VKEY, fsck_of, open_books, posting, request, reserving
 from weir.errors import BudgetExhausted, QuotaExceeded
 from weir.receipts import verify_receipt
 from weir_server import ledger, log
-from weir_server.fsck import fsck
 from weir_server.ledger import Posted, Reservation
 from weir_server.store import Transaction
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("round_number", range(10))
 async def test_two_hundred_parallel_queries_on_a_quota_of_fifty_give_exactly_fifty(
     tmp_path: Path, round_number: int
@@ -44,7 +44,7 @@ async def test_two_hundred_parallel_queries_on_a_quota_of_fifty_give_exactly_fif
     totals = {total.metric: total.used for total in books.store.read(ledger.meter_totals)}
     assert totals == {"queries": 50, "price_micro": 150}
     books.store.close()
-    assert fsck(tmp_path, vkey=VKEY).ok
+    assert fsck_of(tmp_path).ok
 
 
 def test_ten_thousand_charges_of_a_tenth_fit_a_thousand_exactly_and_the_next_is_refused(tmp_path: Path) -> None:
@@ -70,4 +70,4 @@ def test_ten_thousand_charges_of_a_tenth_fit_a_thousand_exactly_and_the_next_is_
         with pytest.raises(BudgetExhausted):
             books.reserve({"epsilon_nano": amount}, key=f"key-of-amount-{amount}")
     books.store.close()
-    assert fsck(tmp_path, vkey=VKEY).ok
+    assert fsck_of(tmp_path).ok

@@ -10,15 +10,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from tests.support.ledger import VKEY, Books, open_books, posting, request, reserving
+from tests.support.ledger import LEDGER_SERVER, VKEY, Books, fsck_of, open_books, posting, request, reserving
 from weir.errors import BudgetExhausted, IdempotencyConflict, Overloaded, QuotaExceeded, Unavailable
 from weir.receipts import verify_progress, verify_receipt
 from weir_server import ledger, log
-from weir_server.fsck import fsck
 from weir_server.ledger import PRIVACY_METRICS, Posted, Replay, Reservation, Subject
 from weir_server.log.tiles import export_tiles
 
@@ -87,7 +94,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         export_tiles(self.books.store, self.directory / "log")
         self.books.store.close()
-        report = fsck(self.directory, vkey=VKEY)
+        report = fsck_of(self.directory)
         shutil.rmtree(self.directory)
         assert report.findings == ()
 
@@ -265,3 +272,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.slow
+def test_the_same_on_postgresql(ledger_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    run_state_machine_as_test(LedgerMachine, settings=settings(max_examples=15, stateful_step_count=30, deadline=None))

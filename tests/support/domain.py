@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.ledger import SIGNER, VKEY, Clock
+from tests.support.ledger import SIGNER, VKEY, Clock, open_store
 from weir.canonical import canonical_json
 from weir.errors import InvalidQuery, WeirError
 from weir.query import Aggregate, Comparison, Function, Literal, Operator, Predicate, Query, canonicalise
@@ -42,10 +42,12 @@ from weir_server.plan.values import (
     Technique,
     open_raw,
 )
+from weir_server.policy import approvals
+from weir_server.policy.approvals import Approval
 from weir_server.policy.documents import Policy
 from weir_server.policy.facts import Facts, facts_of
 from weir_server.state import State, snapshot_directory
-from weir_server.store.sqlite import SqliteStore
+from weir_server.store import Store
 from weir_server.world import World
 
 SCOPES = {
@@ -301,7 +303,7 @@ class Domain:
     """An open domain."""
 
     directory: Path
-    store: SqliteStore
+    store: Store
     clock: Clock
     state: State
     pipeline: Pipeline
@@ -341,15 +343,17 @@ class Domain:
         )
 
     async def settle(
-        self, approval: str, *, approve: bool = True, who: Principal = OLGA
+        self, approval: str, *, approve: bool = True, who: Principal = OLGA, **fields: Any
     ) -> policy_service_pb2.DecideApprovalResponse:
-        """Approve or reject."""
-        return await self.state.decide_approval(
-            who,
-            policy_service_pb2.DecideApprovalRequest(
-                approval=approval, approve=approve, reason="test", idempotency_key=self.new_key()
-            ),
+        """Approve or reject; `fields` of the request beside."""
+        request = policy_service_pb2.DecideApprovalRequest(
+            approval=approval, approve=approve, reason="test", idempotency_key=self.new_key(), **fields
         )
+        return await self.state.decide_approval(who, request)
+
+    def approval(self, approval: str) -> Approval:
+        """One approval as it stands."""
+        return self.store.read(lambda tx: approvals.get(tx, approval))
 
     async def refused(self, submission: Submission) -> WeirError:
         """The error of a submission that must fail."""
@@ -400,8 +404,9 @@ def open_domain(
     """Open the domain of a directory, new or not; whoever calls it closes `store`. `techniques` replace the scoring
     ones."""
     now = clock or Clock()
-    store = ledger.open_ledger(directory, signers=(SIGNER,), now=now, entropy=os.urandom)
+    store = open_store(directory, seal=log.sealer((SIGNER,), now=now))
     try:
+        ledger.start(store, origin=SIGNER.name, now=now, entropy=os.urandom)
         state = State(store, directory, clock=now, entropy=os.urandom)
     except BaseException:
         store.close()

@@ -93,6 +93,14 @@ class Books:
         return posted
 
 
+def open_store(directory: Path, **arguments: Any) -> Store:
+    """The store of a directory in the engine that this test runs on; arguments as both engines take them."""
+    server = os.environ.get(LEDGER_SERVER)
+    if server is None:
+        return SqliteStore(directory, **arguments)
+    return PostgresStore(server, schema=schema_of(directory), **arguments)
+
+
 def open_books(
     directory: Path,
     *,
@@ -103,15 +111,13 @@ def open_books(
     group_limit: int = 256,
 ) -> Books:
     clock = clock or Clock()
-    seal, server = sealer(signers, now=clock), os.environ.get(LEDGER_SERVER)
-    store: Store
-    if server is None:
-        store = SqliteStore(directory, seal=seal, connect=connect, on_failure=on_failure, group_limit=group_limit)
-    else:
-        schema = schema_of(directory)
-        store = PostgresStore(
-            server, schema=schema, seal=seal, connect=connect, on_failure=on_failure, group_limit=group_limit
-        )
+    store = open_store(
+        directory,
+        seal=sealer(signers, now=clock),
+        connect=connect,
+        on_failure=on_failure,
+        group_limit=group_limit,
+    )
     start(store, origin=ORIGIN, now=clock, entropy=os.urandom)
     return Books(store, clock, directory)
 

@@ -8,7 +8,7 @@ transaction as the books, so what is billed, spent and logged is one truth.
 from __future__ import annotations
 
 from weir_server.ledger.meter import meter_totals
-from weir_server.ledger.opening import open_ledger, start
+from weir_server.ledger.opening import start
 from weir_server.ledger.operations import (
     charge_and_post,
     expire_holds,
@@ -78,7 +78,6 @@ __all__ = [
     "list_quotas",
     "meter_totals",
     "nearly_used",
-    "open_ledger",
     "post",
     "record",
     "recover",
