@@ -27,6 +27,8 @@ from weir_server.identity import HOLDERS, read_certificate
 
 FILE_NAME = "identities.jsonl"
 _SERIAL = re.compile(r"[0-9a-fA-F]{1,40}")
+_SERIALS_END = 1 << 159
+"""Source: RFC 5280 §4.1.2.2: positive, at most 20 octets with the sign."""
 ISSUED = "issued"
 REVOKED = "revoked"
 
@@ -189,13 +191,14 @@ def _serials(known: dict[int, Act], target: str, *, now: datetime) -> list[int]:
         if not held:
             raise UnknownName(f"no certificate of {role} {name[:63]} is on record", rule="identity.unknown")
         return held
-    if not _SERIAL.fullmatch(target):
+    serial = int(target, 16) if _SERIAL.fullmatch(target) else 0
+    if not 0 < serial < _SERIALS_END:
         raise InvalidRequest(
             "state ROLE/NAME, or the serial number of a certificate in hexadecimal",
             field="target",
             rule="identity.target",
         )
-    return [int(target, 16)]
+    return [serial]
 
 
 def _demand_own(data_dir: Path, pem: bytes) -> None:
