@@ -12,6 +12,7 @@ from weir_server.catalog.card import DatasetCard, Grade, Mode, modes_under
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.policy.documents import Policy
 from weir_server.policy.gates import Gate, Level
+from weir_server.policy.regrading import certificate_of, effective_grade
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,13 @@ class World:
         return "" if party is None else party.region
 
     def grade_of(self, card: DatasetCard, *, now: datetime) -> Grade:
-        """The grade that holds now."""
-        return card.grade
+        """The grade that holds now: the strictest of its own and its sources', certificates considered."""
+        return effective_grade(self.catalogue, self.policy, card, now=now)
+
+    def certified_until(self, card: DatasetCard, *, now: datetime) -> datetime | None:
+        """Until when a certificate regrades it; None where none does."""
+        certificate = certificate_of(self.catalogue, self.policy, card, now=now)
+        return None if certificate is None else certificate.valid_until
 
     def modes_of(self, card: DatasetCard, *, now: datetime) -> tuple[Mode, ...]:
         """Modes in which the dataset is answered now, by the grade that holds."""

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from weir.canonical import canonical_json
+from weir.certificates import REPORT_FORMAT
 from weir.errors import InvalidRequest
 from weir_server.assess.attributes import Attribute, attributes
 from weir_server.assess.classes import Sizes, Spread, build, spread
-from weir_server.assess.report import FORMAT, SCHEME, ratio_json
+from weir_server.assess.report import SCHEME, ratio_json
 from weir_server.catalog.basis import MOST_RISK_PPM
 from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Measure
 from weir_server.engine.duckdb import Engine, identifier, open_engine, quote
@@ -160,7 +161,7 @@ def _report(
     named = {*questions.quasi, *questions.sensitive}
     declared: tuple[Dimension | Measure, ...] = (*card.dimensions, *card.measures)
     return {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "dataset": card.name,
         "scheme": SCHEME,
         "level": level,

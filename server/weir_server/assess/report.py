@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from weir.canonical import NotCanonical, digest, parse_canonical
+from weir.certificates import LEAST_LEVEL, REPORT_FORMAT
 from weir.errors import PublicationError, Violation
-from weir_server.catalog.basis import LEAST_LEVEL, Anonymisation
+from weir_server.catalog.basis import Anonymisation
 from weir_server.catalog.card import DatasetCard
 
-FORMAT = "weir.assessment/1"
 SCHEME = "GB/T 42460-2023"
 MAX_BYTES = 4_000_000
 _PPM = 10**6
@@ -76,7 +76,7 @@ def parse_report(content: bytes) -> Assessed:
         if len(content) > MAX_BYTES:
             raise ValueError("too large")
         report: Any = parse_canonical(content)
-        if report["format"] != FORMAT:
+        if report["format"] != REPORT_FORMAT:
             raise ValueError("another format")
         return Assessed(
             digest=digest(content),

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from weir_server.catalog.card import Source
 
-LEAST_LEVEL = 3
-"""Least level (after GB/T 42460-2023) of a report on which personal information may be published."""
 MOST_RISK_PPM = 50_000
 """Greatest re-identification risk of one unit that level 3 leaves, in millionths: 0.05, classes of at least 20."""
 

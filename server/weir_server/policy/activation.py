@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from weir.certificates import LEAST_LEVEL
 from weir.errors import PublicationError
-from weir_server.catalog.basis import LEAST_LEVEL
 from weir_server.catalog.card import DatasetCard, Grade
 from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.lineage_rules import lineage_conflicts

@@ -100,8 +100,12 @@ def _apply(acting: Acting, new: Policy, change: Change) -> None:
 
 
 def _named(change: Change, new: Policy) -> dict[str, object]:
-    """The digest under which decisions will name the contract, so that a log entry can be tied to its terms."""
+    """The digest under which decisions will name the contract, so that a log entry can be tied to its terms; and the
+    report that a certificate rests on."""
     kind, _, name = change.subject.partition("/")
+    certificate = new.certificates.get(name) if kind == "certificate" else None
+    if certificate is not None:
+        return {"dataset": certificate.dataset, "report": certificate.report, "level": certificate.level}
     named = new.contracts.get(name) if kind == "contract" else None
     return {} if named is None else {"contract_digest": named.digest}
 

@@ -16,6 +16,7 @@ from weir_server.catalog.catalogue import Catalogue
 from weir_server.policy.contract import Contract
 from weir_server.policy.documents import Policy
 from weir_server.policy.party import lies_in
+from weir_server.policy.regrading import certificate_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Finding:
 def check_policy(policy: Policy, catalogue: Catalogue) -> tuple[Finding, ...]:
     """Everything in which the documents do not fit each other, or the datasets published, by subject."""
     found = list(_shared_keys(policy))
+    found += [Finding(*fault, refuses=True) for fault in certificate_faults(policy, catalogue)]
     for contract in policy.contracts.values():
         subject = f"contract/{contract.id}"
         found += [Finding(subject, sentence, refuses=True) for sentence in _faults(policy, contract)]

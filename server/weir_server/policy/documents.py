@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from weir.canonical import canonical_json, digest
+from weir.certificates import Certificate
 from weir.errors import InvalidRequest
 from weir_server.ledger.values import Quota
 from weir_server.policy.assessment import ASSESSMENT, Assessment
+from weir_server.policy.certificate import CERTIFICATE
 from weir_server.policy.contract import CONTRACT, Contract
 from weir_server.policy.gates import GATES, NAME, Gates
 from weir_server.policy.kinds import Kind
@@ -19,7 +21,7 @@ from weir_server.policy.party import PARTY, Party
 from weir_server.policy.quota import QUOTA
 from weir_server.policy.reader import Reader, duplicates, load_document
 
-KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY, ASSESSMENT, GATES)
+KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY, ASSESSMENT, GATES, CERTIFICATE)
 """Every kind of document, in the order in which differences are told."""
 _BY_WORD = {kind.word: kind for kind in KINDS}
 
@@ -64,6 +66,11 @@ class Policy:
     def gates(self) -> Gates | None:
         """What scores and standing ask; None where the policy has no gates."""
         return self.of(GATES).get(NAME)
+
+    @property
+    def certificates(self) -> Mapping[str, Certificate]:
+        """Regrading certificates by id, in force or not."""
+        return self.of(CERTIFICATE)
 
     @property
     def quotas(self) -> Mapping[str, Quota]:
