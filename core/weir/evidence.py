@@ -7,10 +7,10 @@ The file is canonical JSON (RFC 8785) of this form, version 1:
     checkpoint       signed note of the log; every entry below is proved to be under it
     case             id, kind, contract, dataset, against, entries, statement, steps; `statement` is null where erased
     leaves           per log entry: index, leaf (its text), path (hex); `salt` (hex, or null where it was erased) for
-                     entries that may be opened: those the case names, their reservations, and its own steps
+                     entries that the file opens: the filing, for the statement, and those of decisions, for facts
     contracts        texts of the contract concerned that entries name by digest: canonical
-    decisions        what decisions on the named entries were made from: index, contract_digest, facts (text, or null
-                     where the salt was erased, so that nothing proves them)
+    decisions        what decisions on the named entries were made from (an answer's stands with its reservation):
+                     index, contract_digest, facts (text, or null where the salt was erased: nothing proves them then)
     policy_digests   every policy that an entry was decided under, ordered
     omitted          entries of the contract that were left out for their number, the oldest
     digest           SHA-256 of the same JSON without this member: a copy that was damaged shows
@@ -46,10 +46,15 @@ class Proved:
 
     index: int
     event: dict[str, Any]
+    salted: bool
+    """Whether the file opens it, or would, had its salt not been erased."""
     salt: bytes | None
-    """None where the file may not open it."""
-    erased: bool
-    """Whether the file may open it and cannot: its salt is gone."""
+    """None where there is none, or no more."""
+
+    @property
+    def erased(self) -> bool:
+        """Whether the file would open it, and cannot: its salt is gone."""
+        return self.salted and self.salt is None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -114,6 +119,7 @@ def verify_evidence(data: bytes, *, vkey: str) -> Evidence:
         signatures = tuple(_signatures(entries, terms))
         # 5. Inputs of decisions open the commitments of their entries.
         decisions = tuple(_decisions(content["decisions"], entries))
+        _check_salts(content, entries)
         # 6. The policies named are those the entries name.
         if content["policy_digests"] != policy_digests([entry.event for entry in entries.values()]):
             raise _wrong("the policies named are not those of the entries", "evidence.policy")
@@ -188,7 +194,7 @@ def _proved(item: Mapping[str, Any], checkpoint: Checkpoint) -> Proved:
     salt = None if item.get("salt") is None else _hex(item["salt"])
     if salt is not None and len(salt) != SALT_BYTES:
         raise _wrong(f"entry {index}: the salt has the wrong length", "evidence.form")
-    return Proved(index, event, salt, erased="salt" in item and salt is None)
+    return Proved(index, event, "salt" in item, salt)
 
 
 def _hex(text: str) -> bytes:
@@ -244,6 +250,13 @@ def _opens(entry: Proved, label: str, value: str | None) -> bool:
     if not isinstance(commitment, str) or not opens(commitment, salt=entry.salt, label=label, data=value.encode()):
         raise _wrong(f"entry {entry.index} committed to another {label}", f"evidence.{label}")
     return True
+
+
+def _check_salts(content: Mapping[str, Any], entries: Mapping[int, Proved]) -> None:
+    """A salt that opens nothing here would be a claim that nothing checks."""
+    opened = {content["case"]["steps"][0]["leaf_index"], *(item["index"] for item in content["decisions"])}
+    if {entry.index for entry in entries.values() if entry.salted} != opened:
+        raise _wrong("salts are those of the filing and of decisions", "evidence.salt")
 
 
 def _terms(contracts: list[Any], entries: Mapping[int, Proved], contract: str) -> dict[str, bytes]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evidence of a case, put together from the store: see `weir.evidence` for the form and what it proves.
 
-Salts are given for the entries that the case names, their reservations, and its own steps, and for no others: a salt
-lets whoever has the file guess at what an entry committed to. What was erased stays erased, and is said to be.
+Salts are given for the filing and for decisions on the entries that the case names, and for no others: a salt lets
+whoever has the file guess at what an entry committed to. What was erased stays erased, and is said to be.
 """
 
 from __future__ import annotations
@@ -35,22 +35,26 @@ def bundle(tx: Transaction, case_id: str) -> bytes:
     if case is None or newest is None:
         raise UnknownName("no case of this id", field="case", rule="case.unknown")
     size, note = newest
-    decided = _decided(tx, case.entries)
-    named = {*decided, *(step.leaf_index for step in case.steps)}
+    filing, inputs = case.steps[0].leaf_index, _inputs(tx, _decided(tx, case.entries))
+    named = {*case.entries, *inputs, *(step.leaf_index for step in case.steps)}
     around, omitted = _around(tx, case, size, named)
     leaves = _leaves(tx, sorted({*named, *around}))
-    salts = _salts(tx, sorted(named))
+    opened = sorted({filing, *inputs})
+    salts = _salts(tx, [filing, *(index for index, (_, facts) in inputs.items() if facts is not None)])
     events = {index: json.loads(leaf) for index, leaf in leaves.items()}
     paths = inclusion_paths(tx, [(index, size) for index in leaves])
     return sealed_file({
         "checkpoint": note,
-        "case": _case(case, events, opened=case.steps[0].leaf_index in salts),
+        "case": _case(case, events, opened=filing in salts),
         "leaves": [
-            _leaf(index, leaf, path, opened=index in named, salt=salts.get(index))
+            _leaf(index, leaf, path, opened=index in opened, salt=salts.get(index))
             for (index, leaf), path in zip(leaves.items(), paths, strict=True)
         ],
         "contracts": _contracts(tx, case, events.values()),
-        "decisions": _decisions(tx, decided, salts),
+        "decisions": [
+            {"index": index, "contract_digest": contract, "facts": facts if index in salts else None}
+            for index, (contract, facts) in inputs.items()
+        ],
         "policy_digests": policy_digests(list(events.values())),
         "omitted": omitted,
     })  # fmt: skip
@@ -164,12 +168,12 @@ def _contracts(tx: Transaction, case: Case, events: Iterable[dict[str, Any]]) ->
     return found
 
 
-def _decisions(tx: Transaction, entries: Sequence[int], salts: dict[int, bytes]) -> list[dict[str, Any]]:
-    """What decisions on the named entries were made from, where it was kept."""
-    found = []
-    for index in entries:
-        rows = tx.execute("SELECT contract_digest, facts FROM decisions WHERE leaf_index = ?", (index,))
-        for contract_digest, facts in rows:
-            told = blob(facts).decode() if index in salts else None
-            found.append({"index": index, "contract_digest": str(contract_digest), "facts": told})
+def _inputs(tx: Transaction, entries: Sequence[int]) -> dict[int, tuple[str, str | None]]:
+    """What decisions on these entries were made from: digest of the contract, and facts; None where erased."""
+    found: dict[int, tuple[str, str | None]] = {}
+    for index, leaf in _leaves(tx, entries).items():
+        event = json.loads(leaf)
+        if "facts" in event["data"].get("commitments", {}):
+            rows = tx.execute("SELECT facts FROM decisions WHERE leaf_index = ?", (index,))
+            found[index] = (contract_digest_of(event) or "", blob(rows[0][0]).decode() if rows else None)
     return found
