@@ -48,6 +48,7 @@ def register(group: click.Group) -> None:
     audit = group.get_command(click.Context(group), "audit")
     if isinstance(audit, click.Group):
         audit.add_command(trace_command)
+        audit.add_command(replay_command)
 
 
 @click.command()
@@ -244,6 +245,34 @@ def trace_command(data_dir: Path, numbers: tuple[str, ...], at_least: int, as_js
         for match in found
     ]
     _show({"matches": [asdict(match) for match in found]}, as_json, "\n".join(lines or ["No answer holds them."]))
+
+
+@click.command("replay")
+@_DATA
+@click.option("--from", "start", default=0, show_default=True, type=click.IntRange(min=0), help="First index.")
+@click.option("--to", "end", type=click.IntRange(min=0), help="Index behind the last; by default all of the log.")
+@_JSON
+def replay_command(data_dir: Path, start: int, end: int | None, as_json: bool) -> None:
+    """Make every logged decision again and compare verdict and reasons; exit 1 where any differs.
+
+    Needs a data directory (a copy will do), since the log holds salted commitments of what was decided from; safe while
+    a server runs. Decisions whose salts were erased are counted apart, and so are refusals that no decision made.
+    """
+    from weir_server.audit.replay_decisions import replay
+    from weir_server.books import DIRECTORY
+    from weir_server.store.sqlite import read_only
+
+    with read_only(data_dir / DIRECTORY) as tx:
+        found = replay(tx, start=start, end=end)
+    lines = [f"entry {item.index}: {item.rule}: {item.what}" for item in found.differences]
+    other = sum(found.others.values())
+    lines.append(
+        f"{found.decisions} decisions: {found.agreed} agree, {len(found.differences)} differ, "
+        f"{found.unopenable} erased, {found.unkept} from before facts were kept; {other} refusals were no decisions."
+    )
+    _show({"decisions": found.decisions, "ok": not found.differences, **asdict(found)}, as_json, "\n".join(lines))
+    if found.differences:
+        raise SystemExit(1)
 
 
 @click.command("doctor")

@@ -121,7 +121,8 @@ class WeirGroup(click.Group):
                         self.add_command(_missing(name, extra))
                 audit = self.get_command(click.Context(self), "audit")
                 if isinstance(audit, click.Group):
-                    audit.add_command(_missing("trace", "server"))
+                    for name in ("trace", "replay"):
+                        audit.add_command(_missing(name, "server"))
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
