@@ -31,8 +31,10 @@ if _typing.TYPE_CHECKING:
         Approval,
         Balance,
         Contract,
+        ContractSignature,
         Dataset,
         Dimension,
+        Duty,
         Estimate,
         Measure,
         Noise,
@@ -43,6 +45,7 @@ if _typing.TYPE_CHECKING:
         Snapshot,
     )
     from weir_client._sandbox import Sandbox
+    from weir_client._signing import SigningKey
 
 __all__ = [
     "Answer",
@@ -52,9 +55,11 @@ __all__ = [
     "Client",
     "Column",
     "Contract",
+    "ContractSignature",
     "Coverage",
     "Dataset",
     "Dimension",
+    "Duty",
     "EncryptedAnswer",
     "Entry",
     "Estimate",
@@ -73,6 +78,7 @@ __all__ = [
     "Receipt",
     "Sandbox",
     "SealedTable",
+    "SigningKey",
     "Snapshot",
     "add_sealed",
     "aio",
@@ -123,8 +129,10 @@ _HOMES = {
         "Approval",
         "Balance",
         "Contract",
+        "ContractSignature",
         "Dataset",
         "Dimension",
+        "Duty",
         "Estimate",
         "Measure",
         "Noise",
@@ -134,6 +142,7 @@ _HOMES = {
         "RateCard",
         "Snapshot",
     ),
+    "_signing": ("SigningKey",),
 }
 """Where each name is defined."""
 

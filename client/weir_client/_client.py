@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from weir.checkpoint import parse
 from weir.errors import InvalidRequest
 from weir.receipts import VerifiedReceipt
-from weir_client import _audit, _encrypted, _operations
+from weir_client import _audit, _contracts, _encrypted, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
 from weir_client._calls import Operation, Transport, drive
@@ -26,6 +26,7 @@ from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
+from weir_client._signing import SigningKey
 from weir_client._token import Token
 from weir_client._transport import grpc_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
@@ -280,6 +281,46 @@ class Client:
         """Contracts of the caller; all of them for operators and auditors."""
         return self._run(_operations.contracts(self._context))
 
+    def contract(self, name: str) -> Contract:
+        """One contract of the caller's, with its state, signatures and text. Raises: UnknownName."""
+        return self._run(_contracts.contract(self._context, name))
+
+    def sign_contract(
+        self,
+        contract: str | Contract,
+        key: SigningKey,
+        *,
+        digest: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Contract:
+        """Signs an offered contract as its requester or provider; the private key stays here. The second signature
+        accepts it. Read `contract(name).canonical` first: that text is what is signed.
+
+        `contract`: as it was read, or its name for the terms in force, whatever they are. `digest`: of the terms that
+        were read; refused where others are in force.
+
+        Raises:
+            InvalidRequest: the terms have changed, it is no offer, or the policy does not name this key for the caller.
+            InvalidReceipt: the service's text is not what its digest names.
+        """
+        chosen = idempotency_key or new_idempotency_key()
+        return self._run(_contracts.sign(self._context, contract, key, digest, chosen))
+
+    def attest_duty(self, contract: str, duty: str, *, statement: str, idempotency_key: str | None = None) -> Contract:
+        """Says that a duty of a contract was met, and how; it is logged."""
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_contracts.attest(self._context, contract, duty, statement, key))
+
+    def set_contract_state(
+        self, contract: str, state: str, *, reason: str, idempotency_key: str | None = None
+    ) -> Contract:
+        """Makes a contract `active`, `suspended` or `terminated`; the last is for good. `reason` is logged.
+
+        Operators may do all three; a provider may suspend and terminate its own, a requester terminate its own.
+        """
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_contracts.set_state(self._context, contract, state, reason, key))
+
     def approvals(self) -> list[Approval]:
         """Approval requests of the caller, newest first; all of them for operators."""
         return self._run(_operations.approvals(self._context))
@@ -337,14 +378,17 @@ class Client:
         *,
         dry_run: bool = False,
         expected_digest: str | None = None,
+        plan_hash: str | None = None,
         idempotency_key: str | None = None,
     ) -> PolicyDifference:
         """Sets the whole policy from YAML documents, or with `dry_run` only says what would change.
 
-        `expected_digest`: the `old_digest` of the difference that was looked at; refused if the policy moved since.
+        `plan_hash`: of the difference that was looked at; refused where applying would do anything else.
+        `expected_digest`: its `old_digest`; refused if the policy moved since.
         """
         key = idempotency_key or new_idempotency_key()
-        return self._run(_operations.apply_policy(self._context, documents, dry_run, expected_digest, key))
+        expected = (expected_digest or "", plan_hash or "")
+        return self._run(_operations.apply_policy(self._context, documents, dry_run, expected, key))
 
     def list_quotas(self) -> list[Balance]:
         """Every quota with its balance."""

@@ -419,14 +419,16 @@ def apply_policy(
     context: Context,
     documents: Sequence[str],
     dry_run: bool,
-    expected_digest: str | None,
+    expected: tuple[str, str],
     idempotency_key: str,
 ) -> Operation[PolicyDifference]:
-    """Set the policy, or show what that would change."""
+    """Set the policy, or show what that would change. `expected`: digest of the policy and plan hash that were looked
+    at; empty for no check."""
     request = policy_service_pb2.ApplyPolicyRequest(
         documents=documents,
         dry_run=dry_run,
-        expected_digest=expected_digest or "",
+        expected_digest=expected[0],
+        plan_hash=expected[1],
         idempotency_key="" if dry_run else idempotency_key,
     )
     reply = yield from invoke(context, "PolicyService", "ApplyPolicy", request)

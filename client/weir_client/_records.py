@@ -199,6 +199,30 @@ class RateCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Duty:
+    """Something that the requester owes beside payment."""
+
+    id: str
+    sentence: str
+    due: datetime | None
+    attested: datetime | None
+    """When the requester said that it was met; None while open."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContractSignature:
+    """One party's signature over a contract's canonical form."""
+
+    role: str
+    """`requester` or `provider`."""
+    party: str
+    public_key: bytes
+    """Ed25519, 32 bytes."""
+    signature: bytes
+    signed: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """Who may ask what of which dataset, for which purpose, how, how often, until when."""
 
@@ -223,6 +247,23 @@ class Contract:
     """`none` or `per_query`."""
     rates: RateCard
     digest: str
+    """Hex digest of `canonical`: names these terms in every decision."""
+    seal_to: tuple[str, ...] = ()
+    """Holders to whose keys a release may be sealed."""
+    k: int = 0
+    """Least k that the dataset must keep where it is answered exactly."""
+    regions: tuple[str, ...] = ()
+    """ISO 3166 codes, in one of which the requester must be registered; empty for any."""
+    duties: tuple[Duty, ...] = ()
+    approvers: int = 0
+    """Persons who must approve each query where approval is `per_query`."""
+    state: str = ""
+    """`offered`, `accepted`, `active`, `suspended`, `expired` or `terminated`."""
+    canonical: bytes = b""
+    """The terms in RFC 8785 JSON: what is signed, and what `digest` is of."""
+    signatures: tuple[ContractSignature, ...] = ()
+    signed: bool = False
+    """Whether both parties' signatures are needed before it can be active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +364,8 @@ class PolicyDifference:
     changes: tuple[PolicyChange, ...]
     old_digest: str
     new_digest: str
+    plan_hash: str = ""
+    """Names exactly this difference: applying with it is refused where anything moved in between."""
 
     @property
     def loosens(self) -> bool:
@@ -425,6 +468,17 @@ def contract_of(message: policy_service_pb2.Contract) -> Contract:
         aggregates=tuple(_function(number) for number in message.aggregates),
         valid_from=_time(message, "valid_from"),
         valid_until=_time(message, "valid_until"),
+        **_texts(message, "k approvers canonical signed"),
+        seal_to=tuple(message.seal_to),
+        regions=tuple(message.regions),
+        duties=tuple(
+            Duty(item.id, item.sentence, _time(item, "due"), _time(item, "attested")) for item in message.duties
+        ),
+        state=policy_service_pb2.ContractState.Name(message.state).removeprefix("CONTRACT_STATE_").lower(),
+        signatures=tuple(
+            ContractSignature(item.role, item.party, item.public_key, item.signature, _time(item, "signed"))
+            for item in message.signatures
+        ),
         rates=_rates(message.rates),
     )
 
@@ -456,7 +510,7 @@ def quota_to_proto(quota: Quota) -> quota_service_pb2.Quota:
 def difference_of(message: policy_service_pb2.ApplyPolicyResponse) -> PolicyDifference:
     """What changed."""
     changes = tuple(PolicyChange(item.subject, item.kind, tuple(item.fields), item.loosens) for item in message.changes)
-    return PolicyDifference(changes, message.old_digest, message.new_digest)
+    return PolicyDifference(changes, message.old_digest, message.new_digest, message.plan_hash)
 
 
 _UNITS = {"epsilon_nano": NANO, "rho_micro": MICRO, "price_micro": MICRO}

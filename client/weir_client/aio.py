@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from weir.receipts import VerifiedReceipt
-from weir_client import _audit, _encrypted, _operations
+from weir_client import _audit, _contracts, _encrypted, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
 from weir_client._calls import Operation, Transport, drive_async
@@ -38,6 +38,7 @@ from weir_client._receipts import Receipt
 from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
+from weir_client._signing import SigningKey
 from weir_client._token import Token
 from weir_client._transport import grpc_aio_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
@@ -235,6 +236,36 @@ class Client:
         """As `weir_client.Client.contracts`."""
         return await self._run(_operations.contracts(self._context))
 
+    async def contract(self, name: str) -> Contract:
+        """As `weir_client.Client.contract`."""
+        return await self._run(_contracts.contract(self._context, name))
+
+    async def sign_contract(
+        self,
+        contract: str | Contract,
+        key: SigningKey,
+        *,
+        digest: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Contract:
+        """As `weir_client.Client.sign_contract`."""
+        chosen = idempotency_key or new_idempotency_key()
+        return await self._run(_contracts.sign(self._context, contract, key, digest, chosen))
+
+    async def attest_duty(
+        self, contract: str, duty: str, *, statement: str, idempotency_key: str | None = None
+    ) -> Contract:
+        """As `weir_client.Client.attest_duty`."""
+        key = idempotency_key or new_idempotency_key()
+        return await self._run(_contracts.attest(self._context, contract, duty, statement, key))
+
+    async def set_contract_state(
+        self, contract: str, state: str, *, reason: str, idempotency_key: str | None = None
+    ) -> Contract:
+        """As `weir_client.Client.set_contract_state`."""
+        key = idempotency_key or new_idempotency_key()
+        return await self._run(_contracts.set_state(self._context, contract, state, reason, key))
+
     async def approvals(self) -> list[Approval]:
         """As `weir_client.Client.approvals`."""
         return await self._run(_operations.approvals(self._context))
@@ -274,11 +305,13 @@ class Client:
         *,
         dry_run: bool = False,
         expected_digest: str | None = None,
+        plan_hash: str | None = None,
         idempotency_key: str | None = None,
     ) -> PolicyDifference:
         """As `weir_client.Client.apply_policy`."""
         key = idempotency_key or new_idempotency_key()
-        return await self._run(_operations.apply_policy(self._context, documents, dry_run, expected_digest, key))
+        expected = (expected_digest or "", plan_hash or "")
+        return await self._run(_operations.apply_policy(self._context, documents, dry_run, expected, key))
 
     async def list_quotas(self) -> list[Balance]:
         """As `weir_client.Client.list_quotas`."""

@@ -57,10 +57,46 @@ SERVICES = (
     quota_service_pb2,
 )
 REPLY_BITS = 80
+PLAN_HASH = "cd" * 32
+TERMS = canonical_json({
+    "contract": "c-1", "title": "Visits", "provider": "hospital", "requester": "alice", "dataset": "census",
+    "purposes": ["research"], "modes": ["exact"], "dimensions": ["region"], "measures": ["income"],
+    "aggregates": ["sum"], "epsilon": {"total": "0", "per_query": "0"}, "rho": {"total": "0", "per_query": "0"},
+    "valid_from": "2026-01-01T00:00:00+00:00", "valid_until": "2030-01-01T00:00:00+00:00", "approval": "none",
+    "approvers": 1, "k": 10, "regions": [], "signatures": "required", "seal_to": [],
+    "duties": [{"duty": "delete", "sentence": "Delete the extract.", "due": "2026-06-01T00:00:00+00:00"}],
+    "quotas": [{"metric": "epsilon_nano", "window": "lifetime", "zone": "UTC", "limit": "0"}],
+    "rates": {
+        "currency": "CNY", "per_query": "1", "per_cell": "0", "per_epsilon": "0", "per_encrypted_operation": "0",
+    },
+})  # fmt: skip
+"""Canonical form of the domain's contract."""
 
 
 def text(value: str) -> query_pb2.Literal:
     return query_pb2.Literal(text=value)
+
+
+def contract() -> policy_service_pb2.Contract:
+    """The domain's contract, offered and unsigned."""
+    message = policy_service_pb2.Contract(
+        id="c-1",
+        requester="alice",
+        provider="hospital",
+        dataset="census",
+        modes=["exact"],
+        approval="none",
+        state=policy_service_pb2.CONTRACT_STATE_OFFERED,
+        canonical=TERMS,
+        digest=hashlib.sha256(TERMS).hexdigest(),
+        signed=True,
+        k=10,
+        aggregates=[query_pb2.AGGREGATE_FUNCTION_SUM],
+        duties=[policy_service_pb2.Duty(id="delete", sentence="Delete the extract.")],
+    )
+    message.valid_until.FromDatetime(datetime(2030, 1, 1, tzinfo=UTC))
+    message.duties[0].due.FromDatetime(datetime(2026, 6, 1, tzinfo=UTC))
+    return message
 
 
 def integer(value: int | None) -> query_pb2.Literal:
@@ -185,6 +221,7 @@ class FakeDomain:
     metered: int = 0
     one_charge_at_a_time: Lock = field(default_factory=Lock)
     address: str = ""
+    contract: policy_service_pb2.Contract = field(default_factory=lambda: contract())
     lose_replies: int = 0
     """How many of the next queries are done, but their reply lost on the way."""
 
@@ -247,12 +284,22 @@ class FakeDomain:
         return query_service_pb2.ListReceiptsResponse(receipts=receipts)
 
     def ListContracts(self, request: Any) -> Message:
-        contract = policy_service_pb2.Contract(
-            id="c-1", requester="alice", dataset="census", modes=["exact"], approval="none"
+        return policy_service_pb2.ListContractsResponse(contracts=[self.contract])
+
+    def SignContract(self, request: Any) -> Message:
+        role = "provider" if self.contract.signatures else "requester"
+        self.contract.signatures.add(
+            role=role, party=json.loads(TERMS)[role], public_key=request.public_key, signature=request.signature
         )
-        contract.valid_until.FromDatetime(datetime(2030, 1, 1, tzinfo=UTC))
-        contract.aggregates.append(query_pb2.AGGREGATE_FUNCTION_SUM)
-        return policy_service_pb2.ListContractsResponse(contracts=[contract])
+        return policy_service_pb2.SignContractResponse(contract=self.contract)
+
+    def AttestDuty(self, request: Any) -> Message:
+        self.contract.duties[0].attested.FromDatetime(datetime(2026, 3, 1, tzinfo=UTC))
+        return policy_service_pb2.AttestDutyResponse(contract=self.contract)
+
+    def SetContractState(self, request: Any) -> Message:
+        self.contract.state = request.state
+        return policy_service_pb2.SetContractStateResponse(contract=self.contract)
 
     def ListApprovals(self, request: Any) -> Message:
         approval = policy_service_pb2.Approval(
@@ -275,12 +322,14 @@ class FakeDomain:
         return policy_service_pb2.DecideApprovalResponse(approval=approval)
 
     def ApplyPolicy(self, request: Any) -> Message:
-        if request.expected_digest not in ("", "aa"):
-            raise InvalidRequest("the policy moved", field="expected_digest", rule="policy.moved")
+        if request.expected_digest not in ("", "aa") or request.plan_hash not in ("", PLAN_HASH):
+            raise InvalidRequest("the policy moved", field="plan_hash", rule="policy.moved")
         changes = [
             policy_service_pb2.PolicyChange(subject="contract/c-1", kind="changed", fields=["k: 10 → 5"], loosens=True)
         ]
-        return policy_service_pb2.ApplyPolicyResponse(changes=changes, old_digest="aa", new_digest="bb")
+        return policy_service_pb2.ApplyPolicyResponse(
+            changes=changes, old_digest="aa", new_digest="bb", plan_hash=PLAN_HASH
+        )
 
     def SetSuspension(self, request: Any) -> Message:
         return policy_service_pb2.SetSuspensionResponse()

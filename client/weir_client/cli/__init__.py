@@ -35,7 +35,7 @@ OWN_COMMANDS = {
     "approvals": ("operate", "List, approve or reject queries that wait for a person."),
     "audit": ("audit", "Check log, receipts and meter without trusting the service."),
     "balance": ("books", "Show the limits that bind you, and what is left of them."),
-    "contracts": ("books", "List contracts, or show one."),
+    "contracts": ("contracts", "Read, sign, activate, suspend, terminate and export contracts."),
     "datasets": ("questions", "List datasets, or show the card of one."),
     "encrypted": ("encrypted", "Ask for weighted sums of a query's cells, with weights that the service never..."),
     "estimate": ("questions", "Say what a query would cost and whether it would be answered."),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,14 +131,15 @@ def apply(session: Session, paths: tuple[Path, ...], yes: bool, plan_hash: str |
     documents = read_documents(paths)
     with session.client() as client:
         difference = client.apply_policy(documents, dry_run=True)
-        if plan_hash is not None and plan_hash != hash_of(difference):
+        if plan_hash is not None and plan_hash != difference.plan_hash:
             raise InvalidRequest(
                 "files or policy moved since that plan; look at `weir plan` again", field="plan_hash", rule="plan.moved"
             )
         if not yes and not session.as_json and plan_hash is None:
             click.echo(_difference_text(difference))
             click.confirm("Apply?", abort=True, err=True)
-        applied = client.apply_policy(documents, expected_digest=difference.old_digest)
+        # The hash that was looked at, so that nothing can come between this look and the act.
+        applied = client.apply_policy(documents, plan_hash=difference.plan_hash)
     _show_difference(session, applied, applied=True)
 
 
@@ -157,11 +157,6 @@ def read_documents(paths: tuple[Path, ...]) -> list[str]:
     if not documents:
         raise InvalidRequest("no policy documents found there", field="paths", rule="policy.empty")
     return documents
-
-
-def hash_of(difference: PolicyDifference) -> str:
-    """What `weir plan` prints and `weir apply --plan-hash` compares: the policy before and after."""
-    return hashlib.sha256(f"{difference.old_digest} {difference.new_digest}".encode()).hexdigest()[:32]
 
 
 def _split(file: Path) -> list[str]:
@@ -247,8 +242,8 @@ def _approval_terms(item: Approval) -> str:
 
 
 def _show_difference(session: Session, difference: PolicyDifference, *, applied: bool) -> None:
-    document = {"applied": applied, "plan_hash": hash_of(difference), "difference": difference}
-    last = "applied" if applied else f"plan hash {hash_of(difference)}"
+    document = {"applied": applied, "plan_hash": difference.plan_hash, "difference": difference}
+    last = "applied" if applied else f"plan hash {difference.plan_hash}"
     session.show(document, lambda: f"{_difference_text(difference)}\n{last}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.support.client import SIGNER, FakeLog, identity_file
+from tests.support.client import PLAN_HASH, SIGNER, FakeLog, identity_file
 from weir import errors
 from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_client import cli
@@ -144,8 +144,8 @@ def test_catalogue_and_books_are_shown(weir):
     assert "would be refused" in weir("estimate", SQL, "-c", "c-1", "--epsilon", "0.5")[1]
     assert json.loads(weir("estimate", SQL, "-c", "c-1", "--json")[1])["verdict"] == "deny"
     assert "c-1" in weir("contracts")[1]
-    assert "alice" in weir("contracts", "c-1")[1]
-    assert weir("contracts", "c-9")[0] == 1
+    assert "offered · hospital → alice" in weir("contracts", "show", "c-1")[1]
+    assert weir("contracts", "show", "c-9")[0] == 2
     assert "q-1" in weir("balance", "c-1")[1]
     assert "weir.query.released" in weir("receipts")[1]
 
@@ -267,13 +267,14 @@ def test_plan_marks_what_loosens_and_apply_refuses_what_moved(weir, domain, tmp_
         "kind: quota\n",
     ]
     plan_hash = out.rsplit(" ", 1)[1].strip()
-    assert weir("apply", folder, "--plan-hash", "0" * 32)[0] == 2
+    assert plan_hash == PLAN_HASH
+    assert weir("apply", folder, "--plan-hash", "0" * 64)[0] == 2
     assert [request.dry_run for name, request in domain.requests if name == "ApplyPolicy"] == [True, True]
     code, out, _ = weir("apply", folder, "--plan-hash", plan_hash)
     assert code == 0
     assert out.endswith("applied\n")
     applied = next(request for name, request in reversed(domain.requests) if name == "ApplyPolicy")
-    assert (applied.dry_run, applied.expected_digest) == (False, "aa")
+    assert (applied.dry_run, applied.plan_hash) == (False, PLAN_HASH)
     assert weir("apply", folder, "--yes")[0] == 0
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -390,7 +391,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()):
 
 WITHOUT_SERVICE = {
     ("keys", "new"), ("keys", "show"), ("keys", "public"), ("sealed", "add"), ("sealed", "open"),
-    ("audit", "witness"), ("audit", "trace"), ("audit", "replay"),
+    ("audit", "witness"), ("audit", "trace"), ("contracts", "key"), ("audit", "replay"),
 }  # fmt: skip
 OWN = [item for item in commands(cli.cli) if item[0][0] not in cli.SERVER_COMMANDS]
 
