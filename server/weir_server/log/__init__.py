@@ -258,10 +258,11 @@ def entries(tx: Transaction, *, start: int = 0, end: int | None = None, type: st
 
 
 def erase(tx: Transaction, index: int) -> None:
-    """Erases a leaf's salt, so that its commitments say nothing any more, and the facts that it may have committed to.
-    The leaf and the tree stay as they are."""
+    """Erases a leaf's salt, so that its commitments say nothing any more, and the facts or the statement that it may
+    have committed to. The leaf and the tree stay as they are."""
     tx.execute("DELETE FROM log_salts WHERE idx = ?", (index,))
     tx.execute("DELETE FROM decisions WHERE leaf_index = ?", (index,))
+    tx.execute("UPDATE cases SET statement = '' WHERE opened = ?", (index,))
 
 
 def rfc3339(moment: datetime) -> str:

@@ -208,6 +208,7 @@ async def test_what_was_erased_is_said_and_neither_claimed_nor_shown(settled: Se
     assert b"Billed" not in data
     assert settled.refusal not in found.decisions
     assert found.opened == 1
+    assert settled.domain.store.read(lambda tx: tx.execute("SELECT statement FROM cases")) == [("",)]
 
 
 async def test_an_erased_statement_cannot_be_put_back(settled: Settled) -> None:
