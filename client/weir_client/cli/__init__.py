@@ -36,7 +36,7 @@ OWN_COMMANDS = {
     "audit": ("audit", "Check log, receipts and meter without trusting the service."),
     "balance": ("books", "Show the limits that bind you, and what is left of them."),
     "contracts": ("contracts", "Read, sign, activate, suspend, terminate and export contracts."),
-    "datasets": ("questions", "List datasets, or show the card of one."),
+    "datasets": ("datasets", "List datasets, show the card of one, or export them for other catalogues."),
     "encrypted": ("encrypted", "Ask for weighted sums of a query's cells, with weights that the service never..."),
     "estimate": ("questions", "Say what a query would cost and whether it would be answered."),
     "keys": ("encrypted", "Make and register Paillier keys for encrypted queries."),
@@ -44,6 +44,7 @@ OWN_COMMANDS = {
     "query": ("questions", 'Ask a question, such as "SELECT region, COUNT(*) FROM census GROUP BY region".'),
     "quota": ("operate", "Show or set limits."),
     "receipts": ("books", "List receipts of your own queries, newest first."),
+    "sandbox": ("questions", "Try a question on synthetic rows drawn from the dataset's card: no contract,..."),
     "sealed": ("sealed", "Sealed tables: ask domains for them, add them up, open the total."),
     "suspend": ("operate", "Stop a requester, contract or dataset, or everything; takes effect on the..."),
 }

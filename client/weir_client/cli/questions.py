@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`weir datasets`, `weir query`, `weir estimate`."""
+"""`weir query`, `weir estimate`, `weir sandbox`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import click
 from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import ApprovalRequired
 from weir_client._answer import Answer
-from weir_client._records import Dataset, Estimate
-from weir_client.cli.output import Session, connected, table
+from weir_client._records import Estimate
+from weir_client._sql import parse
+from weir_client.cli.output import Session, connected
 
 
 def register(group: click.Group) -> None:
     """Adds the commands."""
-    for command in (datasets, query, estimate):
+    for command in (query, estimate, sandbox):
         group.add_command(command)
 
 
@@ -32,45 +33,39 @@ def _shares(context: click.Context, parameter: click.Parameter, given: tuple[str
     return shares or None
 
 
-def question_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of everything that asks a question."""
-    for option in reversed(
-        (
-            click.argument("sql"),
-            click.option("--contract", "-c", required=True, help="Contract to ask under."),
-            click.option("--mode", type=click.Choice(["exact", "dp"]), help="By default that of the measures."),
-            click.option("--epsilon", help="dp: privacy loss to spend, such as 0.5."),
-            click.option("--within", help="dp: wished half-width of the 95 % interval instead."),
-            click.option(
-                "--share",
-                "shares",
-                multiple=True,
-                callback=_shares,
-                metavar="COLUMN=N",
-                help="dp: this column's part of the budget, such as usd=3; repeatable, 1 where not given.",
-            ),
-            click.option("--purpose", help="One of the contract's purposes."),
-            click.option("--snapshot", type=click.IntRange(min=1), help="Version to ask; by default the latest."),
-        )
-    ):
-        command = option(command)
-    return command
+_SQL = click.argument("sql")
+_HOW = (
+    click.option("--mode", type=click.Choice(["exact", "dp"]), help="By default that of the measures."),
+    click.option("--epsilon", help="dp: privacy loss to spend, such as 0.5."),
+    click.option("--within", help="dp: wished half-width of the 95 % interval instead."),
+    click.option(
+        "--share",
+        "shares",
+        multiple=True,
+        callback=_shares,
+        metavar="COLUMN=N",
+        help="dp: this column's part of the budget, such as usd=3; repeatable, 1 where not given.",
+    ),
+    click.option("--snapshot", type=click.IntRange(min=1), help="Version to ask; by default the latest."),
+)
 
 
-@click.command()
-@click.argument("name", required=False)
-@click.option("--search", help="Only datasets whose name, title or keywords contain this.")
-@connected
-def datasets(session: Session, name: str | None, search: str | None) -> None:
-    """List datasets, or show the card of one."""
-    with session.client() as client:
-        if name is not None:
-            card = client.dataset(name)
-            session.show(card, lambda: _card(card))
-            return
-        found = client.datasets(search)
-    rows = [(card.name, card.title, card.grade, " ".join(card.modes), _newest(card)) for card in found]
-    session.show(found, lambda: table(("name", "title", "grade", "modes", "snapshot"), rows, empty="No dataset fits."))
+def _with(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+question_options = _with(
+    _SQL,
+    click.option("--contract", "-c", required=True, help="Contract to ask under."),
+    *_HOW,
+    click.option("--purpose", help="One of the contract's purposes."),
+)
+"""Options of everything that asks a question under a contract."""
 
 
 @click.command()
@@ -113,49 +108,14 @@ def estimate(session: Session, sql: str, **terms: Any) -> None:
     session.show(found, lambda: _estimate_text(found))
 
 
-def _newest(card: Dataset) -> object:
-    return card.snapshots[0].version if card.snapshots else None
-
-
-def _card(card: Dataset) -> str:
-    lines = [
-        f"{card.name}: {card.title}",
-        card.description,
-        f"grade {card.grade} ({card.grading_scheme}) · unit {card.unit} · modes {' '.join(card.modes) or 'none'}",
-        f"personal information: {'yes, ' + card.legal_basis if card.personal_information else 'no'}",
-        f"responsible {card.responsible} · from {card.provenance}",
-        *_account(card),
-        "",
-        table(
-            ("dimension", "type", "cells", "title"),
-            [(d.name, d.type, _cells(d.cells), d.title) for d in card.dimensions],
-            empty="No dimensions.",
-        ),
-        "",
-        table(
-            ("measure", "mode", "from", "to", "unit", "aggregates", "title"),
-            [(m.name, m.mode, m.lower, m.upper, m.unit, " ".join(m.aggregates), m.title) for m in card.measures],
-            empty="No measures.",
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def _account(card: Dataset) -> list[str]:
-    account = card.privacy_account
-    if account is None:
-        return []
-    if account.accounting == "pure":
-        return [f"privacy budget of lineage {card.lineage}: ε {format_epsilon(account.lifetime)} for life, pure"]
-    return [
-        f"privacy budget of lineage {card.lineage}: ρ {format_rho(account.lifetime)} for life (zCDP);"
-        f" a query states ε at δ = 1e-{account.delta_digits}"
-    ]
-
-
-def _cells(cells: tuple[object, ...]) -> str:
-    shown = ", ".join("null" if cell is None else str(cell) for cell in cells[:6])
-    return shown if len(cells) <= 6 else f"{shown}, … ({len(cells)})"
+@click.command()
+@_with(_SQL, *_HOW)
+@connected
+def sandbox(session: Session, sql: str, **terms: Any) -> None:
+    """Try a question on synthetic rows drawn from the dataset's card: no contract, no charge, no receipt."""
+    with session.client() as client:
+        answer = client.sandbox(parse(sql).query.dataset).query(sql, **terms).result()
+    session.show({"sandbox": True, **_released(answer)}, lambda: str(answer))
 
 
 def _answer_text(answer: Answer, verified: bool) -> str:
@@ -166,6 +126,17 @@ def _answer_text(answer: Answer, verified: bool) -> str:
 
 def _answer_json(answer: Answer, idempotency_key: str, *, verified: bool) -> dict[str, object]:
     return {
+        **_released(answer),
+        "price_micro": answer.price_micro,
+        "log_index": answer.receipt.index,
+        "verified": verified,
+        "idempotency_key": idempotency_key,
+    }
+
+
+def _released(answer: Answer) -> dict[str, object]:
+    """What an answer says, whoever proves it."""
+    return {
         "columns": list(answer.column_names),
         "rows": answer.rows(),
         "dataset": answer.dataset,
@@ -175,12 +146,8 @@ def _answer_json(answer: Answer, idempotency_key: str, *, verified: bool) -> dic
         "rho": format_rho(answer.rho_micro),
         "delta": f"1e-{answer.delta_digits}" if answer.delta_digits else "0",
         "sticky": answer.sticky,
-        "price_micro": answer.price_micro,
         "noise": answer.noise,
         "coverage": answer.coverage,
-        "log_index": answer.receipt.index,
-        "verified": verified,
-        "idempotency_key": idempotency_key,
     }
 
 
