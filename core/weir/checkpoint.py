@@ -178,7 +178,7 @@ def sign(checkpoint: Checkpoint, signers: Signer | Sequence[Signer], *, time: in
 def signature_line(text: str, signer: Signer, *, time: int = 0) -> str:
     """One line that signs or cosigns the checkpoint body `text`; append it to a note to cosign that."""
     message = _message(text, signer.name, signer.kind, time)
-    signature = _private_key(signer).sign(message)
+    signature = private_key(signer).sign(message)
     stamp = b"" if signer.kind == ED25519 else time.to_bytes(8, "big")
     line = base64.b64encode(signer.verifier.key_id + stamp + signature).decode()
     return f"{_DASH}{signer.name} {line}\n"
@@ -258,7 +258,7 @@ def parse_body(text: str) -> Checkpoint:
 
 
 @lru_cache(maxsize=16)
-def _private_key(signer: Signer) -> Ed25519PrivateKey | MLDSA44PrivateKey:
+def private_key(signer: Signer) -> Ed25519PrivateKey | MLDSA44PrivateKey:
     """The expanded key. Kept, since expanding ML-DSA costs as much as signing."""
     if signer.kind == MLDSA44:
         return MLDSA44PrivateKey.from_seed_bytes(signer.seed)
@@ -267,7 +267,7 @@ def _private_key(signer: Signer) -> Ed25519PrivateKey | MLDSA44PrivateKey:
 
 @lru_cache(maxsize=16)
 def _verifier(signer: Signer) -> Verifier:
-    return Verifier(signer.name, signer.kind, _private_key(signer).public_key().public_bytes_raw())
+    return Verifier(signer.name, signer.kind, private_key(signer).public_key().public_bytes_raw())
 
 
 @lru_cache(maxsize=64)

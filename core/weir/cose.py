@@ -16,9 +16,9 @@ from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from weir.checkpoint import ED25519, Signer, parse_vkey
+from weir.checkpoint import ED25519, Signer, parse_vkey, private_key
 from weir.errors import InvalidReceipt, VerificationError
 from weir.merkle import HASH_BYTES, fold_inclusion, leaf_hash
 
@@ -81,7 +81,7 @@ def verify_cose_receipt(receipt: bytes, *, leaf: bytes, vkey: str) -> CoseInclus
 def _signed(signer: Signer, root: bytes) -> tuple[bytes, bytes]:
     """Protected header and signature: one for all leaves of a tree, and so for all answers of a group."""
     protected = encode({_ALGORITHM: _EDDSA, _KEY_ID: signer.verifier.key_id, _VDS: _RFC9162_SHA256})
-    return protected, Ed25519PrivateKey.from_private_bytes(signer.seed).sign(_to_be_signed(protected, root))
+    return protected, private_key(signer).sign(_to_be_signed(protected, root))
 
 
 def _to_be_signed(protected: bytes, root: bytes) -> bytes:

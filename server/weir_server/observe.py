@@ -114,6 +114,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._ended: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._calls = Counter(
             "weir_calls", "Calls ended, by RPC and reason (OK or an error reason)", ["rpc", "reason"],
             registry=self.registry,
@@ -131,8 +132,12 @@ class Metrics:
 
     def call_ended(self, rpc: str, *, reason: str, seconds: float) -> None:
         """Counts a call. `rpc` MUST come from the access table, `reason` from the error tree."""
-        self._calls.labels(rpc, reason if reason in REASONS else "INTERNAL").inc()
-        self._seconds.labels(rpc).observe(seconds)
+        label = reason if reason in REASONS else "INTERNAL"
+        found = self._ended.get((rpc, label))
+        if found is None:
+            found = self._ended[rpc, label] = self._calls.labels(rpc, label), self._seconds.labels(rpc)
+        found[0].inc()
+        found[1].observe(seconds)
 
     def answered(self, mode: str) -> None:
         """Counts an answer; `mode` is `exact`, `dp`, `encrypted` or `sealed`."""

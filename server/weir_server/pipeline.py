@@ -22,7 +22,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from weir.canonical import canonical_json
@@ -72,11 +73,16 @@ from weir_server.policy.decide import (
 from weir_server.policy.facts import Facts, facts_before_analysis, facts_bytes, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
+from weir_server.world import World
 
 T = TypeVar("T")
 E = TypeVar("E", bound=WeirError)
 HOLD_SECONDS = 900
 """A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
+_KEPT_BYTES = 16 * 1024
+"""Longest release whose further answer is kept in memory."""
+AT_ONCE = timedelta(milliseconds=20)
+"""What was decided so recently, in a world that has not changed since, is not decided again before the charge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,8 @@ class Judged(Decided):
     plan: Plan
     approval: str | None = None
     """Id of the approval that it runs on; None where it needs none, or has none yet."""
+    world: World | None = None
+    """What it was judged in; compared by identity, since each change of the world makes a new one."""
 
 
 class Pipeline:
@@ -154,7 +162,8 @@ class Pipeline:
             raise _denied(reasons, Decided(contract, facts, decision))
         plan = analyse(bound, self._techniques[bound.mode], contract)
         facts = facts_of(plan, world, now=now)
-        return Judged(contract, facts, decide(facts, contract, policy_digest=world.policy.digest), plan)
+        decision = decide(facts, contract, policy_digest=world.policy.digest)
+        return Judged(contract, facts, decision, plan, world=world)
 
     def check_running(self, submission: Submission) -> None:
         """Refuse what an operator has stopped. Called at every stage.
@@ -317,13 +326,15 @@ class Pipeline:
             ApprovalRequired: a person is asked for now, and was not before.
         """
         world, submission = self._state.world, judged.plan.bound.submission
+        if world is judged.world and self._now() - judged.facts.now <= AT_ONCE:
+            return judged
         self.check_running(submission)
         if world.policy.contracts.get(submission.contract) != judged.contract:
             sentence = "the contract changed while the query waited; send it again"
             raise _denied((DenialReason("contract.changed", sentence),))
         facts = facts_of(judged.plan, world, now=self._now())
         decision = decide(facts, judged.contract, policy_digest=world.policy.digest)
-        again = replace(judged, facts=facts, decision=decision)
+        again = replace(judged, facts=facts, decision=decision, world=world)
         if isinstance(decision, Deny):
             raise _denied(decision.reasons, again)
         if isinstance(decision, Allow):
@@ -398,8 +409,8 @@ class Pipeline:
             policy_digest=judged.decision.policy_digest,
             event=meter_record(judged, sticky=sticky),
             commitments={
-                "query": canonical_json(query_json(plan.bound.query)),
-                "mechanism": canonical_json(plan.analysis.mechanism),
+                "query": plan.query,
+                "mechanism": plan.mechanism,
             },
             budget=plan.bound.card.budget_metric if plan.bound.mode is Mode.DP else None,
             inputs=_inputs(judged),
@@ -651,11 +662,16 @@ def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
     }
 
 
-def sticky_answer(release: bytes) -> bytes:
-    """The stored release as a further answer: the same numbers, marked as returned again."""
+@lru_cache(maxsize=256)
+def _sticky(release: bytes) -> bytes:
     answer = answer_pb2.Answer.FromString(release)
     answer.sticky = True
     return answer.SerializeToString(deterministic=True)
+
+
+def sticky_answer(release: bytes) -> bytes:
+    """The stored release as a further answer: the same numbers, marked as returned again."""
+    return _sticky(release) if len(release) <= _KEPT_BYTES else _sticky.__wrapped__(release)
 
 
 def _decision_to_proto(decision: Decision) -> query_service_pb2.Decision:

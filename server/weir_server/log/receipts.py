@@ -58,7 +58,7 @@ class Receipts:
         Raises:
             UnknownName: no such leaf, or none that a checkpoint covers yet; or its salt was erased.
         """
-        return self._with_cose(log.receipt(tx, index))
+        return self._read(log.receipt(tx, index))
 
     def of_group(self, index: int, leaf: bytes, salt: bytes, sealed: Sealed) -> receipt_pb2.Receipt:
         """The same receipt as `of`, of a leaf whose group has become durable."""
@@ -69,24 +69,27 @@ class Receipts:
             inclusion_path=sealed.growth.path(index),
             checkpoint=sealed.note,
         )
-        return self._with_cose(plain)
+        return self._with_cose(plain, size=sealed.growth.size, root=sealed.growth.root)
 
     def of_all(self, tx: Transaction, indexes: Iterable[int]) -> dict[int, receipt_pb2.Receipt]:
         """Receipts by index, as `of`; without those that `of` would not find."""
-        return {index: self._with_cose(plain) for index, plain in log.receipts_at(tx, indexes).items()}
+        return {index: self._read(plain) for index, plain in log.receipts_at(tx, indexes).items()}
 
     def of_requester(
         self, tx: Transaction, requester: str, *, before: int | None = None, limit: int = 50
     ) -> list[receipt_pb2.Receipt]:
         """Receipts of one requester's answers and refusals, newest first, with an index below `before`."""
-        return [self._with_cose(plain) for plain in log.receipts_of(tx, requester, before=before, limit=limit)]
+        return [self._read(plain) for plain in log.receipts_of(tx, requester, before=before, limit=limit)]
 
-    def _with_cose(self, plain: receipt_pb2.Receipt) -> receipt_pb2.Receipt:
-        head = _head(plain.checkpoint)
+    def _with_cose(self, plain: receipt_pb2.Receipt, *, size: int, root: bytes) -> receipt_pb2.Receipt:
         plain.cose_receipt = cose_receipt(
-            index=plain.leaf_index, size=head.size, path=list(plain.inclusion_path), root=head.root, signer=self._signer
+            index=plain.leaf_index, size=size, path=list(plain.inclusion_path), root=root, signer=self._signer
         )
         return plain
+
+    def _read(self, plain: receipt_pb2.Receipt) -> receipt_pb2.Receipt:
+        head = _head(plain.checkpoint)
+        return self._with_cose(plain, size=head.size, root=head.root)
 
 
 class GroupedReceipts:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from weir.canonical import canonical_json, digest
+from weir.canonical import Encoded, canonical_json, canonical_object, digest
 from weir.errors import InvalidQuery
 from weir.paillier import Packing, reply_bits
 from weir.query import query_json
@@ -23,13 +23,14 @@ def analyse(bound: BoundQuery, technique: Technique, contract: Contract) -> Plan
     analysis = technique.analyse(bound)
     if bound.submission.encrypted is not None:
         _check_encryptable(analysis)
+    query, mechanism = canonical_json(query_json(bound.query)), canonical_json(analysis.mechanism)
     release_key = digest(
-        canonical_json(
+        canonical_object(
             {
                 "snapshot": bound.snapshot.manifest_digest,
-                "query": query_json(bound.query),
+                "query": Encoded(query),
                 "mode": bound.mode.value,
-                "mechanism": analysis.mechanism,
+                "mechanism": Encoded(mechanism),
             }
         )
     )
@@ -40,6 +41,8 @@ def analyse(bound: BoundQuery, technique: Technique, contract: Contract) -> Plan
         charge=charge,
         release_key=release_key,
         digest=_plan_digest(bound, release_key, contract, charge),
+        query=query,
+        mechanism=mechanism,
     )
 
 

@@ -186,6 +186,10 @@ class Plan:
     """Digest of snapshot, canonical query and mechanism: equal keys share one sticky release."""
     digest: str
     """Digest of everything an approval is bound to: release key, encrypted terms, contract, purpose, charge."""
+    query: bytes
+    """Canonical JSON of `bound.query`, which leaves commit to."""
+    mechanism: bytes
+    """Canonical JSON of `analysis.mechanism`, which leaves commit to."""
 
 
 class Raw:
