@@ -44,6 +44,7 @@ from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.technique import ExactTechnique
+from weir_server.identity_log import keep_logged
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
 from weir_server.log.receipts import Receipts
@@ -392,6 +393,7 @@ def _background(
     """What runs beside the calls: it follows the books and answers nobody."""
     store = parts.store
     work = [_sweep(store, parts.state), keep_signed(store), keep_exported(store, data_dir / LOG_DIRECTORY)]
+    work.append(keep_logged(store, data_dir, now=clock.now, entropy=os.urandom))
     if config.witness.url:
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 from dataclasses import asdict
@@ -79,12 +80,20 @@ def _renew(
         document = None
     if not isinstance(document, dict):
         raise InvalidRequest("the file is no identity", field="identity", rule="identity.form")
-    issued = identities.renew(data_dir, document, now=clock.now(), days=days, hours=hours)
+    issued = identities.renew(data_dir, document, now=clock.now(), days=days, hours=hours, by=_person())
     # Beside and then in its place: whoever reads the file at this moment gets the old one or the new one, whole.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     write_private(draft, json.dumps(issued, indent=2) + "\n")
     draft.replace(path)
     _said(path, issued, days=days, hours=hours, as_json=as_json)
+
+
+def _person() -> str:
+    """Who runs this, as the operating system says; a number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid-{os.getuid()}"
 
 
 def _said(path: Path, issued: dict[str, Any], *, days: int, hours: int | None, as_json: bool) -> None:
@@ -108,7 +117,7 @@ def revoke(target: str, data_dir: Path, reason: str, as_json: bool) -> None:
     """
     from weir_server import identities
 
-    acts = identities.revoke(data_dir, target, reason=reason, now=clock.now())
+    acts = identities.revoke(data_dir, target, reason=reason, now=clock.now(), by=_person())
     lines = [f"revoked {act.serial} {act.role}/{act.name}".rstrip("/ ") for act in acts]
     show({"revoked": [asdict(act) for act in acts]}, as_json, "\n".join(lines or ["It was revoked before."]))
 

@@ -4,7 +4,7 @@
     DATA/identities.jsonl              one act a line: what was issued to whom until when, what was taken back and why
 
 The record holds no secret. `weir identity revoke ROLE/NAME` finds serial numbers in it, and a server puts its lines
-into the log: the acts themselves need `ca.key`, which the server never reads.
+into the log (`identity_log`): the acts themselves need `ca.key`, which the server never reads.
 """
 
 from __future__ import annotations
@@ -50,10 +50,20 @@ class Act:
     """Issued: end of the certificate."""
     reason: str = ""
     """Revoked: as stated."""
+    by: str = ""
+    """Who did it, as the operating system knows that person; they hold the authority's key."""
 
 
 def issue(
-    data_dir: Path, *, role: str, name: str, now: datetime, days: int, hours: int | None = None, address: str = ""
+    data_dir: Path,
+    *,
+    role: str,
+    name: str,
+    now: datetime,
+    days: int,
+    hours: int | None = None,
+    address: str = "",
+    by: str = "",
 ) -> dict[str, object]:
     """As `pki.issue_identity`, recorded before it is handed out.
 
@@ -72,6 +82,7 @@ def issue(
                 name=name,
                 at=now.isoformat(),
                 until=certificate.not_after.isoformat(),
+                by=by,
             )
         ],
     )
@@ -79,7 +90,7 @@ def issue(
 
 
 def renew(
-    data_dir: Path, identity: dict[str, Any], *, now: datetime, days: int, hours: int | None = None
+    data_dir: Path, identity: dict[str, Any], *, now: datetime, days: int, hours: int | None = None, by: str = ""
 ) -> dict[str, object]:
     """A new key and certificate for the holder of an identity file that is still good.
 
@@ -110,10 +121,11 @@ def renew(
         days=days,
         hours=hours,
         address=str(identity.get("address") or ""),
+        by=by,
     )
 
 
-def revoke(data_dir: Path, target: str, *, reason: str, now: datetime) -> list[Act]:
+def revoke(data_dir: Path, target: str, *, reason: str, now: datetime, by: str = "") -> list[Act]:
     """Takes certificates back: `role/name` for all of a holder that have not ended, or one serial number.
 
     Gives what was taken back now; certificates that were revoked before are left as they are.
@@ -140,6 +152,7 @@ def revoke(data_dir: Path, target: str, *, reason: str, now: datetime) -> list[A
                 name="" if of is None else of.name,
                 at=now.isoformat(),
                 reason=reason,
+                by=by,
             )
         )
     _append(data_dir, acts)

@@ -152,10 +152,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX usage_spent_by_contract ON usage_spent (contract)",
         """CREATE TABLE usage_contracts (
             contract TEXT NOT NULL, idx {int} NOT NULL, PRIMARY KEY (contract, idx)) {clustered}""",
+        # Which lines of the record of identities the log holds (identities.py).
+        """CREATE TABLE identity_acts (
+            act TEXT NOT NULL, serial TEXT NOT NULL, leaf_index {int} NOT NULL, PRIMARY KEY (act, serial)) {clustered}""",
         # Inboxes and histories by key.
         "CREATE INDEX approvals_by_state ON approvals (state, requested, id)",
         "CREATE INDEX approvals_by_requester ON approvals (requester, requested, id)",
         "CREATE INDEX approvals_by_history ON approvals (contract, requested, id)",
+        # Which process holds a reservation, where several share the books.
+        "CREATE TABLE holds (reservation {int} PRIMARY KEY, owner TEXT NOT NULL, release_key TEXT NOT NULL)",
+        "CREATE INDEX holds_by_release ON holds (release_key)",
     ),
 )
 
