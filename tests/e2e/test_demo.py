@@ -12,6 +12,9 @@ import pytest
 from weir_server.demo.stage import Stage, StepFailed
 
 PROMISES = (
+    "signed visits-1: offered",
+    "signed visits-1: accepted",
+    "spending-1: active",
     "it cost what was estimated",
     "the receipt verifies against the log's signed checkpoint",
     "asked again: the same numbers, at no further loss",

@@ -24,7 +24,7 @@ class Stage:
     """Where the play happens. Owns the server process."""
 
     directory: Path
-    """Holds `domain/` (data directory), `people/` (identities) and `receipts/`."""
+    """Holds `domain/` (data directory), `people/` (identities, signing keys), `policy/` and `receipts/`."""
     server: subprocess.Popen[bytes] | None = None
     addresses: dict[str, str] = field(default_factory=dict)
     """`public` and `admin`, host:port, once the server runs."""
@@ -37,6 +37,15 @@ class Stage:
     def identity(self, name: str) -> Path:
         """Identity file of an actor."""
         return self.directory / "people" / f"{name}.weir"
+
+    def signing_key(self, name: str) -> Path:
+        """File of the key with which an actor signs contracts."""
+        return self.directory / "people" / f"{name}.sign"
+
+    @property
+    def policy(self) -> Path:
+        """The operator's policy files."""
+        return self.directory / "policy"
 
     def start_server(self) -> None:
         """Start `weir serve` on free loopback ports and wait until it is ready.
@@ -82,9 +91,15 @@ class Stage:
             return self.server.wait()
 
     def run(
-        self, command: Sequence[str], *, actor: str = "", listener: str = "public", expect: int = 0
+        self,
+        command: Sequence[str],
+        *,
+        actor: str = "",
+        listener: str = "public",
+        expect: int = 0,
+        shown: int | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one step as `actor` and show what it prints.
+        """Run one step as `actor` and show what it prints. `shown`: only so many of its last lines, if it succeeds.
 
         Raises:
             StepFailed: its exit code is not the one expected.
@@ -100,7 +115,9 @@ class Stage:
             timeout=STEP_SECONDS,
             check=False,
         )
-        sys.stdout.write(indented(done.stdout))
+        whole = shown is None or done.returncode != expect
+        lines = done.stdout.splitlines(keepends=True)
+        sys.stdout.write(indented("".join(lines if whole else lines[len(lines) - (shown or 0) :])))
         sys.stdout.flush()
         if done.returncode != expect:
             raise StepFailed(f"{' '.join(command[-4:])}: exit code {done.returncode}, expected {expect}")

@@ -14,7 +14,10 @@ from pathlib import Path
 from weir_server.demo.stage import Stage, StepFailed, weir_command
 
 REQUESTER = [sys.executable, "-m", "weir_client.demo.requester"]
-PEOPLE = (("operator", "olivia"), ("requester", "alice"), ("auditor", "zhou"))
+PEOPLE = (("operator", "olivia"), ("provider", "hospital"), ("requester", "alice"), ("auditor", "zhou"))
+PARTIES = {"hospital": ("provider", "The hospital", "Data office"), "alice": ("requester", "The institute", "Alice")}
+"""Parties of the contracts: role, organisation, person answerable."""
+CONTRACTS = ("spending-1", "visits-1")
 QUOTA = "contract-visits-1-queries-day"
 
 
@@ -47,7 +50,7 @@ def run_demo(directory: Path, *, keep: bool) -> int:
 
 def _play(stage: Stage) -> None:
     weir = weir_command()
-    _scene("1 · A domain is made: its authority, its log key, and three people with certificates of their own")
+    _scene("1 · A domain is made: its authority, its log key, and four parties with certificates of their own")
     stage.run([*weir, "init", str(stage.data_dir), "--domain=hospital.example"])
     for role, name in PEOPLE:
         stage.run(
@@ -78,7 +81,14 @@ def _play(stage: Stage) -> None:
             ]
         )
     _scene("3 · She applies contracts: who may ask what, for which purpose, how often, until when")
-    stage.run([*weir, "apply", str(cards / "contracts"), "--yes"], actor="olivia", listener="admin")
+    _write_policy(stage)
+    stage.run([*weir, "apply", str(stage.policy), "--yes"], actor="olivia", listener="admin")
+    _say("they are offers, and answer nothing, until the hospital and Alice have signed the very text")
+    for name in PARTIES:
+        signing = [*weir, "contracts", "sign", *CONTRACTS, f"--key={stage.signing_key(name)}", "--yes"]
+        stage.run(signing, actor=name, shown=len(CONTRACTS))
+    activating = [*weir, "contracts", "activate", *CONTRACTS, "--reason=signatures checked"]
+    stage.run(activating, actor="olivia", listener="admin")
 
     _scene("4 · Alice, the requester, asks: her process has the SDK, her certificate, and nothing else")
     receipts = stage.directory / "receipts"
@@ -94,6 +104,23 @@ def _play(stage: Stage) -> None:
 
     _scene("6 · Zhou, the auditor, checks without trusting the server: log, receipts and meter must agree")
     stage.run([*weir, "audit", "verify", f"--receipts={receipts}"], actor="zhou")
+
+
+def _write_policy(stage: Stage) -> None:
+    """The contracts, and a document for each party with the public key that it made for itself."""
+    shutil.copytree(cards_directory() / "contracts", stage.policy)
+    for name, (role, organisation, responsible) in PARTIES.items():
+        made = stage.run([*weir_command(), "contracts", "key", f"--output={stage.signing_key(name)}"], shown=0)
+        lines = (
+            "kind: party",
+            f"party: {name}",
+            f"role: {role}",
+            f"organisation: {organisation}",
+            f"responsible: {responsible}",
+            "region: CN-31",
+            f"signing_keys: ['{made.stdout.strip()}']",
+        )
+        (stage.policy / f"party-{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def cards_directory() -> Path:
