@@ -245,9 +245,16 @@ def write_snapshot(data_dir: Path, card: DatasetCard, version: int = 1, *, conte
         "version": version,
         "published": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
         "files": {"atoms.bin": hashlib.sha256(content).hexdigest()},
+        **_basis(card),
     })  # fmt: skip
     (directory / "manifest.json").write_bytes(manifest)
     return hashlib.sha256(manifest).hexdigest()
+
+
+def _basis(card: DatasetCard) -> dict[str, Any]:
+    if card.anonymisation is None:
+        return {}
+    return {"basis": {"kind": "anonymisation", "digest": card.anonymisation.report, "level": 3}}
 
 
 def by_site(*aggregates: Aggregate, where: Predicate | None = None, dataset: str = "census") -> Query:

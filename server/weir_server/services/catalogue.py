@@ -67,7 +67,10 @@ class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
         return catalogue_service_pb2.ExportCatalogueResponse(document=document)
 
     def _shown(self, name: str, now: datetime) -> catalogue_service_pb2.Dataset:
-        return dataset_to_proto(self._state.world.catalogue.datasets[name], grade=self._grade(name, now))
+        world = self._state.world
+        snapshots = world.catalogue.datasets[name]
+        until = world.certified_until(snapshots[0].card, now=now)
+        return dataset_to_proto(snapshots, grade=self._grade(name, now), certified_until=until)
 
     def _grade(self, name: str, now: datetime) -> Grade:
         """The grade that holds now, over all versions."""

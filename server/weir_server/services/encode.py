@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Context, Decimal
 from itertools import pairwise
 
@@ -19,10 +20,13 @@ _EXACT = Context(prec=80)
 """Bounds have up to 19 digits; the default context would do, but must not be relied on."""
 
 
-def dataset_to_proto(snapshots: tuple[Snapshot, ...], *, grade: Grade) -> catalogue_service_pb2.Dataset:
-    """A dataset by the card of its newest snapshot. `snapshots`: newest first, at least one. `grade`: what holds."""
+def dataset_to_proto(
+    snapshots: tuple[Snapshot, ...], *, grade: Grade, certified_until: datetime | None = None
+) -> catalogue_service_pb2.Dataset:
+    """A dataset by the card of its newest snapshot. `snapshots`: newest first, at least one. `grade`: what holds.
+    `certified_until`: how long a certificate makes it hold."""
     card, basis = snapshots[0].card, snapshots[0].basis
-    return catalogue_service_pb2.Dataset(
+    message = catalogue_service_pb2.Dataset(
         name=card.name,
         title=card.title,
         description=card.description,
@@ -49,6 +53,9 @@ def dataset_to_proto(snapshots: tuple[Snapshot, ...], *, grade: Grade) -> catalo
         update_frequency=card.update_frequency,
         list_rates=None if card.list_rates is None else rates_to_proto(card.list_rates),
     )
+    if certified_until is not None:
+        message.certified_until.FromDatetime(certified_until)
+    return message
 
 
 def _privacy_account(card: DatasetCard) -> catalogue_service_pb2.PrivacyAccount | None:
