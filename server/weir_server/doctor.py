@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -20,13 +20,19 @@ from weir_server import clock, pki
 from weir_server.app import split_address
 from weir_server.books import DIRECTORY
 from weir_server.config import load_config
+from weir_server.identities import issued
+from weir_server.oidc import open_tokens
+from weir_server.revocation import watch_revoked
+from weir_server.rotation import read_shown
 from weir_server.store.sqlite import LOCK_NAME
 
-_EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "opendp", "prometheus_client", "yaml")
+_EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "jwt", "opendp", "prometheus_client", "yaml")
 _PYTHON = (3, 11)
 _BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 """No honest clock shows an earlier time than this program was written."""
 _WARN_DAYS = 30
+_WARN_AUTHORITY_DAYS = 180
+_SOON = timedelta(days=3)
 _FREE_BYTES = 256 * 1024 * 1024
 
 
@@ -47,10 +53,12 @@ def diagnose(data_dir: Path) -> list[Check]:
         ("extras", _extras),
         ("permissions", lambda: _permissions(data_dir)),
         ("certificates", lambda: _certificates(data_dir)),
+        ("identities", lambda: _identities(data_dir)),
         ("clock", _clock),
         ("disk", lambda: _disk(data_dir)),
         ("lock", lambda: _lock(data_dir)),
         ("configuration", lambda: _configuration(data_dir)),
+        ("tokens", lambda: _tokens(data_dir)),
         ("ports", lambda: _ports(data_dir)),
     )
     return [_run(name, check) for name, check in checks]
@@ -89,12 +97,39 @@ def _permissions(data_dir: Path) -> str:
 
 
 def _certificates(data_dir: Path) -> str:
-    domain = pki.load_domain(data_dir)
-    ends = x509.load_pem_x509_certificate(domain.server_certificate).not_valid_after_utc
-    days = (ends - clock.now()).days
+    domain, now = pki.load_domain(data_dir), clock.now()
+    shown = read_shown(data_dir, now=now)
+    days = (shown.not_after - now).days
     if days < _WARN_DAYS:
-        raise _Failed(f"the server's certificate ends in {days} days: weir init --renew")
+        raise _Failed(f"the server's certificate ends in {days} days: weir init DATA --renew, also while it runs")
+    authority = max(item.not_valid_after_utc for item in x509.load_pem_x509_certificates(shown.authorities))
+    left = (authority - now).days
+    if left < _WARN_AUTHORITY_DAYS:
+        raise _Failed(
+            f"the domain's authority ends in {left} days, and every identity with it: put a new one beside it"
+        )
     return f"domain {domain.name}; server certificate valid {days} more days"
+
+
+def _identities(data_dir: Path) -> str:
+    """What ends soon is no failure, since certificates are meant to; that nobody renewed it is worth a line."""
+    now, revoked = clock.now(), watch_revoked(data_dir).get()
+    ends: dict[str, datetime] = {}
+    for serial, act in issued(data_dir).items():
+        if serial not in revoked:
+            holder, until = f"{act.role}/{act.name}", datetime.fromisoformat(act.until)
+            ends[holder] = max(until, ends.get(holder, until))
+    good = {holder: until for holder, until in ends.items() if until > now}
+    soon = sorted(holder for holder, until in good.items() if until - now < _SOON)
+    named = f"; these end within {_SOON.days} days: {', '.join(soon[:20])}" if soon else ""
+    return f"{len(good)} holders on record, {len(revoked)} certificates revoked{named}"
+
+
+def _tokens(data_dir: Path) -> str:
+    terms = load_config(None, data_dir=data_dir).oidc
+    if open_tokens(terms, data_dir=data_dir) is None:
+        return "no tokens are taken"
+    return f"tokens of {terms.issuer} for {len(terms.requesters)} requesters"
 
 
 def _clock() -> str:

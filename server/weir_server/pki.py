@@ -253,15 +253,19 @@ def authority_locked(data_dir: Path) -> Iterator[tuple[x509.Certificate, ec.Elli
 
 
 def _load_authority(data_dir: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """The authority that `ca.key` belongs to; `ca.crt` may hold another one beside it while one takes over."""
     secrets = data_dir / SECRETS
     try:
-        ca = x509.load_pem_x509_certificate((secrets / "ca.crt").read_bytes())
+        authorities = x509.load_pem_x509_certificates((secrets / "ca.crt").read_bytes())
         key = serialization.load_pem_private_key((secrets / "ca.key").read_bytes(), password=None)
     except (OSError, ValueError) as error:
         raise Unavailable("the domain's authority cannot be read", rule="domain.authority") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Unavailable("the domain's authority has a key of another kind", rule="domain.authority")
-    return ca, key
+    own = [item for item in authorities if item.public_key() == key.public_key()]
+    if not own:
+        raise Unavailable("the domain's authority and its key are no pair", rule="domain.authority")
+    return own[0], key
 
 
 def _public(data_dir: Path) -> dict[str, str]:
