@@ -39,7 +39,12 @@ def open_books(
 
 
 def give_back_holds(tx: Transaction) -> int:
-    """Expires every hold: for startup, and for shutdown once nothing runs that could still post. Gives how many."""
+    """Expires this process's holds: for shutdown, once nothing runs that could still post. Gives how many."""
+    return ledger.give_up(tx, now=clock.now(), entropy=os.urandom)
+
+
+def recover_holds(tx: Transaction) -> int:
+    """Expires holds of processes that are gone; gives how many."""
     return ledger.recover(tx, now=clock.now(), entropy=os.urandom)
 
 

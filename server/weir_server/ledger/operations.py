@@ -10,7 +10,7 @@ Each reservation resolves exactly once:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -24,6 +24,7 @@ from weir_server.ledger.values import (
     Inputs,
     Metric,
     Posted,
+    ReleasePending,
     Replay,
     Reservation,
     ReservationRequest,
@@ -49,6 +50,7 @@ _KEYS = Table(
 )
 _ANSWERS = Table("answers", ("reservation", "leaf_index", "answer"))
 _RELEASES = Table("releases", ("release_key", "leaf_index", "release_bytes"))
+_HOLDS = Table("holds", ("reservation", "owner", "release_key"))
 _DECISIONS = Table("decisions", ("leaf_index", "contract_digest", "facts"))
 
 
@@ -63,6 +65,7 @@ def reserve(
     Raises:
         IdempotencyConflict: the key was used with another request.
         Overloaded: the same request is still running.
+        ReleasePending: another process is drawing the same release.
         BudgetExhausted, QuotaExceeded: limits that cannot take the charge; all of them are named.
         InvalidRequest: the charge is malformed.
     """
@@ -71,6 +74,7 @@ def reserve(
     replay = _look_up(tx, request, moment, entropy)
     if replay is not None:
         return replay
+    _wait_for_release(tx, request)
     # 2. Every limit that binds, before anything changes.
     amounts = checked_charge(request.charge)
     quotas = binding(tx, request.subject)
@@ -186,16 +190,42 @@ def expire_holds(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
     )
     for row in rows:
         _give_back(tx, integer(row[0]), EXPIRED, "hold.expired", moment, entropy)
+    if tx.owner:
+        tx.execute("DELETE FROM holds WHERE reservation NOT IN (SELECT id FROM reservations WHERE state = 'held')")
     return len(rows)
 
 
 def recover(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
-    """Expires every hold at startup: whoever held it is gone. The same code as the sweeper; gives how many."""
+    """Expires every hold whose process is gone. The same code as the sweeper; gives how many.
+
+    Where one process owns the books: at its start, and at its end once nothing runs that could still post.
+    """
+    rows = tx.execute(
+        "SELECT reservations.id, COALESCE(owner, '') FROM reservations "
+        "LEFT JOIN holds ON holds.reservation = reservations.id WHERE state = 'held' ORDER BY reservations.id"
+    )
+    owners = {text(owner) for _, owner in rows}
+    gone = {owner for owner in owners if tx.is_gone(owner)}
+    return _give_back_all(tx, [integer(number) for number, owner in rows if owner in gone], now, entropy)
+
+
+def give_up(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
+    """Expires this process's own holds, at its end, once nothing runs that could still post; gives how many."""
+    if not tx.owner:
+        return recover(tx, now=now, entropy=entropy)
+    rows = tx.execute(
+        "SELECT reservations.id FROM reservations JOIN holds ON holds.reservation = reservations.id "
+        "WHERE state = 'held' AND owner = ? ORDER BY reservations.id",
+        (tx.owner,),
+    )
+    return _give_back_all(tx, [integer(row[0]) for row in rows], now, entropy)
+
+
+def _give_back_all(tx: Transaction, numbers: Sequence[int], now: datetime, entropy: Entropy) -> int:
     moment = advance(tx, now)
-    rows = tx.execute("SELECT id FROM reservations WHERE state = 'held' ORDER BY id")
-    for row in rows:
-        _give_back(tx, integer(row[0]), EXPIRED, "process.restarted", moment, entropy)
-    return len(rows)
+    for number in numbers:
+        _give_back(tx, number, EXPIRED, "process.restarted", moment, entropy)
+    return len(numbers)
 
 
 def refuse(
@@ -369,6 +399,23 @@ def _append_reserved(
     )
 
 
+def _wait_for_release(tx: Transaction, request: ReservationRequest) -> None:
+    """Noise is drawn once a release, also where two processes are asked for it at the same moment.
+
+    Raises:
+        ReleasePending: another process holds a reservation for it. Holds of one that is gone end by `recover`.
+    """
+    if not (tx.owner and request.release_key):
+        return
+    rows = tx.execute(
+        "SELECT 1 FROM holds JOIN reservations ON reservations.id = holds.reservation "
+        "WHERE release_key = ? AND owner <> ? AND state = 'held'",
+        (request.release_key, tx.owner),
+    )
+    if rows:
+        raise ReleasePending
+
+
 def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, int]) -> None:
     request, subject, number = reservation.request, reservation.request.subject, reservation.id
     whose = (subject.requester, subject.contract, subject.dataset, subject.lineage)
@@ -376,6 +423,8 @@ def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, 
     tx.put(_RESERVATIONS, number, (number, "held", *whose, *times, *(amounts[metric] for metric in METRICS)))
     key = (subject.requester, request.idempotency_key)
     tx.put(_KEYS, key, (*key, request.request_digest, number))
+    if tx.owner:
+        tx.put(_HOLDS, number, (number, tx.owner, request.release_key))
 
 
 def _resolve(tx: Transaction, reservation: int, state: str, moment: datetime) -> Row:

@@ -132,6 +132,8 @@ class ReservationRequest:
     without privacy loss."""
     inputs: Inputs | None = None
     """What was decided from; committed to and kept by the reservation's leaf alone."""
+    release_key: str = ""
+    """What will be released; where several processes share the books, one at a time draws it. Empty: nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,10 @@ class Replay:
     """The same bytes as then."""
     leaf_index: int
     """Leaf of the answer: its receipt is the same as then, too."""
+
+
+class ReleasePending(Exception):
+    """Another process is drawing the same release; look for it again in a moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,15 @@ class Transaction(Protocol):
         """Writes what was put and forgets what was remembered."""
         ...
 
+    @property
+    def owner(self) -> str:
+        """Name of this process among those that share the books; empty where one process owns them."""
+        ...
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether the process of that name has ended. Where one process owns the books, every other one has."""
+        ...
+
 
 class Store(Protocol):
     """A durable store with one writer and many readers.

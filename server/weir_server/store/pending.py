@@ -51,6 +51,15 @@ class Statements(Protocol):
         """Runs one statement once per row of parameters."""
         ...
 
+    @property
+    def owner(self) -> str:
+        """Name of this process."""
+        ...
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether another process has ended."""
+        ...
+
 
 class Savepoints(Protocol):
     """What takes back the statements of one operation."""
@@ -151,6 +160,15 @@ class GroupTransaction:
             self._set(rows, key, row)
         self._write()
 
+    @property
+    def owner(self) -> str:
+        """Name of this process."""
+        return self._statements.owner
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether another process has ended."""
+        return self._statements.is_gone(owner)
+
     # ── for the writer ─────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self) -> None:
@@ -236,6 +254,15 @@ class PlainTransaction:
 
     def forget(self) -> None:
         """There is nothing to forget."""
+
+    @property
+    def owner(self) -> str:
+        """None: whoever reads holds nothing, and the embedded store has one owner at a time."""
+        return ""
+
+    def is_gone(self, owner: str) -> bool:
+        """True, as there is no other owner."""
+        return True
 
 
 def _revert(journal: Sequence[_Undo]) -> None:

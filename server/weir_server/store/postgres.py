@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import re
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -38,14 +39,28 @@ _FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 system, internal. What is durable is then unknown."""
 
 
+_OWNER_KEY = "hashtextextended('weir-owner/' || ?::text, 0)"
+
+
 class PostgresTransaction(PlainTransaction):
     """Statements on one connection."""
 
-    __slots__ = ("_cursor",)
+    __slots__ = ("_cursor", "_owner")
 
-    def __init__(self, connection: Connection) -> None:
-        self._cursor = psycopg.RawCursor(connection)
+    def __init__(self, connection: Connection, *, owner: str = "") -> None:
+        self._cursor, self._owner = psycopg.RawCursor(connection), owner
         self._cursor.format = psycopg.pq.Format.BINARY
+
+    @property
+    def owner(self) -> str:
+        """Name of this process."""
+        return self._owner
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether nobody holds the lock of that name: its process, or its connection to the books, has ended."""
+        return owner != self._owner and bool(
+            self.execute(f"SELECT pg_try_advisory_xact_lock({_OWNER_KEY})", (owner,))[0][0]
+        )
 
     def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Runs one statement and gives all its rows."""
@@ -78,7 +93,10 @@ class PostgresEngine:
 
     def __init__(self, connection: Connection, *, lock: int) -> None:
         self._connection, self._lock = connection, lock
-        self.statements: Statements = PostgresTransaction(connection)
+        owner = secrets.token_hex(8)
+        self.statements: Statements = PostgresTransaction(connection, owner=owner)
+        # Of the session: it ends with the connection, however that ends, and what this process holds is nobody's then.
+        self.statements.execute(f"SELECT pg_advisory_lock({_OWNER_KEY})", (owner,))
 
     def begin(self) -> None:
         """Waits for its turn among the processes. Each later statement sees everything that was committed before it."""
