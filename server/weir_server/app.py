@@ -136,7 +136,7 @@ async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: C
         if config.witness.url:
             check_witness(config.witness.url, config.witness.key)
         domain = load_domain(data_dir)
-        store = open_books(data_dir, domain, on_failure=on_failure)
+        store = open_books(data_dir, domain, settings=config.ledger, on_failure=on_failure)
         stack.callback(store.close)
         parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
         console = _console(parts, stack)

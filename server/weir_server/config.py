@@ -80,6 +80,17 @@ class Oidc:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where the books are kept."""
+
+    postgres: str = ""
+    """Connection string of the PostgreSQL that keeps them, without password (use a password file or a service file);
+    empty: an SQLite file in the data directory, for one server process."""
+    schema: str = "weir"
+    """Schema of that database; one domain a schema."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one server takes on at once. Beyond it callers get OVERLOADED, which is never billed."""
 
@@ -141,6 +152,7 @@ class Config:
 
     listen: Listen = field(default_factory=Listen)
     witness: Witness = field(default_factory=Witness)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     limits: Limits = field(default_factory=Limits)
     encrypted: Encrypted = field(default_factory=Encrypted)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
@@ -151,6 +163,7 @@ class Config:
 SECTIONS: dict[str, type[Any]] = {
     "listen": Listen,
     "witness": Witness,
+    "ledger": LedgerSettings,
     "limits": Limits,
     "encrypted": Encrypted,
     "console": ConsoleSettings,

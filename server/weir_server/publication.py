@@ -33,6 +33,7 @@ from weir_server.books import open_books
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.card_file import load_card
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
+from weir_server.config import load_config
 from weir_server.identity import OPERATOR
 from weir_server.pki import Domain, load_domain
 from weir_server.plan.values import Principal
@@ -55,7 +56,7 @@ async def publish_locally(
         PublicationError: card, data or succession is refused.
     """
     card, domain = load_card(card_path), load_domain(data_dir)
-    store = open_books(data_dir, domain)
+    store = open_books(data_dir, domain, settings=load_config(None, data_dir=data_dir).ledger)
     try:
         state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
         snapshots = state.world.catalogue.datasets.get(card.name, ())
