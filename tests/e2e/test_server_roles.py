@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pool
 
 from tests.support.server import RunningServer, running_server
 from tests.support.wire import WireFailure, raw_call, typed
-from weir.errors import PermissionDenied, Unauthenticated, WeirError
+from weir.errors import InternalError, PermissionDenied, Unauthenticated, WeirError
 from weir.v1 import (  # noqa: F401  (their descriptors are what the completeness test walks)
     audit_service_pb2,
     case_service_pb2,
@@ -110,10 +110,22 @@ def test_a_call_is_open_to_its_roles_and_to_nobody_else(
         assert isinstance(outcome, WireFailure)
         assert outcome.code is grpc.StatusCode.UNIMPLEMENTED
     elif allowed:
-        assert not isinstance(outcome, PermissionDenied | Unauthenticated | WireFailure)
+        assert not isinstance(outcome, PermissionDenied | Unauthenticated | WireFailure | InternalError)
     else:
         assert isinstance(outcome, PermissionDenied)
         assert outcome.rule == "access.role"
+
+
+@pytest.mark.parametrize("role", sorted(EVERYBODY - {R}))
+def test_no_role_but_the_requesters_ever_asks_data(role: str) -> None:
+    asking = {rpc for rpc in MATRIX if rpc.split("/")[1].endswith(("QueryService", "QuotaService"))}
+    assert len(asking) == 8
+    assert [rpc for rpc in asking if role in ACCESS[rpc].roles] == []
+
+
+def test_auditors_change_nothing() -> None:
+    changing = ("Apply", "Set", "Decide", "Activate", "Sign", "Attest", "Open", "Advance", "Register", "Run")
+    assert [rpc for rpc in ACCESS if A in ACCESS[rpc].roles and rpc.split("/")[2].startswith(changing)] == []
 
 
 def _outcome(channel: grpc.Channel, rpc: str) -> Exception | None:
