@@ -146,7 +146,14 @@ def _plan_digest(bound: BoundQuery, release_key: str, contract: Contract, charge
                 "purpose": bound.submission.purpose,
                 "encrypted": None
                 if terms is None
-                else [terms.kind, terms.key_id, terms.weights, terms.weight_bits, terms.max_addends],
+                else [
+                    terms.kind,
+                    terms.key_id,
+                    sorted(terms.key_owners),
+                    terms.weights,
+                    terms.weight_bits,
+                    terms.max_addends,
+                ],
                 "charge": {metric: str(amount) for metric, amount in charge.items()},
             }
         )
