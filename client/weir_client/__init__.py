@@ -24,6 +24,7 @@ if _typing.TYPE_CHECKING:
     from weir_client._audit import AuditReport, Entry, InclusionProof, Meter, MeterTotal
     from weir_client._ciphertexts import EncryptedAnswer, SealedTable, add_sealed
     from weir_client._client import Client, Job, connect
+    from weir_client._governance import Case, Standing, Suspension
     from weir_client._identity import Identity, load_identity
     from weir_client._keys import KeyPair, generate_keypair
     from weir_client._receipts import Receipt, receipt_from_json
@@ -52,6 +53,7 @@ __all__ = [
     "Approval",
     "AuditReport",
     "Balance",
+    "Case",
     "Client",
     "Column",
     "Contract",
@@ -80,6 +82,8 @@ __all__ = [
     "SealedTable",
     "SigningKey",
     "Snapshot",
+    "Standing",
+    "Suspension",
     "add_sealed",
     "aio",
     "connect",
@@ -111,6 +115,11 @@ _HOMES = {
         "Client",
         "Job",
         "connect",
+    ),
+    "_governance": (
+        "Case",
+        "Standing",
+        "Suspension",
     ),
     "_identity": (
         "Identity",

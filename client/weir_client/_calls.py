@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from weir.errors import WeirError
 from weir.v1 import (
     audit_service_pb2,
+    case_service_pb2,
     catalogue_service_pb2,
     encrypted_service_pb2,
     policy_service_pb2,
@@ -193,6 +194,7 @@ _SERVICES = {
     service.name: service
     for module in (
         audit_service_pb2,
+        case_service_pb2,
         catalogue_service_pb2,
         encrypted_service_pb2,
         policy_service_pb2,

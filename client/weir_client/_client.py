@@ -14,11 +14,12 @@ from typing import Generic, TypeVar
 from weir.checkpoint import parse
 from weir.errors import InvalidRequest
 from weir.receipts import VerifiedReceipt
-from weir_client import _audit, _contracts, _encrypted, _operations
+from weir_client import _audit, _contracts, _encrypted, _governance, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
 from weir_client._calls import Operation, Transport, drive
 from weir_client._ciphertexts import EncryptedAnswer, SealedTable
+from weir_client._governance import Case, Standing, Suspension
 from weir_client._identity import Identity, load_identity, state_directory
 from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
@@ -409,7 +410,8 @@ class Client:
     def set_suspension(
         self, scope: str, name: str = "", *, suspended: bool = True, reason: str, idempotency_key: str | None = None
     ) -> None:
-        """Stops or resumes a `requester`, `contract` or `dataset` by name, or `all`. `reason` is logged."""
+        """Stops or resumes a `requester`, `contract` or `dataset` by name, or `all`; `blacklist` refuses every
+        call of a requester. `reason` is logged."""
         key = idempotency_key or new_idempotency_key()
         self._run(_operations.set_suspension(self._context, scope, name, suspended, reason, key))
 
@@ -419,6 +421,52 @@ class Client:
         """Makes a published snapshot answerable; gives the log index of the publication."""
         key = idempotency_key or new_idempotency_key()
         return self._run(_operations.activate_snapshot(self._context, dataset, snapshot, manifest_digest, key))
+
+    # Standing, stops, cases
+
+    def standings(self) -> list[Standing]:
+        """How the caller stands; every requester for operators, approvers and auditors."""
+        return self._run(_governance.standings(self._context))
+
+    def cases(self) -> list[Case]:
+        """Cases that the caller filed, newest first; all of them for operators, approvers and auditors."""
+        return self._run(_governance.cases(self._context))
+
+    def open_case(
+        self,
+        kind: str,
+        statement: str,
+        *,
+        contract: str = "",
+        dataset: str = "",
+        against: str = "",
+        entries: Sequence[int] = (),
+        idempotency_key: str | None = None,
+    ) -> Case:
+        """Files a `complaint`, an `incident` or a `dispute` about a contract, a dataset or entries of the log.
+
+        Requesters and providers name contracts and entries of their own. `against`: a requester, named by operators and
+        by providers under their own contract. `statement`: what happened, 1 to 4,000 characters; the log holds a
+        commitment to it.
+        """
+        key, about = idempotency_key or new_idempotency_key(), (contract, dataset, against)
+        return self._run(_governance.open_case(self._context, kind, statement, about, entries, key))
+
+    def evidence(self, case: str) -> bytes:
+        """The evidence of a case, for operators and auditors: one file, which `weir audit verify` checks."""
+        return self._run(_governance.evidence(self._context, case))
+
+    def suspensions(self) -> list[Suspension]:
+        """What is stopped now, for operators, approvers and auditors; served on the admin listener only."""
+        return self._run(_governance.suspensions(self._context))
+
+    def advance_case(
+        self, case: str, state: str, *, note: str, freeze: bool = False, idempotency_key: str | None = None
+    ) -> Case:
+        """Takes a case to its next state (`accepted`, `handled`, `closed`), or to its end. `freeze`: whether it holds
+        the contract from here on. `note` is logged. Operators only."""
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_governance.advance_case(self._context, case, state, note, freeze, key))
 
     # Life
 

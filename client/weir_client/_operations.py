@@ -376,18 +376,18 @@ def parsed_answer(data: bytes) -> answer_pb2.Answer:
 
 def contracts(context: Context) -> Operation[list[Contract]]:
     """Every contract that the caller may see."""
-    return [contract_of(item) for item in (yield from _pages(context, "ContractService", "ListContracts", "contracts"))]
+    return [contract_of(item) for item in (yield from pages(context, "ContractService", "ListContracts", "contracts"))]
 
 
 def approvals(context: Context) -> Operation[list[Approval]]:
     """Every approval that the caller may see, newest first."""
-    return [approval_of(item) for item in (yield from _pages(context, "ContractService", "ListApprovals", "approvals"))]
+    return [approval_of(item) for item in (yield from pages(context, "ContractService", "ListApprovals", "approvals"))]
 
 
 def receipts(context: Context) -> Operation[list[Receipt]]:
     """Receipts of the caller's own queries, newest first."""
     own = About((RELEASED, REFUSED), context.requester)
-    found = yield from _pages(context, "QueryService", "ListReceipts", "receipts")
+    found = yield from pages(context, "QueryService", "ListReceipts", "receipts")
     return [Receipt(message, about=own) for message in found]
 
 
@@ -403,7 +403,7 @@ def balance(context: Context, contract: str | None) -> Operation[list[Balance]]:
 
 def list_quotas(context: Context) -> Operation[list[Balance]]:
     """Every quota."""
-    return [balance_of(item) for item in (yield from _pages(context, "QuotaAdminService", "ListQuotas", "balances"))]
+    return [balance_of(item) for item in (yield from pages(context, "QuotaAdminService", "ListQuotas", "balances"))]
 
 
 def set_quota(context: Context, quota: Quota, reason: str, idempotency_key: str) -> Operation[Balance]:
@@ -471,7 +471,7 @@ def activate_snapshot(
     return int(reply.leaf_index)
 
 
-def _pages(context: Context, service: str, name: str, member: str) -> Operation[list[Any]]:
+def pages(context: Context, service: str, name: str, member: str) -> Operation[list[Any]]:
     """All pages of a list call."""
     target = method(service, name)
     found: list[Any] = []

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from weir.receipts import VerifiedReceipt
-from weir_client import _audit, _contracts, _encrypted, _operations
+from weir_client import _audit, _contracts, _encrypted, _governance, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
 from weir_client._calls import Operation, Transport, drive_async
@@ -31,6 +31,7 @@ from weir_client._client import (
     chosen_address,
     new_context,
 )
+from weir_client._governance import Case, Standing, Suspension
 from weir_client._identity import Identity, load_identity
 from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Terms, new_idempotency_key
@@ -342,6 +343,44 @@ class Client:
         """As `weir_client.Client.activate_snapshot`."""
         key = idempotency_key or new_idempotency_key()
         return await self._run(_operations.activate_snapshot(self._context, dataset, snapshot, manifest_digest, key))
+
+    async def standings(self) -> list[Standing]:
+        """As `weir_client.Client.standings`."""
+        return await self._run(_governance.standings(self._context))
+
+    async def cases(self) -> list[Case]:
+        """As `weir_client.Client.cases`."""
+        return await self._run(_governance.cases(self._context))
+
+    async def open_case(
+        self,
+        kind: str,
+        statement: str,
+        *,
+        contract: str = "",
+        dataset: str = "",
+        against: str = "",
+        entries: Sequence[int] = (),
+        idempotency_key: str | None = None,
+    ) -> Case:
+        """As `weir_client.Client.open_case`."""
+        key, about = idempotency_key or new_idempotency_key(), (contract, dataset, against)
+        return await self._run(_governance.open_case(self._context, kind, statement, about, entries, key))
+
+    async def evidence(self, case: str) -> bytes:
+        """As `weir_client.Client.evidence`."""
+        return await self._run(_governance.evidence(self._context, case))
+
+    async def suspensions(self) -> list[Suspension]:
+        """As `weir_client.Client.suspensions`."""
+        return await self._run(_governance.suspensions(self._context))
+
+    async def advance_case(
+        self, case: str, state: str, *, note: str, freeze: bool = False, idempotency_key: str | None = None
+    ) -> Case:
+        """As `weir_client.Client.advance_case`."""
+        key = idempotency_key or new_idempotency_key()
+        return await self._run(_governance.advance_case(self._context, case, state, note, freeze, key))
 
     async def close(self) -> None:
         """Waits for running jobs, then closes the connection. Safe to repeat."""

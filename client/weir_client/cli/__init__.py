@@ -35,6 +35,8 @@ OWN_COMMANDS = {
     "approvals": ("operate", "List, approve or reject queries that wait for a person."),
     "audit": ("audit", "Check log, receipts and meter without trusting the service."),
     "balance": ("books", "Show the limits that bind you, and what is left of them."),
+    "blacklist": ("stops", "Requesters none of whose calls is answered, of whatever service."),
+    "cases": ("cases", "File complaints, incidents and disputes, take them on, and fetch their evidence."),
     "contracts": ("contracts", "Read, sign, activate, suspend, terminate and export contracts."),
     "datasets": ("datasets", "List datasets, show the card of one, or export them for other catalogues."),
     "encrypted": ("encrypted", "Ask for weighted sums of a query's cells, with weights that the service never..."),
@@ -46,7 +48,8 @@ OWN_COMMANDS = {
     "receipts": ("books", "List receipts of your own queries, newest first."),
     "sandbox": ("questions", "Try a question on synthetic rows drawn from the dataset's card: no contract,..."),
     "sealed": ("sealed", "Sealed tables: ask domains for them, add them up, open the total."),
-    "suspend": ("operate", "Stop a requester, contract or dataset, or everything; takes effect on the..."),
+    "standing": ("standing", "Show how you stand, or as an overseer how every requester does; print the..."),
+    "suspend": ("stops", "Stop a requester, contract or dataset, or everything; takes effect on the..."),
 }
 """Own commands: the module, and the help in one line; a test holds it against the command's own."""
 SERVER_HELP = {

@@ -24,6 +24,7 @@ from weir_client._client import Client
 from weir_client._log_files import VerifiedLog, check_leaves, check_receipt, read_log
 from weir_client._receipts import Receipt, receipt_from_json
 from weir_client._witness import Witness, open_key, witness_server
+from weir_client.cli import evidence
 from weir_client.cli.output import Session, connected, progress, table, to_json
 
 _POLL_SECONDS = 1.0
@@ -92,9 +93,21 @@ def verify(
     """Verify receipt FILES, and online the whole log: head, progress, every leaf, and the meter against the leaves.
 
     With --log the log is read from files instead, and no service is needed: signature, every entry and tile, the books
-    that follow from them, and that each receipt's entry is in this log.
+    that follow from them, and that each receipt's entry is in this log. A file of evidence (`weir cases evidence`) is
+    checked by itself, without any service.
     """
-    found = [(path, read_receipt(path)) for path in _receipt_files((*files, *receipts))]
+    paths = _receipt_files((*files, *receipts))
+    bundles, paths = evidence.split(paths)
+    if bundles:
+        if paths or log is not None:
+            raise click.UsageError("check files of evidence by themselves")
+        proved = evidence.checked(bundles, log_key=_key(session, log_key))
+        session.show(
+            {"evidence": [evidence.evidence_json(*item) for item in proved]},
+            lambda: "\n".join(evidence.evidence_text(*item) for item in proved),
+        )
+        return
+    found = [(path, read_receipt(path)) for path in paths]
     if log is not None:
         key = _key(session, log_key)
         read = read_log(log, log_key=key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators do from afar, on the admin listener: `weir approvals`, `quota`, `suspend`, `plan`, `apply`."""
+"""What operators do from afar, on the admin listener: `weir approvals`, `quota`, `plan`, `apply`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METRICS = ("queries", "cells", "epsilon_nano", "rho_micro", "encrypted_operatio
 
 def register(group: click.Group) -> None:
     """Adds the commands."""
-    for command in (approvals, quota, suspend, plan, apply):
+    for command in (approvals, quota, plan, apply):
         group.add_command(command)
 
 
@@ -92,22 +92,6 @@ def set_quota(session: Session, id: str, limit: int, reason: str, **shape: str |
     with session.client() as client:
         balance = client.set_quota(_quota(client, id, limit, given), reason=reason)
     session.show(balance, lambda: balances([balance]))
-
-
-@click.command()
-@click.argument("scope", type=click.Choice(["requester", "contract", "dataset", "all"]))
-@click.argument("name", required=False, default="")
-@click.option("--resume", is_flag=True, help="End the stop instead.")
-@_REASON
-@connected
-def suspend(session: Session, scope: str, name: str, resume: bool, reason: str) -> None:
-    """Stop a requester, contract or dataset, or everything; takes effect on the next stage of running queries."""
-    if (scope == "all") == bool(name):
-        raise click.UsageError("name what to stop, and only leave the name out for all")
-    with session.client() as client:
-        client.set_suspension(scope, name, suspended=not resume, reason=reason)
-    done = "resumed" if resume else "stopped"
-    session.show({"scope": scope, "name": name, "suspended": not resume}, f"{done}: {scope} {name}".rstrip())
 
 
 @click.command()
