@@ -20,11 +20,12 @@ import click
 from weir.amounts import format_epsilon
 from weir.errors import InvalidRequest
 from weir_server import clock, pki
+from weir_server.cli_assess import assess_command
 from weir_server.cli_identity import identity
 from weir_server.cli_output import DATA as _DATA
 from weir_server.cli_output import JSON as _JSON
 from weir_server.cli_output import show as _show
-from weir_server.config import Config, load_config
+from weir_server.config import Config, LedgerSettings, load_config
 from weir_server.demo.command import demo
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def register(group: click.Group) -> None:
         identity,
         serve_command,
         publish,
+        assess_command,
         fsck_command,
         doctor_command,
         demo,
@@ -196,6 +198,11 @@ def _report_text(result: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def _ledger(data_dir: Path) -> LedgerSettings:
+    """Where `weir.toml` of the data directory says that the books are."""
+    return load_config(None, data_dir=data_dir).ledger
+
+
 @click.command("fsck")
 @_DATA
 @_JSON
@@ -204,11 +211,9 @@ def fsck_command(data_dir: Path, as_json: bool) -> None:
 
     Safe while a server runs: it reads one snapshot and writes nothing.
     """
-    from weir_server.books import DIRECTORY
-    from weir_server.fsck import fsck
-    from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
+    from weir_server.books import check_books
 
-    report = fsck(data_dir / DIRECTORY, vkey=pki.log_key(data_dir), files=data_dir / LOG_DIRECTORY)
+    report = check_books(data_dir, settings=_ledger(data_dir))
     lines = [
         f"{'entry ' + str(item.index) if item.index is not None else 'books'}: {item.rule}: {item.what}"
         for item in report.findings
@@ -234,10 +239,9 @@ def trace_command(data_dir: Path, numbers: tuple[str, ...], at_least: int, as_js
     auditor checks a match with the receipt of its entry.
     """
     from weir_server.audit.trace import trace
-    from weir_server.books import DIRECTORY
-    from weir_server.store.sqlite import read_only
+    from weir_server.books import read_books
 
-    with read_only(data_dir / DIRECTORY) as tx:
+    with read_books(data_dir, settings=_ledger(data_dir)) as tx:
         found = trace(tx, numbers, at_least=at_least)
     lines = [
         f"entry {match.leaf_index}: {match.matched} of {len(numbers)} numbers, answer of {match.cells}, "
@@ -259,10 +263,9 @@ def replay_command(data_dir: Path, start: int, end: int | None, as_json: bool) -
     a server runs. Decisions whose salts were erased are counted apart, and so are refusals that no decision made.
     """
     from weir_server.audit.replay_decisions import replay
-    from weir_server.books import DIRECTORY
-    from weir_server.store.sqlite import read_only
+    from weir_server.books import read_books
 
-    with read_only(data_dir / DIRECTORY) as tx:
+    with read_books(data_dir, settings=_ledger(data_dir)) as tx:
         found = replay(tx, start=start, end=end)
     lines = [f"entry {item.index}: {item.rule}: {item.what}" for item in found.differences]
     other = sum(found.others.values())

@@ -19,6 +19,7 @@ from weir.errors import WeirError
 from weir_client.cli.output import EXIT_OTHER, exit_code, message_line
 
 SERVER_COMMANDS = {
+    "assess": "server",
     "backup": "server",
     "demo": "demo",
     "doctor": "server",
@@ -35,6 +36,7 @@ OWN_COMMANDS = {
     "approvals": ("operate", "List, approve or reject queries that wait for a person."),
     "audit": ("audit", "Check log, receipts and meter without trusting the service."),
     "balance": ("books", "Show the limits that bind you, and what is left of them."),
+    "certify": ("certify", "Sign a certificate that regrades the dataset of REPORT to GENERAL; apply it..."),
     "blacklist": ("stops", "Requesters none of whose calls is answered, of whatever service."),
     "cases": ("cases", "File complaints, incidents and disputes, take them on, and fetch their evidence."),
     "contracts": ("contracts", "Read, sign, activate, suspend, terminate and export contracts."),
@@ -53,6 +55,7 @@ OWN_COMMANDS = {
 }
 """Own commands: the module, and the help in one line; a test holds it against the command's own."""
 SERVER_HELP = {
+    "assess": "Assess the source of CARD: k, l-diversity, t-closeness, uniqueness, risk,...",
     "backup": "Copy books and snapshots into the new directory TARGET, while a server may be...",
     "demo": "Play the main job on public data, from publication to audit; exit 1 if any...",
     "doctor": "Check what a server needs: Python, extras, permissions, clock, lock, ports;...",

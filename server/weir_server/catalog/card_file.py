@@ -41,8 +41,8 @@ _REPORT_EPSILON = "0.1"
 """Loss of the report of a publication, unless the card says otherwise."""
 
 
-def load_card(path: Path) -> DatasetCard:
-    """The card in a YAML file.
+def load_card(path: Path, *, to_assess: bool = False) -> DatasetCard:
+    """The card in a YAML file. `to_assess`: it may lack the report that is to be made.
 
     Raises:
         CardError: unreadable, or any rule broken; `violations` lists all.
@@ -51,11 +51,11 @@ def load_card(path: Path) -> DatasetCard:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CardError("the card file cannot be read as UTF-8 text", rule="card.file") from error
-    return parse_card(text)
+    return parse_card(text, to_assess=to_assess)
 
 
-def parse_card(text: str) -> DatasetCard:
-    """The card in a YAML text.
+def parse_card(text: str, *, to_assess: bool = False) -> DatasetCard:
+    """The card in a YAML text. `to_assess`: it may lack the report that is to be made.
 
     Raises:
         CardError: any rule broken; `violations` lists all.
@@ -65,7 +65,7 @@ def parse_card(text: str) -> DatasetCard:
     card = _card(fields)
     fields.finish()
     if not violations:  # rules on a card that was misread would only mislead
-        violations.extend(check_card(card))
+        violations.extend(found for found in check_card(card) if not to_assess or found.rule != "basis.missing")
     if violations:
         listed = "; ".join(f"{item.subject}: {item.sentence}" for item in violations[:3])
         more = f" (and {len(violations) - 3} more)" if len(violations) > 3 else ""

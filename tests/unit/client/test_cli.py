@@ -391,7 +391,8 @@ def commands(group: click.Group, path: tuple[str, ...] = ()):
 
 WITHOUT_SERVICE = {
     ("keys", "new"), ("keys", "show"), ("keys", "public"), ("sealed", "add"), ("sealed", "open"),
-    ("audit", "witness"), ("audit", "trace"), ("contracts", "key"), ("audit", "replay"),
+    ("audit", "witness"), ("audit", "trace"), ("audit", "replay"), ("contracts", "key"),
+    ("certify",),
 }  # fmt: skip
 OWN = [item for item in commands(cli.cli) if item[0][0] not in cli.SERVER_COMMANDS]
 
