@@ -225,12 +225,12 @@ def page_token(approval: Approval) -> str:
 
 
 def _of_plan(tx: Transaction, plan: Plan, contract: Contract, *, persons: int, now: datetime) -> Approval | None:
-    """The newest that waits, was rejected, or was approved by enough for this very plan."""
+    """The newest that was rejected, or approved by enough for this very plan; else one that waits."""
     found = _select(
         tx,
         "plan_digest = ? AND contract_digest = ? AND requester = ? AND expires > ? AND (state IN "
         f"('waiting', 'rejected') OR (state = 'approved' AND standing = '' AND {_GIVEN} >= ?)) "
-        "ORDER BY requested DESC, id DESC LIMIT 1",
+        "ORDER BY CASE state WHEN 'waiting' THEN 1 ELSE 0 END, requested DESC, id DESC LIMIT 1",
         (plan.digest, contract.digest, plan.bound.submission.principal.name, to_micros(now), persons),
     )
     return found[0] if found else None
