@@ -44,7 +44,7 @@ from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.technique import ExactTechnique
-from weir_server.identity_log import keep_logged
+from weir_server.identity_log import keep_logged, logged_revocations
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
 from weir_server.log.receipts import Receipts
@@ -207,13 +207,19 @@ async def _build(
         admission=Admission(config.limits, clock=time.monotonic),
         authentication=Authentication(
             domain=domain.name,
-            revoked=watch_revoked(data_dir).get,
+            revoked=_revoked(data_dir, store),
             tokens=open_tokens(config.oidc, data_dir=data_dir),
             require_token=config.oidc.require_token,
         ),
         credentials=live_credentials(certificates),
         healthy=healthy,
     )
+
+
+def _revoked(data_dir: Path, store: Store) -> Callable[[], frozenset[int]]:
+    """Serial numbers refused now: those of the list, and those that the log knew at the start."""
+    listed, logged = watch_revoked(data_dir), store.read(logged_revocations)
+    return lambda: listed.get() | logged if logged else listed.get()
 
 
 async def _listen(
@@ -252,6 +258,7 @@ def _console(parts: Parts, stack: AsyncExitStack) -> ConsoleListener | None:
         data_dir=parts.directory,
         domain=parts.domain,
         log_key=log_key(parts.directory),
+        witness_key=parts.config.witness.key,
         state=parts.state,
         store=parts.store,
         settings=parts.config.console,

@@ -114,6 +114,7 @@ async def running_console(
             data_dir=directory,
             domain=pki.load_domain(directory),
             log_key=VKEY,
+            witness_key="",
             state=domain.state,
             store=domain.store,
             settings=settings or ConsoleSettings(),

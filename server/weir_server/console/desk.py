@@ -36,6 +36,8 @@ class Desk:
     """Holder of a client certificate in PEM, as the gRPC listeners take it, revocation included."""
     log_key: str
     """Verifier keys of the log, as identities hold them: what a reader would check with."""
+    witness_key: str
+    """Verifier key of the witness that is asked; empty without one."""
     hosts: frozenset[str]
     """Names under which the console may be addressed: those of the server's certificate."""
     state: State

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from weir_server import ledger
 from weir_server.console.cached import Cached
+from weir_server.console.reads import meter
 from weir_server.store import Store
 
 NEARLY_PART = 5
@@ -27,3 +29,7 @@ class Figures:
             clock=clock,
         )
         """The fullest limits."""
+        self.sums: Mapping[str, Cached[list[meter.Row]]] = {
+            by: Cached(store, partial(meter.sums_by, column=by), seconds=_SECONDS, clock=clock) for by in meter.BY
+        }
+        """Sums of all bills by requester, dataset, contract and month."""

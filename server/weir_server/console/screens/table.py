@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
-from weir_server.console.screens import overview, stops
+from weir_server.console.screens import cases, checkpoints, entries, meter, overview, stops
 from weir_server.console.screens.screen import Screen
 
-SCREENS: tuple[Screen, ...] = (*overview.SCREENS, *stops.SCREENS)
+SCREENS: tuple[Screen, ...] = (
+    *overview.SCREENS,
+    *stops.SCREENS,
+    *entries.SCREENS,
+    *checkpoints.SCREENS,
+    *meter.SCREENS,
+    *cases.SCREENS,
+)
 """Every route but signing in, confirming, and static files."""
 ROOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("now", ("overview", "approvals", "stops")),
