@@ -13,11 +13,11 @@ data go, or is bound, can always stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from weir.agreements import SIGNED, SignedTerms, is_signed, signed_data
+from weir.agreements import ROLES, SIGNED, SignedTerms, is_signed, signed_data
 from weir.errors import InvalidRequest, PermissionDenied, UnknownName
 from weir.v1 import policy_service_pb2
 from weir_server import ledger
@@ -70,7 +70,7 @@ def sign(acting: Acting, request: policy_service_pb2.SignContractRequest) -> byt
         InvalidRequest: other terms than those in force, no offer to be signed, a key that the policy does not name for
             the caller, or a signature that does not verify.
     """
-    contract, role = _own_contract(acting, request.contract), acting.principal.role
+    contract, role = _own_contract(acting, request.contract, roles=ROLES), acting.principal.role
     now = advance(acting.tx, acting.now)
     life = lifecycle.lives(acting.tx, [contract])[contract.id]
     _check_signable(contract, life, role, digest=request.digest, now=now)
@@ -105,7 +105,7 @@ def move(acting: Acting, request: policy_service_pb2.SetContractStateRequest) ->
         InvalidRequest: no such step from where the contract stands.
     """
     reason = checked_reason(request.reason)
-    contract, target = _own_contract(acting, request.contract), _state_name(request.state)
+    contract, target = _own_contract(acting, request.contract, roles=_MAY), _state_name(request.state)
     if target not in _MAY[acting.principal.role]:
         raise PermissionDenied(
             f"the role {acting.principal.role} may not make a contract {target}",
@@ -136,7 +136,7 @@ def attest(acting: Acting, request: policy_service_pb2.AttestDutyRequest) -> byt
         InvalidRequest: attested before, or the terms were never agreed.
     """
     statement = _checked_statement(request.statement)
-    contract = _own_contract(acting, request.contract)
+    contract = _own_contract(acting, request.contract, roles=(REQUESTER,))
     now = advance(acting.tx, acting.now)
     life = lifecycle.lives(acting.tx, [contract])[contract.id]
     duty = next((duty for duty in contract.duties if duty.id == request.duty), None)
@@ -194,10 +194,12 @@ def _subject(contract: Contract) -> str:
     return f"contract/{contract.id}"
 
 
-def _own_contract(acting: Acting, name: str) -> Contract:
-    """The contract, if the caller is its party or an operator; else it looks as if there were none."""
-    contract = acting.world.policy.contracts.get(name)
-    if contract is None or (not is_party(acting.principal, contract) and acting.principal.role != OPERATOR):
+def _own_contract(acting: Acting, name: str, *, roles: Collection[str]) -> Contract:
+    """The contract, if the caller acts in one of these roles and is its party or an operator; else it looks as if
+    there were none."""
+    contract, caller = acting.world.policy.contracts.get(name), acting.principal
+    mine = contract is not None and (caller.role == OPERATOR or is_party(caller, contract))
+    if contract is None or not mine or caller.role not in roles:
         raise UnknownName("you have no contract of this id", field="contract", rule="name.contract")
     return contract
 
