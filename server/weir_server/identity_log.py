@@ -2,6 +2,7 @@
 """What was done to identities, in the log: `weir.identity.issued` and `weir.identity.revoked`.
 
 The acts need the authority's key and no server, so a running server, or the next one that starts, follows their record.
+What the log holds stays so: a certificate that it calls revoked is refused even where the list was lost or put back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from weir.errors import WeirError
+from weir.receipts import parse_event
 from weir_server import identities, revocation
 from weir_server.identities import REVOKED, Act, read_acts
 from weir_server.ledger import record
@@ -23,6 +25,9 @@ from weir_server.watched import Watched
 
 AUTHORITY = "authority"
 """Role, in log entries, of who uses the authority's key; no certificate has it."""
+TYPE = "weir.identity."
+_TYPE = TYPE.encode()
+_INSERT = "INSERT INTO identity_acts (act, serial, leaf_index) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _LOOK_SECONDS = 2.0
 Entropy = Callable[[int], bytes]
 
@@ -65,6 +70,23 @@ def known_acts(data_dir: Path) -> list[Act]:
     return acts + carried
 
 
+def logged_revocations(tx: Transaction) -> frozenset[int]:
+    """Serial numbers that the log calls revoked."""
+    rows = tx.execute("SELECT serial FROM identity_acts WHERE act = ?", (REVOKED,))
+    return frozenset(int(str(serial), 16) for (serial,) in rows)
+
+
+def rebuild(tx: Transaction, leaves: Iterable[bytes]) -> None:
+    """Makes the table again from all entries of the log, in order; for a restore."""
+    tx.execute("DELETE FROM identity_acts")
+    for index, leaf in enumerate(leaves):
+        if _TYPE in leaf:
+            event = parse_event(leaf)
+            kind, data = str(event["type"]), event["data"]
+            if kind.startswith(TYPE) and isinstance(data, dict):
+                tx.execute(_INSERT, (kind.removeprefix(TYPE), str(data["serial"]), index))
+
+
 def log_acts(tx: Transaction, *, acts: Iterable[Act], now: datetime, entropy: Entropy) -> int:
     """A leaf for each act that has none; gives how many. A certificate is issued once and revoked once."""
     known = {(str(act), str(serial)) for act, serial in tx.execute("SELECT act, serial FROM identity_acts")}
@@ -73,9 +95,6 @@ def log_acts(tx: Transaction, *, acts: Iterable[Act], now: datetime, entropy: En
         stated = {"serial": act.serial, "at": act.at, "until": act.until, "reason": act.reason}
         data = {key: value for key, value in stated.items() if value} | {"actor": act.by, "role": AUTHORITY}
         subject = f"{act.role}/{act.name}" if act.name else f"certificate/{act.serial}"
-        posted = record(tx, f"weir.identity.{act.act}", data, subject=subject, now=now, entropy=entropy)
-        tx.execute(
-            "INSERT INTO identity_acts (act, serial, leaf_index) VALUES (?, ?, ?)",
-            (act.act, act.serial, posted.leaf_index),
-        )
+        posted = record(tx, f"{TYPE}{act.act}", data, subject=subject, now=now, entropy=entropy)
+        tx.execute(_INSERT, (act.act, act.serial, posted.leaf_index))
     return len(fresh)

@@ -35,18 +35,17 @@ def watch_revoked(data_dir: Path) -> Watched[frozenset[int]]:
 
 
 class _Reader:
-    """Reads the list. Once there was one, its absence is an error: deleting it must not bring certificates back."""
+    """Reads the list. What was revoked once stays so: neither an older list nor none at all brings it back."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._existed = False
+        self._seen: frozenset[int] | None = None
 
     def __call__(self) -> frozenset[int]:
-        if not self._existed and not (self._data_dir / FILE_NAME).exists():
+        if self._seen is None and not (self._data_dir / FILE_NAME).exists():
             return frozenset()
-        found = read_revoked(self._data_dir)
-        self._existed = True
-        return frozenset(found)
+        self._seen = frozenset(read_revoked(self._data_dir)) | (self._seen or frozenset())
+        return self._seen
 
 
 def read_revoked(data_dir: Path) -> dict[int, datetime]:

@@ -10,12 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 from weir.errors import InvalidRequest
+from weir_server import identities, revocation
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.log import latest_checkpoint
 from weir_server.pki import DOMAIN_FILE, SECRETS
 from weir_server.store.sqlite import FILE_NAME, open_reader, read_only
 
 SNAPSHOTS = "snapshots"
+IDENTITIES = (identities.FILE_NAME, revocation.FILE_NAME)
+"""What was issued and revoked; a domain may have neither."""
 CHECKPOINT = "checkpoint"
 """Beside the copy: the newest checkpoint that it holds."""
 
@@ -43,6 +46,9 @@ def back_up(data_dir: Path, target: Path, *, secrets: bool = False) -> int:
         size = _copy_books(data_dir / BOOKS, draft)
         _copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
         shutil.copy2(data_dir / DOMAIN_FILE, draft / DOMAIN_FILE)
+        for name in IDENTITIES:
+            if (data_dir / name).exists():
+                shutil.copy2(data_dir / name, draft / name)
         if secrets:
             _copy_tree(data_dir / SECRETS, draft / SECRETS)
         _sync(draft)

@@ -27,8 +27,8 @@ from weir.merkle import leaf_hash, root_of
 from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
-from weir_server import clock, log
-from weir_server.backup.copying import SNAPSHOTS
+from weir_server import clock, identity_log, log
+from weir_server.backup.copying import IDENTITIES, SNAPSHOTS
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.clock import to_micros
 from weir_server.ledger import METRICS, PRIVACY_METRICS, list_quotas, record, set_quota
@@ -94,6 +94,9 @@ def _lay_out(backup: Path, draft: Path, secrets: Path | None) -> None:
     for name in (BOOKS, SNAPSHOTS):
         if (backup / name).is_dir():
             shutil.copytree(backup / name, draft / name)
+    for name in IDENTITIES:
+        if (backup / name).is_file():
+            shutil.copy2(backup / name, draft / name)
     shutil.copytree(secrets or backup / SECRETS, draft / SECRETS)
     shutil.copy2(backup / DOMAIN_FILE, draft / DOMAIN_FILE)
     for folder, _, names in os.walk(draft):
@@ -181,6 +184,7 @@ def _put_in_force(tx: Transaction, leaves: list[bytes], copied: int, *, close_bu
     )
     if len(leaves) > copied:
         _rebuild(tx, leaves)
+        identity_log.rebuild(tx, leaves)
     now = clock.now()
     closed = _close_budgets(tx, now) if close_budgets else ()
     book.set_suspension(tx, "all", "", suspended=True, now=now)

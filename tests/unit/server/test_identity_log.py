@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.server import make_domain
 from weir.receipts import parse_event
-from weir_server import identities, pki, revocation
+from weir_server import identities, log, pki, revocation
 from weir_server.books import open_books
 from weir_server.fsck import fsck
 from weir_server.identity import read_certificate
-from weir_server.identity_log import keep_logged, known_acts, log_acts
+from weir_server.identity_log import keep_logged, known_acts, log_acts, logged_revocations, rebuild
 from weir_server.store import Store
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -81,6 +81,23 @@ async def test_a_record_that_was_copied_twice_leaves_nothing_twice(data_dir: Pat
     identities.issue(data_dir, role="requester", name="bob", now=NOW, days=7)
     assert await follow(store, data_dir) == 1
     assert [leaf["subject"] for leaf in leaves(store)] == ["requester/alice", "requester/bob"]
+
+
+async def test_what_the_log_calls_revoked_is_known_without_the_list_and_after_a_restore(
+    data_dir: Path, store: Store
+) -> None:
+    issued = identities.issue(data_dir, role="requester", name="alice", now=NOW, days=7)
+    identities.revoke(data_dir, "requester/alice", reason="left", now=NOW)
+    await follow(store, data_dir)
+    for name in (identities.FILE_NAME, revocation.FILE_NAME):
+        (data_dir / name).unlink()
+    serial = read_certificate(str(issued["certificate"]).encode()).serial
+    assert store.read(logged_revocations) == {serial}
+    entries = [leaf for _, leaf in store.read(lambda tx: list(log.entries(tx)))]
+    await store.write(lambda tx: tx.execute("DELETE FROM identity_acts"))
+    assert store.read(logged_revocations) == frozenset()
+    await store.write(lambda tx: rebuild(tx, entries))
+    assert store.read(logged_revocations) == {serial}
 
 
 async def test_the_books_are_whole_with_such_leaves(data_dir: Path, store: Store) -> None:

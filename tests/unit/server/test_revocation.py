@@ -74,6 +74,17 @@ def test_a_list_that_began_while_the_server_ran_is_not_lost_by_deleting_it(data_
     assert watched.get() == {7}
 
 
+def test_an_older_list_put_back_brings_nothing_back_while_the_server_runs(data_dir: Path) -> None:
+    revoke(data_dir, [7], now=NOW)
+    older = (data_dir / FILE_NAME).read_bytes()
+    watched = watch_revoked(data_dir)
+    revoke(data_dir, [8], now=NOW)
+    assert watched.get() == {7, 8}
+    (data_dir / FILE_NAME).unlink()
+    (data_dir / FILE_NAME).write_bytes(older)
+    assert watched.get() == {7, 8}
+
+
 def _of_another_domain(data_dir: Path) -> bytes:
     other = make_domain(data_dir.parent / "other")
     revoke(other, [], now=NOW)

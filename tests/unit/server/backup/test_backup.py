@@ -13,13 +13,15 @@ from tests.support.ledger import ALICE, BOB, Clock, posting, request, reserving
 from tests.support.server import make_domain
 from weir.errors import InvalidRequest, LogInconsistent, Unavailable, VerificationError, WeirError
 from weir.receipts import parse_event
-from weir_server import ledger, log, pki
+from weir_server import identities, ledger, log, pki
 from weir_server.backup import back_up, restore
 from weir_server.books import DIRECTORY, open_books
 from weir_server.fsck import fsck
+from weir_server.identity_log import known_acts, log_acts, logged_revocations
 from weir_server.ledger import Quota, Reservation
 from weir_server.log.tiles import export_tiles
 from weir_server.policy import book
+from weir_server.revocation import read_revoked
 from weir_server.store import Store
 
 CHARGE = {"queries": 1, "cells": 4, "epsilon_nano": 10, "price_micro": 3}
@@ -202,6 +204,32 @@ def test_a_damaged_log_is_refused(business: Business, tmp_path: Path, damage: st
     with pytest.raises(VerificationError):
         restore(copy, tmp_path / "new", exported=exported)
     assert not (tmp_path / "new").exists()
+
+
+def test_what_was_issued_and_revoked_goes_along_and_what_was_revoked_later_stays_so(
+    business: Business, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+
+    def follow() -> None:
+        acts = known_acts(business.data)
+        business.store.write_sync(lambda tx: log_acts(tx, acts=acts, now=business.clock(), entropy=os.urandom))
+
+    for name in ("alice", "bob"):
+        identities.issue(business.data, role="requester", name=name, now=now, days=7)
+    identities.revoke(business.data, "requester/alice", reason="left", now=now)
+    follow()
+    back_up(business.data, tmp_path / "copy", secrets=True)
+    identities.revoke(business.data, "requester/bob", reason="left", now=now)
+    follow()
+    exported, both = business.export(), read_revoked(business.data)
+    business.store.close()
+    restore(tmp_path / "copy", tmp_path / "new", exported=exported)
+    assert len(identities.issued(tmp_path / "new")) == len(both) == 2
+    assert len(read_revoked(tmp_path / "new")) == 1
+    store = open_books(tmp_path / "new", pki.load_domain(tmp_path / "new"))
+    assert store.read(logged_revocations) == set(both)
+    store.close()
 
 
 def test_an_older_exported_log_takes_nothing_from_a_newer_backup(business: Business, tmp_path: Path) -> None:
