@@ -18,7 +18,9 @@ from weir_server.catalog.card import DatasetCard
 
 Row = tuple[str, int, str, int]
 """Town, age band 0 to 3, disease, salary."""
-DISEASES = ("flu", "gastritis", "cancer", "ulcer", "bronchitis", "pneumonia")
+DISEASES = (
+    "flu", "gastritis", "cancer", "ulcer", "bronchitis", "pneumonia", "heart", "viral", "pressure", "obesity",
+)  # fmt: skip
 
 
 def patients_card(**changes: Any) -> DatasetCard:
