@@ -4,9 +4,9 @@ a restart, since each can be built again from its card.
 
     DATA/sandbox/<number>/snapshots/<dataset>/1/        a snapshot of synthetic rows, as a publication leaves it
 
-Whoever asks for what is being built waits with the others; whoever asks for something else meanwhile is told to come
-back. A card that failed is not tried again for an hour. So no number of requests fills the disk or keeps more than
-one core busy.
+Whoever asks for what is being built waits with the others; whoever asks for something else meanwhile waits a little,
+and is then told to come back. A few may be built in a row, then one now and then; a card that failed is not tried again
+for an hour. So no number of requests fills the disk or keeps a core busy.
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ class Bounds:
     """Largest size of one."""
     seconds: float = 90.0
     """Longest time that building one may take."""
-    pause_seconds: float = 2.0
-    """Least time between the end of one and the beginning of the next."""
+    in_a_row: int = 8
+    """Most that are built one after the other, where none was for long."""
+    pause_seconds: float = 10.0
+    """After how long one more may be built."""
+    patience_seconds: float = 3.0
+    """How long to wait while another is being built."""
     retry_seconds: float = 3600.0
     """How long a card that made none is not tried again."""
 
@@ -61,7 +65,8 @@ class Builds:
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
         self._failed: dict[str, float] = {}
         self._current: tuple[str, asyncio.Task[Snapshot]] | None = None
-        self._ended = -self._bounds.pause_seconds
+        self._free_at = clock()
+        """When all `in_a_row` may be built again; each that is built puts it off by a pause."""
         self._number = 0
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -73,6 +78,7 @@ class Builds:
             UnknownName: the card makes no sandbox.
         """
         key = card_digest(card)
+        await self._turn(key)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
@@ -82,10 +88,7 @@ class Builds:
             task = asyncio.create_task(self._build(key, card))
             task.add_done_callback(self._finished)
             self._current = key, task
-        building, task = self._current
-        if building != key:
-            raise Overloaded("another sandbox is being built; try again", rule="sandbox.building")
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._current[1])
 
     async def close(self) -> None:
         """Stop building and remove everything."""
@@ -97,16 +100,27 @@ class Builds:
         self._kept.clear()
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
+    async def _turn(self, key: str) -> None:
+        """Wait until nothing else is being built, unless there is nothing to build."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._bounds.patience_seconds
+        while key not in self._kept and self._current is not None and self._current[0] != key:
+            if loop.time() >= deadline:
+                raise Overloaded("another sandbox is being built; try again", rule="sandbox.building")
+            await asyncio.wait((self._current[1],), timeout=deadline - loop.time())
+
     def _check_pace(self, key: str) -> None:
-        now = self._clock()
+        now, bounds = self._clock(), self._bounds
         if now < self._failed.get(key, now):
             raise _no_sandbox()
         self._failed.pop(key, None)
-        if now < self._ended + self._bounds.pause_seconds:
-            raise Overloaded("a sandbox was built just now; try again", rule="sandbox.building")
+        self._free_at = max(self._free_at, now)
+        if self._free_at - now > (bounds.in_a_row - 1) * bounds.pause_seconds:
+            raise Overloaded("too many sandboxes were built just now; try again", rule="sandbox.building")
+        self._free_at += bounds.pause_seconds
 
     def _finished(self, task: asyncio.Task[Snapshot]) -> None:
-        self._current, self._ended = None, self._clock()
+        self._current = None
         if not task.cancelled():
             task.exception()  # Read, so that a failure that nobody waits for is not reported as never retrieved.
 

@@ -22,7 +22,7 @@ from weir_server.sandbox.answers import LIMITS, NOWHERE, Sandbox, cards_of
 from weir_server.sandbox.builds import Bounds, Builds
 
 COUNT = "SELECT region, COUNT(*), SUM(spend) FROM clinic GROUP BY region"
-QUICK = Bounds(pause_seconds=0)
+QUICK = Bounds(pause_seconds=0, patience_seconds=0)
 
 
 def published(*cards: DatasetCard) -> Catalogue:
@@ -159,16 +159,28 @@ async def test_only_so_many_are_kept_on_disk(tmp_path: Path) -> None:
     assert not (tmp_path / "sandbox").exists()
 
 
-async def test_builds_keep_a_distance(tmp_path: Path) -> None:
+async def test_few_are_built_in_a_row_and_then_one_now_and_then(tmp_path: Path) -> None:
     now = [100.0]
-    builds = Builds(tmp_path / "sandbox", clock=lambda: now[0], bounds=Bounds(pause_seconds=5))
-    card = parse(clinic())
-    await builds.get(card)
-    other = replace(card, title="Another")
+    bounds = Bounds(in_a_row=2, pause_seconds=5)
+    builds = Builds(tmp_path / "sandbox", clock=lambda: now[0], bounds=bounds)
+    cards = [replace(parse(clinic()), title=f"Clinic {i}") for i in range(4)]
+    await builds.get(cards[0])
+    await builds.get(cards[1])
     with pytest.raises(Overloaded):
-        await builds.get(other)
+        await builds.get(cards[2])
+    await builds.get(cards[0])  # what there is costs nothing
     now[0] += 5
-    await builds.get(other)
+    await builds.get(cards[2])
+    with pytest.raises(Overloaded):
+        await builds.get(cards[3])
+    await builds.close()
+
+
+async def test_who_asks_for_another_waits_a_little_for_its_turn(tmp_path: Path) -> None:
+    builds = Builds(tmp_path / "sandbox", clock=lambda: 0.0, bounds=Bounds(patience_seconds=60))
+    cards = [replace(parse(clinic()), title=f"Clinic {i}") for i in range(2)]
+    first, second = await asyncio.gather(*(builds.get(card) for card in cards))
+    assert first.card.title != second.card.title
     await builds.close()
 
 
