@@ -5,16 +5,21 @@ from typing import Any
 
 import pytest
 
-from tests.support.cards import clinic, parse, spending
+from tests.support.cards import clinic, consented, parse, spending
 from weir.errors import CardError
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cards.md").read_text(encoding="utf-8")
 
 
+def anonymised() -> dict[str, Any]:
+    return clinic() | {"anonymisation": {"report": "0" * 64, "file": "report.json"}}
+
+
 def known_keys(*path: Any) -> list[str]:
     """The keys that the card reader knows at a place, as its own refusal lists them."""
-    content = clinic() if path[:1] != ("dp",) else spending()
+    contents = {"dp": spending, "consent": consented, "anonymisation": anonymised}
+    content = contents.get(path[0] if path else "", clinic)()
     place: Any = content
     for step in path:
         place = place[step]
@@ -41,6 +46,8 @@ def known_keys(*path: Any) -> list[str]:
         ("exact",),
         ("exact", "coarsening", 0),
         ("dp",),
+        ("consent",),
+        ("anonymisation",),
     ],
     ids=lambda path: ".".join(map(str, path)) or "card",
 )

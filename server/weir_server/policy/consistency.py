@@ -74,6 +74,9 @@ def _warnings(policy: Policy, contract: Contract, card: DatasetCard | None) -> I
     if card is None:
         yield f"dataset {contract.dataset} is not published yet"
         return
+    agreed = () if card.consent is None else card.consent.purposes
+    if agreed and (beyond := sorted(set(contract.purposes) - set(agreed))):
+        yield f"the units of {card.name} did not agree to {', '.join(beyond)}"
     offered = modes_under(card, card.grade)
     if missing := sorted(mode.value for mode in contract.modes if mode not in offered):
         yield f"the dataset does not answer in mode {', '.join(missing)}"

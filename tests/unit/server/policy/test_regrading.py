@@ -25,10 +25,12 @@ from tests.support.domain import (
 from weir.agreements import format_signing_key, public_key_of
 from weir.certificates import Certificate, certificate_json, is_certified, sign_certificate
 from weir.errors import InvalidRequest, PolicyDenied, PublicationError, WeirError
-from weir_server.catalog.basis import Anonymisation
-from weir_server.catalog.card import Grade
+from weir_server.catalog.basis import Anonymisation, Consent
+from weir_server.catalog.card import Grade, Source
 from weir_server.catalog.catalogue import Catalogue
-from weir_server.policy.documents import Policy
+from weir_server.catalog.snapshot import Basis, Snapshot
+from weir_server.policy.consistency import check_policy
+from weir_server.policy.documents import Policy, parse_documents
 from weir_server.policy.regrading import effective_grade
 from weir_server.services.encode import dataset_to_proto
 
@@ -303,3 +305,13 @@ def test_a_signature_fits_its_own_terms_alone() -> None:
     assert not is_certified(replace(signed, valid_until=signed.valid_until + timedelta(seconds=1)))
     assert not is_certified(replace(signed, public_key=public_key_of(OTHER_SEED)))
     assert not is_certified(replace(signed, signature=b""))
+
+
+async def test_a_purpose_that_the_units_did_not_agree_to_is_warned_of(tmp_path: Path) -> None:
+    register = Consent(Source("csv", "r.csv"), "u", "o", "t", "c", withdrawn="w", purpose="p", purposes=("care",))
+    policy = parse_documents([contract_document(purposes=["care", "research"])])
+    catalogue = Catalogue().with_snapshot(
+        Snapshot(census_card(consent=register), 1, START, "0" * 64, tmp_path, (), Basis("consent", "0" * 64))
+    )
+    told = [finding.sentence for finding in check_policy(policy, catalogue) if not finding.refuses]
+    assert told == ["the units of census did not agree to research"]
