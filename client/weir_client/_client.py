@@ -20,7 +20,7 @@ from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
 from weir_client._calls import Operation, Transport, drive
 from weir_client._ciphertexts import EncryptedAnswer, SealedTable
 from weir_client._governance import Case, Standing, Suspension
-from weir_client._identity import Identity, load_identity, state_directory
+from weir_client._identity import Identity, chosen_identity, state_directory
 from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
 from weir_client._receipts import KeptCheckpoints, Receipt
@@ -44,6 +44,7 @@ def connect(
     *,
     identity: str | os.PathLike[str] | Identity,
     token: Token | None = None,
+    requester: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     retries: int = DEFAULT_RETRIES,
     state_dir: str | os.PathLike[str] | None = None,
@@ -52,15 +53,16 @@ def connect(
 
     `address`: `host:port`; None for the identity's own. `identity`: an identity file, the short name of one in
     `~/.config/weir`, or an Identity. `token`: bearer token shown with each call, where the service asks for one beside
-    the certificate: the text itself, the path of a file (read for each call), or a function that gives it. `timeout`:
-    seconds for one operation, retries included, at most 600. `retries`: most repetitions while the service cannot be
-    reached, always with the same idempotency key. `state_dir`: where the newest checkpoint of each log is kept; by
-    default `~/.local/state/weir`.
+    the certificate: the text itself, the path of a file (read for each call), or a function that gives it. `requester`:
+    with a gateway's identity, whom the tokens stand for: receipts must name it, and keys are registered for it.
+    `timeout`: seconds for one operation, retries included, at most 600. `retries`: most repetitions while the service
+    cannot be reached, always with the same idempotency key. `state_dir`: where the newest checkpoint of each log is
+    kept; by default `~/.local/state/weir`.
 
     Raises:
         InvalidRequest: the identity file is missing, readable by others or malformed, or no address is known.
     """
-    known = identity if isinstance(identity, Identity) else load_identity(identity)
+    known = chosen_identity(identity, requester=requester)
     transport = grpc_transport(chosen_address(address, known), known, token=token)
     return Client(transport, identity=known, timeout=timeout, retries=retries, state_dir=state_dir)
 
@@ -512,7 +514,7 @@ class Client:
         return checkpoint_size(self.checkpoint())
 
     def _key_context(self) -> bytes:
-        return self.identity.uri.encode() if self.identity is not None else b""
+        return self.identity.key_context if self.identity is not None else b""
 
 
 def new_context(
@@ -521,7 +523,7 @@ def new_context(
     """What the operations of one client share."""
     directory = state_directory() if state_dir is None else Path(state_dir)
     log_key = identity.log_key if identity is not None else ""
-    name = identity.name if identity is not None else None
+    name = identity.caller if identity is not None else None
     return Context(Settings(timeout=timeout, retries=retries), log_key, KeptCheckpoints(directory), requester=name)
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from weir.errors import InvalidRequest
 
 _REQUIRED = ("name", "role", "domain", "certificate", "private_key", "ca", "server_name", "log_key")
 _LARGEST = 1024 * 1024
+GATEWAY = "gateway"
+"""Role whose calls are those of the requester that a token names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,31 @@ class Identity:
     """vkey of the log: receipts verify under it. It came with the identity, not from the service."""
     address: str | None = None
     """Address used where none is given."""
+    carries: str | None = None
+    """A gateway's: the requester that its tokens stand for."""
 
     @property
     def uri(self) -> str:
-        """The SAN URI of the certificate, `weir://domain/role/name`. Key proofs are bound to it."""
+        """The SAN URI of the certificate, `weir://domain/role/name`."""
         return f"weir://{self.domain}/{self.role}/{self.name}"
+
+    @property
+    def caller(self) -> str | None:
+        """Name that calls are booked under; None for a gateway that does not say whom it carries."""
+        return self.carries if self.role == GATEWAY else self.name
+
+    @property
+    def key_context(self) -> bytes:
+        """What proofs of public keys are bound to: the URI of the caller.
+
+        Raises:
+            InvalidRequest: a gateway that does not say whom it carries.
+        """
+        if self.role != GATEWAY:
+            return self.uri.encode()
+        if self.carries is None:
+            raise _refusal("a gateway registers keys for somebody: connect(requester=…)", "identity.carries")
+        return f"weir://{self.domain}/requester/{self.carries}".encode()
 
 
 def load_identity(reference: str | os.PathLike[str]) -> Identity:
@@ -63,6 +85,20 @@ def load_identity(reference: str | os.PathLike[str]) -> Identity:
     except ValueError:
         raise _refusal(f"{path} is not an identity file", "identity.form") from None
     return identity_from_json(document, where=str(path))
+
+
+def chosen_identity(identity: str | os.PathLike[str] | Identity, *, requester: str | None) -> Identity:
+    """An identity as `connect` takes it, with the requester that it carries.
+
+    Raises:
+        InvalidRequest: as `load_identity`, or a requester is named and the identity is no gateway's.
+    """
+    known = identity if isinstance(identity, Identity) else load_identity(identity)
+    if requester is None:
+        return known
+    if known.role != GATEWAY:
+        raise _refusal("only a gateway's calls are somebody else's", "identity.carries")
+    return replace(known, carries=requester)
 
 
 def identity_from_json(document: Any, *, where: str = "the identity") -> Identity:

@@ -32,7 +32,7 @@ from weir_client._client import (
     new_context,
 )
 from weir_client._governance import Case, Standing, Suspension
-from weir_client._identity import Identity, load_identity
+from weir_client._identity import Identity, chosen_identity
 from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Terms, new_idempotency_key
 from weir_client._receipts import Receipt
@@ -55,12 +55,13 @@ def connect(
     *,
     identity: str | os.PathLike[str] | Identity,
     token: Token | None = None,
+    requester: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     retries: int = DEFAULT_RETRIES,
     state_dir: str | os.PathLike[str] | None = None,
 ) -> Client:
     """As `weir_client.connect`, for the event loop that runs now."""
-    known = identity if isinstance(identity, Identity) else load_identity(identity)
+    known = chosen_identity(identity, requester=requester)
     transport = grpc_aio_transport(chosen_address(address, known), known, token=token)
     return Client(transport, identity=known, timeout=timeout, retries=retries, state_dir=state_dir)
 
@@ -426,4 +427,4 @@ class Client:
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
     def _key_context(self) -> bytes:
-        return self.identity.uri.encode() if self.identity is not None else b""
+        return self.identity.key_context if self.identity is not None else b""

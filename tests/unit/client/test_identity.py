@@ -6,7 +6,7 @@ import pytest
 import weir_client
 from tests.support.client import identity_document, identity_file
 from weir.errors import InvalidRequest
-from weir_client._identity import config_directory, identity_from_json, state_directory
+from weir_client._identity import chosen_identity, config_directory, identity_from_json, state_directory
 
 
 def test_an_identity_is_read_from_a_path_or_by_a_short_name(domain, tmp_path, monkeypatch):
@@ -68,3 +68,22 @@ def test_directories_follow_the_environment(monkeypatch, tmp_path):
     assert state_directory() == tmp_path / ".local" / "state" / "weir"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "s"))
     assert state_directory() == tmp_path / "s" / "weir"
+
+
+def test_a_gateways_calls_are_those_of_whom_it_carries(domain):
+    portal = identity_from_json({**identity_document(domain), "role": "gateway", "name": "portal"})
+    assert portal.caller is None
+    with pytest.raises(InvalidRequest) as caught:
+        _ = portal.key_context
+    assert caught.value.rule == "identity.carries"
+    carrying = chosen_identity(portal, requester="alice")
+    assert (carrying.caller, carrying.key_context) == ("alice", b"weir://test.example/requester/alice")
+    assert carrying.uri == "weir://test.example/gateway/portal"
+
+
+def test_nobody_else_carries_anybody(domain):
+    alice = identity_from_json(identity_document(domain))
+    assert chosen_identity(alice, requester=None).caller == "alice"
+    with pytest.raises(InvalidRequest) as caught:
+        chosen_identity(alice, requester="bob")
+    assert caught.value.rule == "identity.carries"
