@@ -26,6 +26,8 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 Subject = tuple[str, str, str, str]
 """Requester, contract, dataset, lineage."""
+Scope = tuple[str, str, str, str, str]
+"""The same, and the namespace of units that the lineage is in."""
 TotalKey = tuple[str, str, str, str]
 """Contract, requester, dataset, metric."""
 
@@ -36,7 +38,7 @@ class Limit:
 
     id: str
     metric: str
-    scope: Subject
+    scope: Scope
     """Empty text where any will do."""
     window: str
     zone: str
@@ -80,6 +82,8 @@ class Books:
     """The meter."""
     limits: dict[str, Limit] = field(default_factory=dict)
     """Quotas in force."""
+    namespaces: dict[str, str] = field(default_factory=dict)
+    """Namespace of units by lineage, of those that are in one."""
     use: dict[tuple[str, str], Use] = field(default_factory=dict)
     """Per quota and window."""
     history: dict[tuple[Subject, int], dict[str, Use]] = field(default_factory=dict)
@@ -156,6 +160,8 @@ def _apply(books: Books, index: int, event: dict[str, object]) -> None:
         _set_limit(books, index, data)
     elif kind == "weir.quota.removed":
         _remove_limit(books, index, data)
+    elif kind == "weir.quota.joined":
+        _join(books, index, str(data["lineage"]), str(data["namespace"]))
 
 
 def _reserve(books: Books, index: int, data: dict[str, object]) -> None:
@@ -232,12 +238,12 @@ def _count(books: Books, held: Held, *, privacy: bool) -> None:
 
 def _set_limit(books: Books, index: int, data: dict[str, object]) -> None:
     scope = _mapping(data["scope"])
-    names = ("requester", "contract", "dataset", "lineage")
-    requester, contract, dataset, lineage = (str(scope.get(name, "")) for name in names)
+    names = ("requester", "contract", "dataset", "lineage", "namespace")
+    requester, contract, dataset, lineage, namespace = (str(scope.get(name, "")) for name in names)
     limit = Limit(
         id=str(data["id"]),
         metric=str(data["metric"]),
-        scope=(requester, contract, dataset, lineage),
+        scope=(requester, contract, dataset, lineage, namespace),
         window=str(data["window"]),
         zone=_zone(str(data["zone"]), index),
         limit=int(str(data["limit"])),
@@ -264,10 +270,24 @@ def _remove_limit(books: Books, index: int, data: dict[str, object]) -> None:
         del books.use[key]
 
 
+def _join(books: Books, index: int, lineage: str, namespace: str) -> None:
+    """A lineage joins a namespace for good: the limits of the namespace count it, with all that it used before."""
+    if lineage in books.namespaces or not namespace:
+        raise ReplayError("a lineage joins a namespace twice", index=index, rule="replay.namespace")
+    for limit in books.limits.values():
+        if limit.scope[4] == namespace:
+            use = books.use.setdefault((limit.id, ""), Use())
+            for (subject, _), metrics in books.history.items():
+                if subject[3] == lineage and limit.metric in metrics:
+                    use.spent += metrics[limit.metric].spent
+                    use.held += metrics[limit.metric].held
+    books.namespaces[lineage] = namespace
+
+
 def _past_use(books: Books, limit: Limit, start: str) -> Use:
     total = Use()
     for (subject, quarter), metrics in books.history.items():
-        if _fits(limit.scope, subject) and limit.metric in metrics:
+        if _fits(limit.scope, _placed(books, subject)) and limit.metric in metrics:
             moment = datetime.fromtimestamp(quarter * _QUARTER, UTC)
             if window_of(limit.window, limit.zone, moment) == start:
                 total.spent += metrics[limit.metric].spent
@@ -276,12 +296,17 @@ def _past_use(books: Books, limit: Limit, start: str) -> Use:
 
 
 def _binding(books: Books, subject: Subject) -> Iterator[Limit]:
-    """Limits whose scope fits, by look-up of the sixteen scopes that can."""
-    scopes = set(product(*((name, "") for name in subject)))
+    """Limits whose scope fits, by look-up of the scopes that can."""
+    scopes = set(product(*((name, "") for name in _placed(books, subject))))
     return (limit for limit in books.limits.values() if limit.scope in scopes)
 
 
-def _fits(scope: Subject, subject: Subject) -> bool:
+def _placed(books: Books, subject: Subject) -> Scope:
+    """The subject with the namespace of its lineage; empty where it is in none."""
+    return (*subject, books.namespaces.get(subject[3], ""))
+
+
+def _fits(scope: Scope, subject: Scope) -> bool:
     return all(wanted in ("", name) for wanted, name in zip(scope, subject, strict=True))
 
 

@@ -205,14 +205,15 @@ def _row(index: int, leaf: bytes) -> tuple[SqlValue, ...]:
 def _rebuild(tx: Transaction, leaves: list[bytes]) -> None:
     """Reservations, limits, balances, meter and clock as the entries say."""
     books = follow_all(enumerate(leaves))
-    for table in ("quotas", "quota_use", "meter"):
+    for table in ("quotas", "quota_use", "meter", "namespaces"):
         tx.execute(f"DELETE FROM {table}")  # noqa: S608
     _write_reservations(tx, books, leaves)
     tx.execute_many(
-        "INSERT INTO quotas (id, metric, requester, contract, dataset, lineage, period, zone, maximum) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO quotas (id, metric, requester, contract, dataset, lineage, namespace, period, zone, maximum) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(q.id, q.metric, *q.scope, q.window, q.zone, q.limit) for q in books.limits.values()],
     )
+    tx.execute_many("INSERT INTO namespaces (lineage, namespace) VALUES (?, ?)", list(books.namespaces.items()))
     tx.execute_many(
         "INSERT INTO quota_use (quota, period_start, spent, held) VALUES (?, ?, ?, ?)",
         [(*key, use.spent, use.held) for key, use in books.use.items()],

@@ -85,7 +85,7 @@ def _check_quotas(connection: Rows, books: Books) -> Iterator[Finding]:
     limits = {
         row[0]: tuple(row[1:])
         for row in connection.execute(
-            "SELECT id, metric, requester, contract, dataset, lineage, period, zone, maximum FROM quotas"
+            "SELECT id, metric, requester, contract, dataset, lineage, namespace, period, zone, maximum FROM quotas"
         )
     }
     for limit in books.limits.values():
@@ -94,6 +94,10 @@ def _check_quotas(connection: Rows, books: Books) -> Iterator[Finding]:
             yield Finding(None, "fsck.quota", f"quota {limit.id} differs from its entries")
     for unknown in limits:
         yield Finding(None, "fsck.quota", f"quota {unknown} has no entry")
+    members = dict(connection.execute("SELECT lineage, namespace FROM namespaces"))
+    for lineage in sorted(members.keys() | books.namespaces.keys()):
+        if members.get(lineage) != books.namespaces.get(lineage):
+            yield Finding(None, "fsck.namespace", f"the namespace of lineage {lineage} differs from its entries")
     stored = {
         (quota, period): (spent, held)
         for quota, period, spent, held in connection.execute("SELECT quota, period_start, spent, held FROM quota_use")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from weir.amounts import format_epsilon, format_rho
@@ -35,7 +36,7 @@ from weir_server.store import Row, Transaction, integer, text
 from weir_server.store.pending import Table
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,126}")
-_COLUMNS = "id, metric, requester, contract, dataset, lineage, period, zone, maximum"
+_COLUMNS = "id, metric, requester, contract, dataset, lineage, period, zone, maximum, namespace"
 _USE = Table(
     "quota_use",
     ("quota", "period_start", "spent", "held"),
@@ -69,7 +70,7 @@ def set_quota(
             "metric, scope and window of a quota cannot change: choose another id", field="quota", rule="quota.shape"
         )
     tx.execute(
-        f"INSERT INTO quotas ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+        f"INSERT INTO quotas ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
         "ON CONFLICT (id) DO UPDATE SET maximum = excluded.maximum",
         _to_row(quota),
     )
@@ -121,6 +122,12 @@ def list_quotas(tx: Transaction, *, now: datetime, after: str = "", limit: int |
     return [_balance(tx, _from_row(row), moment) for row in rows]
 
 
+def find_balance(tx: Transaction, quota_id: str, *, now: datetime) -> Balance | None:
+    """How the quota of this id stands."""
+    quota = find_quota(tx, quota_id)
+    return None if quota is None else _balance(tx, quota, ledger_time(tx, now))
+
+
 def nearly_used(tx: Transaction, *, now: datetime, part: int, limit: int) -> list[Balance]:
     """Quotas of which at most one part in `part` is left in the current window, the fullest first, at most `limit`.
     Limits of 0 are no budgets that run out, and not among them."""
@@ -151,12 +158,43 @@ def binding(tx: Transaction, subject: Subject) -> tuple[Quota, ...]:
         # Each scope column is either empty or the subject's: sixteen point look-ups on the index, whatever the number.
         rows = tx.look_up(
             f"SELECT {_COLUMNS} FROM quotas WHERE requester IN (?, '') AND contract IN (?, '') "  # noqa: S608
-            "AND dataset IN (?, '') AND lineage IN (?, '') ORDER BY id",
-            (subject.requester, subject.contract, subject.dataset, subject.lineage),
+            "AND dataset IN (?, '') AND lineage IN (?, '') AND (namespace = '' OR namespace IN "
+            "(SELECT namespace FROM namespaces WHERE lineage = ?)) ORDER BY id",
+            (subject.requester, subject.contract, subject.dataset, subject.lineage, subject.lineage),
         )
         known = tuple(_from_row(row) for row in rows)
         tx.remember(("binding", subject), known)
     return known
+
+
+def join_namespace(
+    tx: Transaction, lineage: str, namespace: str, *, now: datetime, entropy: Callable[[int], bytes]
+) -> None:
+    """Puts a lineage into a namespace of units, for good; one `weir.quota.joined` leaf. From here on every quota of the
+    namespace binds it, and counts all that it used before. Again the same: nothing.
+
+    Raises:
+        InvalidRequest: it is in another one.
+    """
+    moment, known = advance(tx, now), namespace_of(tx, lineage)
+    if known == namespace:
+        return
+    if known is not None:
+        raise InvalidRequest("a lineage keeps its namespace of units", field="namespace", rule="lineage.namespace")
+    for row in tx.execute(f"SELECT {_COLUMNS} FROM quotas WHERE namespace = ?", (namespace,)):  # noqa: S608
+        quota = _from_row(row)
+        past = replace(quota, namespace=None, lineage=lineage)
+        _add(tx, quota.id, "", *_past(tx, past, moment))
+    tx.execute("INSERT INTO namespaces (lineage, namespace) VALUES (?, ?)", (lineage, namespace))
+    tx.forget()
+    data = {"lineage": lineage, "namespace": namespace}
+    append(tx, "weir.quota.joined", data, now=moment, entropy=entropy, subject=f"namespace/{namespace}")
+
+
+def namespace_of(tx: Transaction, lineage: str) -> str | None:
+    """The namespace of units that a lineage is in."""
+    rows = tx.execute("SELECT namespace FROM namespaces WHERE lineage = ?", (lineage,))
+    return text(rows[0][0]) if rows else None
 
 
 def check_limits(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> None:
@@ -238,6 +276,7 @@ def describe(quota: Quota) -> dict[str, object]:
             ("contract", quota.contract),
             ("dataset", quota.dataset),
             ("lineage", quota.lineage),
+            ("namespace", quota.namespace),
         )
         if value is not None
     }
@@ -304,10 +343,14 @@ def _add(tx: Transaction, quota_id: str, start: str, spent: int, held: int) -> N
 
 def _count_history(tx: Transaction, quota: Quota, moment: datetime) -> None:
     """Counts what was used before the quota existed, in its current window: budgets bind for life (DESIGN §3.10)."""
-    states = ("held", "posted", "voided", "expired") if quota.metric in PRIVACY_METRICS else ("posted",)
-    start = window_start(quota.window, quota.zone, moment)
-    held = 0 if quota.metric in PRIVACY_METRICS else _sum(tx, quota, moment, ("held",))
-    _add(tx, quota.id, start, _sum(tx, quota, moment, states), held)
+    _add(tx, quota.id, window_start(quota.window, quota.zone, moment), *_past(tx, quota, moment))
+
+
+def _past(tx: Transaction, quota: Quota, moment: datetime) -> tuple[int, int]:
+    """What was spent and is held of all that a quota binds, in its current window, by the reservations."""
+    if quota.metric in PRIVACY_METRICS:
+        return _sum(tx, quota, moment, ("held", "posted", "voided", "expired")), 0
+    return _sum(tx, quota, moment, ("posted",)), _sum(tx, quota, moment, ("held",))
 
 
 def _sum(tx: Transaction, quota: Quota, moment: datetime, states: tuple[str, ...]) -> int:
@@ -319,6 +362,9 @@ def _sum(tx: Transaction, quota: Quota, moment: datetime, states: tuple[str, ...
         if value is not None:
             where.append(f"{column} = ?")
             parameters.append(value)
+    if quota.namespace is not None:
+        where.append("lineage IN (SELECT lineage FROM namespaces WHERE namespace = ?)")
+        parameters.append(quota.namespace)
     rows = tx.execute(
         f"SELECT CAST(COALESCE(SUM({quota.metric}), 0) AS BIGINT) FROM reservations WHERE {' AND '.join(where)}",  # noqa: S608
         parameters,
@@ -335,23 +381,29 @@ def _check(quota: Quota) -> None:
         raise InvalidRequest("a window is lifetime, day or month", field="quota.window", rule="quota.window")
     if not 0 <= quota.limit <= MAX_LIMIT:
         raise InvalidRequest("a limit is 0 to 2**62", field="quota.limit", rule="quota.limit")
-    if "" in (quota.requester, quota.contract, quota.dataset, quota.lineage):
+    scope = (quota.requester, quota.contract, quota.dataset, quota.lineage)
+    if "" in (*scope, quota.namespace):
         raise InvalidRequest("a scope field is a name or absent", field="quota", rule="quota.scope")
+    if quota.namespace is not None and (scope != (None,) * 4 or quota.window != "lifetime"):
+        # Lineages join a namespace at any time, with all that they used: only a lifetime has room for that.
+        raise InvalidRequest(
+            "a quota of a namespace is for life and for everybody", field="quota", rule="quota.namespace"
+        )
     require_zone(quota.zone)
 
 
 def _shape(quota: Quota) -> tuple[object, ...]:
-    scope = (quota.requester, quota.contract, quota.dataset, quota.lineage)
+    scope = (quota.requester, quota.contract, quota.dataset, quota.lineage, quota.namespace)
     return (quota.metric, *scope, quota.window, quota.zone)
 
 
 def _to_row(quota: Quota) -> tuple[str | int, ...]:
     scope = (quota.requester or "", quota.contract or "", quota.dataset or "", quota.lineage or "")
-    return (quota.id, quota.metric, *scope, quota.window, quota.zone, quota.limit)
+    return (quota.id, quota.metric, *scope, quota.window, quota.zone, quota.limit, quota.namespace or "")
 
 
 def _from_row(row: Row) -> Quota:
-    quota_id, metric, requester, contract, dataset, lineage, period, zone, maximum = row
+    quota_id, metric, requester, contract, dataset, lineage, period, zone, maximum, namespace = row
     return Quota(
         id=text(quota_id),
         metric=METRICS[METRICS.index(metric)],
@@ -362,4 +414,5 @@ def _from_row(row: Row) -> Quota:
         lineage=text(lineage) or None,
         window=WINDOWS[WINDOWS.index(period)],
         zone=text(zone),
+        namespace=text(namespace) or None,
     )

@@ -67,6 +67,8 @@ class Quota:
     """Only charges for this dataset."""
     lineage: str | None = None
     """Only charges for datasets of this lineage."""
+    namespace: str | None = None
+    """Only charges for datasets of lineages that are in this namespace of units; for life, and with no other scope."""
     window: Window = "lifetime"
     """Calendar window in `zone`, or for life."""
     zone: str = "UTC"

@@ -162,6 +162,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Which process holds a reservation, where several share the books.
         "CREATE TABLE holds (reservation {int} PRIMARY KEY, owner TEXT NOT NULL, release_key TEXT NOT NULL)",
         "CREATE INDEX holds_by_release ON holds (release_key)",
+        # Which namespace of units a lineage is in, for good: quotas of a namespace bind all lineages in it.
+        "CREATE TABLE namespaces (lineage TEXT PRIMARY KEY, namespace TEXT NOT NULL)",
+        "CREATE INDEX namespaces_by_name ON namespaces (namespace)",
+        "ALTER TABLE quotas ADD COLUMN namespace TEXT NOT NULL DEFAULT ''",
     ),
 )
 

@@ -99,7 +99,7 @@ def test_another_log_s_key_is_reported(healthy: Path) -> None:
         ("UPDATE idempotency SET reservation = 0", "fsck.idempotency"),
         ("UPDATE quotas SET maximum = maximum + 1", "fsck.quota"),
         ("DELETE FROM quotas WHERE id = 'epsilon'", "fsck.quota"),
-        ("INSERT INTO quotas VALUES ('extra', 'cells', 'x', '', '', '', 'day', 'UTC', 1)", "fsck.quota"),
+        ("INSERT INTO quotas VALUES ('extra', 'cells', 'x', '', '', '', 'day', 'UTC', 1, '')", "fsck.quota"),
         ("UPDATE quota_use SET spent = spent + 1 WHERE quota = 'epsilon'", "fsck.balance"),
         ("UPDATE quota_use SET held = held + 1 WHERE quota = 'daily'", "fsck.balance"),
         ("DELETE FROM quota_use WHERE quota = 'epsilon'", "fsck.balance"),
