@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from weir.canonical import canonical_json
@@ -36,6 +36,7 @@ from weir.errors import (
     QuotaExceeded,
     RefusalError,
     RequestError,
+    Unavailable,
     UnknownName,
     WeirError,
 )
@@ -46,6 +47,7 @@ from weir_server.catalog.card import Mode
 from weir_server.ledger import (
     Inputs,
     Posted,
+    ReleasePending,
     Replay,
     Reservation,
     ReservationRequest,
@@ -73,10 +75,13 @@ from weir_server.policy.decide import (
 from weir_server.policy.facts import Facts, facts_before_analysis, facts_bytes, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
-from weir_server.world import World
+from weir_server.world import World, WorldMoved
 
 T = TypeVar("T")
+_Reserved = Reservation | Replay
 E = TypeVar("E", bound=WeirError)
+TURN_SECONDS = 0.05
+"""Between looks at a release that another process is drawing."""
 HOLD_SECONDS = 900
 """A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
 _KEPT_BYTES = 16 * 1024
@@ -107,10 +112,10 @@ class Judged(Decided):
     """A plan with the contract it was judged under and the outcome."""
 
     plan: Plan
+    world: World
+    """What it was judged in; compared by identity, since each change of the world makes a new one."""
     approval: str | None = None
     """Id of the approval that it runs on; None where it needs none, or has none yet."""
-    world: World | None = None
-    """What it was judged in; compared by identity, since each change of the world makes a new one."""
 
 
 class Pipeline:
@@ -235,46 +240,50 @@ class Pipeline:
             release = self.find_release(judged.plan) if waited else None
             if release is not None:
                 return await self._answer_again(judged, release)
-            reserved = await self.reserve(judged)
+            judged, reserved, known = await self.reserve(judged)
             if isinstance(reserved, Replay):
                 return await self.answered(reserved)
             async with self.voided_on_failure(reserved):
                 self.check_not_revoked(judged)
+                if known is not None:
+                    return await self._post(judged, reserved, known.release, sticky_answer(known.release))
                 answer = await self.execute_and_release(judged.plan)
-                self.check_running(judged.plan.bound.submission)
-                return await self._post(judged, reserved, answer)
+                fresh = answer.SerializeToString(deterministic=True)
+                return await self._post(judged, reserved, fresh, fresh)
 
     async def _answer_again(self, judged: Judged, release: StoredRelease) -> Answered:
         """A sticky release: nothing is touched, so charge and answer are one transaction."""
-        request = self.reservation_request(judged, sticky=True)
         answer = sticky_answer(release.release)
 
-        def operation(tx: Transaction) -> Posted | Replay:
-            posted = ledger.charge_and_post(
-                tx,
-                request,
-                answer=answer,
-                release_key=judged.plan.release_key,
-                release=release.release,
-                event=request.event,
-                now=self._now(),
-                entropy=self._entropy,
-            )
-            if isinstance(posted, Posted):
-                self._use_approval(tx, judged)
-            if isinstance(posted, Superseded):
-                raise InternalError("a sticky release changed", rule="release.sticky")
-            return posted
+        def prepare(judged: Judged) -> Callable[[Transaction], Posted | Replay]:
+            return partial(self._post_again, judged, self.reservation_request(judged, sticky=True), answer, release)
 
-        posted = await self._store.write(operation)
+        _, posted = await self._write(judged, prepare)
         if isinstance(posted, Replay):
             return await self.answered(posted)
         return Answered(answer, await self.receipt_of(posted))
 
-    async def _post(self, judged: Judged, reservation: Reservation, answer: answer_pb2.Answer) -> Answered:
+    def _post_again(
+        self, judged: Judged, request: ReservationRequest, answer: bytes, release: StoredRelease, tx: Transaction
+    ) -> Posted | Replay:
+        posted = ledger.charge_and_post(
+            tx,
+            request,
+            answer=answer,
+            release_key=judged.plan.release_key,
+            release=release.release,
+            event=request.event,
+            now=self._now(),
+            entropy=self._entropy,
+        )
+        if isinstance(posted, Posted):
+            self._use_approval(tx, judged)
+        if isinstance(posted, Superseded):
+            raise InternalError("a sticky release changed", rule="release.sticky")
+        return posted
+
+    async def _post(self, judged: Judged, reservation: Reservation, release: bytes, reply: bytes) -> Answered:
         """Stage 7. If another server released first under this key, answer from that release: noise is drawn once."""
-        release = answer.SerializeToString(deterministic=True)
-        reply = release
         while True:
             posted = await self.post(judged, reservation, answer=reply, release=release)
             if isinstance(posted, Posted):
@@ -413,20 +422,52 @@ class Pipeline:
                 "mechanism": plan.mechanism,
             },
             budget=plan.bound.card.budget_metric if plan.bound.mode is Mode.DP else None,
+            release_key="" if sticky else plan.release_key,
             inputs=_inputs(judged),
         )
 
-    async def reserve(self, judged: Judged, *, request: ReservationRequest | None = None) -> Reservation | Replay:
-        """Stage 4: durable before data is touched; uses the approval in the same transaction."""
-        wanted = request or self.reservation_request(judged, sticky=False)
+    async def reserve(
+        self, judged: Judged, *, known: StoredRelease | None = None
+    ) -> tuple[Judged, Reservation | Replay, StoredRelease | None]:
+        """Stage 4: durable before data is touched; uses the approval in the same transaction.
 
-        def operation(tx: Transaction) -> Reservation | Replay:
-            reserved = ledger.reserve(tx, wanted, now=self._now(), hold_seconds=HOLD_SECONDS, entropy=self._entropy)
-            if isinstance(reserved, Reservation):
-                self._use_approval(tx, judged)
-            return reserved
+        `known`: the release to answer from, where there is one. Gives the decision as it was made last, and the release
+        that another process has made meanwhile.
 
-        return await self._store.write(operation)
+        Raises:
+            Unavailable: another process holds this release and does not finish it.
+        """
+        for _ in range(int(HOLD_SECONDS / TURN_SECONDS)):
+
+            def prepare(judged: Judged, sticky: bool = known is not None) -> Callable[[Transaction], _Reserved]:
+                return partial(self._reserve, judged, self.reservation_request(judged, sticky=sticky))
+
+            try:
+                return *(await self._write(judged, prepare)), known
+            except ReleasePending:
+                await asyncio.sleep(TURN_SECONDS)
+                known = self.find_release(judged.plan)
+        raise Unavailable("another process did not finish this release", rule="release.pending")
+
+    def _reserve(self, judged: Judged, request: ReservationRequest, tx: Transaction) -> _Reserved:
+        reserved = ledger.reserve(tx, request, now=self._now(), hold_seconds=HOLD_SECONDS, entropy=self._entropy)
+        if isinstance(reserved, Reservation):
+            self._use_approval(tx, judged)
+        return reserved
+
+    async def _write(self, judged: Judged, prepare: Callable[[Judged], Callable[[Transaction], T]]) -> tuple[Judged, T]:
+        """Write under the world that was decided in: where another process has acted since, decide again first."""
+        while True:
+            operation, world = prepare(judged), judged.world
+            try:
+                return judged, await self._store.write(partial(self._in_world, world, operation))
+            except WorldMoved:
+                await self._state.catch_up()
+                judged = self.judge_again(judged)
+
+    def _in_world(self, world: World, operation: Callable[[Transaction], T], tx: Transaction) -> T:
+        self._state.require_current(tx, world)
+        return operation(tx)
 
     async def execute_and_release(self, plan: Plan) -> answer_pb2.Answer:
         """Stages 5 and 6 under an existing reservation."""
@@ -479,7 +520,14 @@ class Pipeline:
                 )
             return posted
 
-        return await self._store.write(operation)
+        while True:
+            # The world of now: a stop by any process holds back what has not been posted.
+            world = self._state.world
+            self.check_running(judged.plan.bound.submission)
+            try:
+                return await self._store.write(partial(self._in_world, world, operation))
+            except WorldMoved:
+                await self._state.catch_up()
 
     async def answered(self, replay: Replay) -> Answered:
         """A stored answer, byte for byte with its receipt."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from weir_server.policy.documents import parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
 from weir_server.policy.once import once
 from weir_server.store import Store, Transaction
-from weir_server.world import World
+from weir_server.world import World, WorldMoved
 
 
 class State:
@@ -43,7 +42,7 @@ class State:
         self._store, self._data_dir = store, data_dir
         self._clock, self._entropy = clock, entropy
         self._one_at_a_time = asyncio.Lock()
-        self.world = store.read(lambda tx: _load_world(tx, _load_catalogue(tx, data_dir)))
+        self.world = store.read(lambda tx: _load_world(tx, _load_catalogue(tx, data_dir, Catalogue())))
         if store.read(lambda tx: lifecycle.lacks_terms(tx, self.world.policy)):
             # Applied by a Weir that did not keep them yet.
             store.write_sync(lambda tx: lifecycle.keep_terms(tx, self.world.policy.contracts.values()))
@@ -185,8 +184,13 @@ class State:
             policy, now = self.world.policy, self._clock()
             if not self._store.read(lambda tx: agreeing.past_validity(tx, policy, now=now)):
                 return 0
-            count = await self._store.write(lambda tx: agreeing.expire(tx, policy, now=now, entropy=self._entropy))
-            self.world = self._store.read(lambda tx: _load_world(tx, self.world.catalogue))
+
+            def operation(tx: Transaction) -> int:
+                book.raise_world_number(tx)
+                return agreeing.expire(tx, policy, now=now, entropy=self._entropy)
+
+            count = await self._store.write(operation)
+            self._load()
             return count
 
     async def update_standings(self) -> None:
@@ -213,22 +217,54 @@ class State:
         key, request_digest = request.idempotency_key, digest(_without_key(request))  # type: ignore[attr-defined]
 
         def operation(tx: Transaction) -> bytes:
+            self.require_current(tx, self.world)
             acting = Acting(tx, principal, self._clock(), self._entropy, self.world)
-            return once(tx, principal, key=key, request_digest=request_digest, act=lambda: act(acting))
+            reply = once(tx, principal, key=key, request_digest=request_digest, act=lambda: act(acting))
+            book.raise_world_number(tx)
+            return reply
 
-        reply = await self._store.write(operation)
+        while True:
+            try:
+                reply = await self._store.write(operation)
+                break
+            except WorldMoved:
+                self._load()
+        self._load(snapshot)
+        await self._refresh_levels()
+        return reply
+
+    def require_current(self, tx: Transaction, world: World) -> None:
+        """Refuse to write what was decided under a world in which another process has acted since.
+
+        Raises:
+            WorldMoved: `catch_up`, decide again, and write then.
+        """
+        if tx.owner and book.world_number(tx) != world.number:
+            raise WorldMoved
+
+    async def catch_up(self) -> None:
+        """See what other processes have done."""
+        if await asyncio.to_thread(self._store.look, book.world_number) != self.world.number:
+            async with self._one_at_a_time:
+                self._load()
+
+    def _load(self, snapshot: Snapshot | None = None) -> None:
+        """The world as it is stored. `snapshot`: one that is open already."""
         catalogue = self.world.catalogue
         if snapshot is not None and snapshot not in catalogue.datasets.get(snapshot.card.name, ()):
             catalogue = catalogue.with_snapshot(snapshot)
-        self.world = self._store.read(lambda tx: _load_world(tx, catalogue))
-        await self._refresh_levels()
-        return reply
+        self.world = self._store.read(lambda tx: _load_world(tx, _load_catalogue(tx, self._data_dir, catalogue)))
 
     async def _refresh_levels(self) -> None:
         policy, now = self.world.policy, self._clock()
         if self._store.read(lambda tx: standing.outdated(tx, policy, now=now)):
-            await self._store.write(lambda tx: standing.refresh(tx, policy, now=now, entropy=self._entropy))
-            self.world = replace(self.world, levels=self._store.read(standing.levels))
+
+            def operation(tx: Transaction) -> None:
+                standing.refresh(tx, policy, now=now, entropy=self._entropy)
+                book.raise_world_number(tx)
+
+            await self._store.write(operation)
+            self._load()
 
 
 def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
@@ -258,12 +294,17 @@ def _load_world(tx: Transaction, catalogue: Catalogue) -> World:
         frozenset(stops_now(tx)),
         contract_states=lifecycle.states(tx, policy),
         levels=standing.levels(tx),
+        number=book.world_number(tx),
     )
 
 
-def _load_catalogue(tx: Transaction, data_dir: Path) -> Catalogue:
-    catalogue = Catalogue()
+def _load_catalogue(tx: Transaction, data_dir: Path, known: Catalogue) -> Catalogue:
+    """Every active snapshot. Those that are `known` stay as they are: a snapshot never changes."""
+    catalogue = known
+    here = {(name, snapshot.version) for name, versions in known.datasets.items() for snapshot in versions}
     for dataset, version, manifest_digest in book.snapshots(tx):
+        if (dataset, version) in here:
+            continue
         directory = snapshot_directory(data_dir, dataset, version)
         catalogue = catalogue.with_snapshot(open_snapshot(directory, expected_digest=manifest_digest))
     return catalogue

@@ -15,6 +15,10 @@ from weir_server.policy.gates import Gate, Level
 from weir_server.policy.regrading import certificate_of, effective_grade
 
 
+class WorldMoved(Exception):
+    """Another process has acted since this world was loaded: load it anew and decide again."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything a decision depends on besides the query and the books."""
@@ -29,6 +33,8 @@ class World:
     """Contract id to `offered`, `accepted`, `active`, `suspended` or `terminated`, of the terms in force."""
     levels: Mapping[str, Level] = field(default_factory=dict)
     """Requester to level of standing; absent means good."""
+    number: int = 0
+    """How many acts it has seen; what is decided under it may be charged only while no other process has acted."""
 
     def state_of(self, contract: str) -> str:
         """State of a contract's terms in force; validity in time is apart."""

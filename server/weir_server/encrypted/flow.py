@@ -264,8 +264,7 @@ class EncryptedQueries:
         async with pipeline.metered_refusals(submission), pipeline.one_release_at_a_time(plan.release_key):
             judged = pipeline.judge_again(judged)
             known = pipeline.find_release(plan)
-            request = pipeline.reservation_request(judged, sticky=known is not None)
-            reserved = await pipeline.reserve(judged, request=request)
+            judged, reserved, known = await pipeline.reserve(judged, known=known)
             if isinstance(reserved, Replay):
                 return await self._again(reserved)
             async with pipeline.voided_on_failure(reserved):

@@ -62,6 +62,16 @@ def add_snapshot(tx: Transaction, snapshot: Snapshot) -> None:
     )
 
 
+def world_number(tx: Transaction) -> int:
+    """Number of the world: how many acts there were."""
+    return integer(tx.look_up("SELECT number FROM world WHERE id = 1")[0][0])
+
+
+def raise_world_number(tx: Transaction) -> None:
+    """An act changes the world: part of its transaction."""
+    tx.execute("UPDATE world SET number = number + 1 WHERE id = 1")
+
+
 def add_public_key(tx: Transaction, *, key_id: str, owner: str, modulus: bytes, now: datetime) -> bool:
     """Register a proven key for its owner; False where it was registered before."""
     added = tx.execute(

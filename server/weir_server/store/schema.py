@@ -162,6 +162,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Which process holds a reservation, where several share the books.
         "CREATE TABLE holds (reservation {int} PRIMARY KEY, owner TEXT NOT NULL, release_key TEXT NOT NULL)",
         "CREATE INDEX holds_by_release ON holds (release_key)",
+        # Number of the world: raised by every act, so that processes see that others have acted.
+        "CREATE TABLE world (id {int} PRIMARY KEY CHECK (id = 1), number {int} NOT NULL)",
+        "INSERT INTO world (id, number) VALUES (1, 0)",
         # Which namespace of units a lineage is in, for good: quotas of a namespace bind all lineages in it.
         "CREATE TABLE namespaces (lineage TEXT PRIMARY KEY, namespace TEXT NOT NULL)",
         "CREATE INDEX namespaces_by_name ON namespaces (namespace)",
