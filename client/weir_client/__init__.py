@@ -44,6 +44,7 @@ if _typing.TYPE_CHECKING:
         Quota,
         RateCard,
         Snapshot,
+        StandingTerms,
     )
     from weir_client._sandbox import Sandbox
     from weir_client._signing import SigningKey
@@ -83,6 +84,7 @@ __all__ = [
     "SigningKey",
     "Snapshot",
     "Standing",
+    "StandingTerms",
     "Suspension",
     "add_sealed",
     "aio",
@@ -150,6 +152,7 @@ _HOMES = {
         "Quota",
         "RateCard",
         "Snapshot",
+        "StandingTerms",
     ),
     "_signing": ("SigningKey",),
 }

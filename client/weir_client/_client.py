@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from weir.checkpoint import parse
 from weir.errors import InvalidRequest
 from weir.receipts import VerifiedReceipt
+from weir.v1 import answer_pb2
 from weir_client import _audit, _contracts, _encrypted, _governance, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
@@ -24,10 +25,20 @@ from weir_client._identity import Identity, chosen_identity, state_directory
 from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
 from weir_client._receipts import KeptCheckpoints, Receipt
-from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
+from weir_client._records import (
+    Approval,
+    Balance,
+    Contract,
+    Dataset,
+    Estimate,
+    PolicyDifference,
+    Quota,
+    StandingTerms,
+)
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
 from weir_client._signing import SigningKey
+from weir_client._sql import ParsedQuery
 from weir_client._token import Token
 from weir_client._transport import grpc_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
@@ -189,7 +200,28 @@ class Client:
         """
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
         _operations.check_wait(wait_for_approval)
-        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key, wait_for_approval), sql, terms)
+
+        def ask(key: str) -> Answer:
+            return self._answer(lambda: _operations.run_query(self._context, sql, terms, key), wait_for_approval)
+
+        return self._job(idempotency_key, ask, sql, terms)
+
+    def resume(
+        self, approval: str, *, idempotency_key: str | None = None, wait_for_approval: float | None = None
+    ) -> Job[Answer]:
+        """Asks the very question that an approval of one's own shows, by its id: `error.metadata["approval"]` of an
+        ApprovalRequired, or from `approvals()`. Its columns have their canonical names.
+
+        `wait_for_approval`: as for `query`. The job fails with UnknownName where no approval of one's own has this id,
+        and with InvalidRequest where it does not show all that the question needs: an encrypted or sealed query, or
+        shares; then ask again with the same words.
+        """
+        _operations.check_wait(wait_for_approval)
+        chosen = idempotency_key or new_idempotency_key()
+        return self._start(
+            chosen,
+            lambda key: self._answer(lambda: _operations.resume(self._context, approval, key), wait_for_approval),
+        )
 
     def encrypted_query(
         self,
@@ -208,6 +240,7 @@ class Client:
         shares: Shares | None = None,
         weight_bits: int = DEFAULT_WEIGHT_BITS,
         progress: Progress | None = None,
+        wait_for_approval: float | None = None,
     ) -> Job[EncryptedAnswer]:
         """Asks for Σ weight · cell per value column, with weights that the service never sees.
 
@@ -218,18 +251,23 @@ class Client:
         budget under the table, as for `query`.
         """
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
+        _operations.check_wait(wait_for_approval)
 
         def ask(key: str) -> EncryptedAnswer:
-            operation = _encrypted.encrypted_query(
+            operation = _operations.approved(
                 self._context,
-                sql,
-                terms,
-                key,
-                weights=weights,
-                keypair=keypair,
-                key_context=self._key_context(),
-                weight_bits=weight_bits,
-                progress=progress,
+                lambda: _encrypted.encrypted_query(
+                    self._context,
+                    sql,
+                    terms,
+                    key,
+                    weights=weights,
+                    keypair=keypair,
+                    key_context=self._key_context(),
+                    weight_bits=weight_bits,
+                    progress=progress,
+                ),
+                wait_for_approval,
             )
             answer = self._run(operation)
             return replace(answer, _verify=lambda: self.verify(answer))
@@ -251,6 +289,7 @@ class Client:
         idempotency_key: str | None = None,
         snapshot: int | None = None,
         shares: Shares | None = None,
+        wait_for_approval: float | None = None,
     ) -> Job[SealedTable]:
         """Asks for a release encrypted under the registered key `to` (a key id, `sha256:…`), anybody's.
 
@@ -258,11 +297,15 @@ class Client:
         budget, as for `query`; domains whose tables are added up should be asked alike.
         """
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
+        _operations.check_wait(wait_for_approval)
 
         def ask(key: str) -> SealedTable:
-            return self._run(
-                _encrypted.sealed_query(self._context, sql, terms, key, key_id=to, max_addends=max_addends)
+            operation = _operations.approved(
+                self._context,
+                lambda: _encrypted.sealed_query(self._context, sql, terms, key, key_id=to, max_addends=max_addends),
+                wait_for_approval,
             )
+            return self._run(operation)
 
         return self._job(idempotency_key, ask, sql, terms)
 
@@ -403,11 +446,24 @@ class Client:
         return self._run(_operations.set_quota(self._context, quota, reason, key))
 
     def decide_approval(
-        self, approval: str, *, approve: bool, reason: str, idempotency_key: str | None = None
+        self,
+        approval: str,
+        *,
+        approve: bool,
+        reason: str,
+        standing: StandingTerms | None = None,
+        idempotency_key: str | None = None,
     ) -> Approval:
-        """Approves or rejects a waiting query, never one's own. `reason` is logged."""
+        """Approves or rejects a waiting query, never one's own. `reason` is logged. `standing`: approve it as a
+        template for more than this very query; where two persons must approve, both state the same."""
         key = idempotency_key or new_idempotency_key()
-        return self._run(_operations.decide_approval(self._context, approval, approve, reason, key))
+        deciding = _operations.decide_approval(self._context, approval, approve, reason, key, standing=standing)
+        return self._run(deciding)
+
+    def revoke_approval(self, approval: str, *, reason: str, idempotency_key: str | None = None) -> Approval:
+        """Takes an approved one back: nothing more is charged on it, and what runs on it stops. `reason` is logged."""
+        key = idempotency_key or new_idempotency_key()
+        return self._run(_operations.decide_approval(self._context, approval, False, reason, key, revoke=True))
 
     def set_suspension(
         self, scope: str, name: str = "", *, suspended: bool = True, reason: str, idempotency_key: str | None = None
@@ -495,12 +551,17 @@ class Client:
     def _job(self, key: str | None, work: Callable[[str], T], sql: str, terms: Terms) -> Job[T]:
         """Starts work in a thread, after what is wrong with the question itself was raised here."""
         check_question(sql, terms)
-        chosen = key or new_idempotency_key()
+        return self._start(key or new_idempotency_key(), work)
+
+    def _start(self, chosen: str, work: Callable[[str], T]) -> Job[T]:
         return Job(self._threads.submit(work, chosen), chosen)
 
-    def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
-        asking = _operations.run_approved_query(self._context, sql, terms, key, wait)
-        parsed, message, receipt = self._run(asking)
+    def _answer(
+        self,
+        ask: Callable[[], Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]],
+        wait: float | None,
+    ) -> Answer:
+        parsed, message, receipt = self._run(_operations.approved(self._context, ask, wait))
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
     def _play(self, sql: str, terms: Terms) -> Job[Answer]:

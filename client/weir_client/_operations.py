@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
 
-from weir.amounts import parse_epsilon, parse_price
-from weir.errors import ApprovalRequired, InvalidQuery, InvalidReceipt, InvalidRequest, WeirError
+from weir.amounts import format_epsilon, parse_epsilon, parse_price
+from weir.errors import ApprovalRequired, InvalidQuery, InvalidReceipt, InvalidRequest, UnknownName, WeirError
 from weir.query import Query, canonicalise
 from weir.question import answered_query, request_digest
 from weir.receipts import REFUSED, RELEASED, About
@@ -27,6 +27,7 @@ from weir.v1 import (
     receipt_pb2,
 )
 from weir.wire import query_from_proto, query_to_proto
+from weir_client._asked import asked_query
 from weir_client._calls import Call, Effect, Exchange, Operation, Sleep, Stream, method
 from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._records import (
@@ -37,6 +38,7 @@ from weir_client._records import (
     Estimate,
     PolicyDifference,
     Quota,
+    StandingTerms,
     approval_of,
     balance_of,
     contract_of,
@@ -44,10 +46,12 @@ from weir_client._records import (
     difference_of,
     estimate_of,
     quota_to_proto,
+    standing_to_proto,
 )
 from weir_client._shares import Shares, with_shares
 from weir_client._sql import ParsedQuery, parse
 
+T = TypeVar("T")
 Amount = str | int | float | Decimal
 """A decimal number; a float is read by its shortest text, so 0.1 means one tenth."""
 
@@ -257,6 +261,12 @@ def run_query(
 ) -> Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]:
     """The answer to a query, with what is needed to present it and its receipt, not checked yet."""
     parsed, message = yield from question(context, sql, terms)
+    return (yield from _run(context, parsed, message, idempotency_key))
+
+
+def _run(
+    context: Context, parsed: ParsedQuery, message: query_service_pb2.QueryEnvelope, idempotency_key: str
+) -> Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]:
     request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=idempotency_key)
     reply = yield from invoke(context, "QueryService", "RunQuery", request)
     answer = parsed_answer(reply.answer)
@@ -281,10 +291,32 @@ def run_sandbox_query(context: Context, sql: str, terms: Terms) -> Operation[tup
     return parsed, answer
 
 
-def run_approved_query(
-    context: Context, sql: str, terms: Terms, idempotency_key: str, wait: float | None
+def resume(
+    context: Context, approval: str, idempotency_key: str
 ) -> Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]:
-    """As `run_query`; where a person must approve, waits for that up to `wait` seconds and sends the very same again.
+    """The answer to the very query that an approval of the caller's shows.
+
+    Raises:
+        UnknownName: no such approval of the caller's.
+        InvalidRequest: the approval does not show all that the question needs.
+    """
+    known = next((item for item in (yield from approvals(context)) if item.id == approval), None)
+    if known is None:
+        raise UnknownName("no approval of yours has this id", field="approval", rule="name.approval")
+    epsilon = Decimal(format_epsilon(known.epsilon_nano)) if known.epsilon_nano else None
+    if known.mode not in ("exact", "dp") or (known.mode == "dp") != (epsilon is not None):
+        raise InvalidRequest(
+            "ask again with the same words: this question needs more than an approval shows, such as its weights",
+            field="approval",
+            rule="approval.resume",
+        )
+    parsed = asked_query(known.query)
+    terms = Terms(known.contract, known.purpose, known.mode, epsilon)
+    return (yield from _run(context, parsed, envelope(parsed.query, terms), idempotency_key))
+
+
+def approved(context: Context, ask: Callable[[], Operation[T]], wait: float | None) -> Operation[T]:
+    """What `ask` gives; where persons must approve, waits for that up to `wait` seconds and asks the very same again.
 
     Raises:
         ApprovalRequired: nobody decided in time.
@@ -294,7 +326,7 @@ def run_approved_query(
     deadline = clock() + (wait or 0)
     while True:
         try:
-            return (yield from run_query(context, sql, terms, idempotency_key))
+            return (yield from ask())
         except ApprovalRequired as error:
             approval = error.metadata.get("approval")
             if wait is None or approval is None or clock() >= deadline:
@@ -436,11 +468,23 @@ def apply_policy(
 
 
 def decide_approval(
-    context: Context, approval: str, approve: bool, reason: str, idempotency_key: str
+    context: Context,
+    approval: str,
+    approve: bool,
+    reason: str,
+    idempotency_key: str,
+    *,
+    standing: StandingTerms | None = None,
+    revoke: bool = False,
 ) -> Operation[Approval]:
-    """Approve or reject."""
+    """Approve, reject or take back."""
     request = policy_service_pb2.DecideApprovalRequest(
-        approval=approval, approve=approve, reason=reason, idempotency_key=idempotency_key
+        approval=approval,
+        approve=approve,
+        reason=reason,
+        idempotency_key=idempotency_key,
+        standing=None if standing is None else standing_to_proto(standing),
+        revoke=revoke,
     )
     reply = yield from invoke(context, "PolicyService", "DecideApproval", request)
     return approval_of(reply.approval)

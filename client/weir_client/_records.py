@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from weir.v1 import (
     query_service_pb2,
     quota_service_pb2,
 )
+from weir_client._asked import asked_query, sql_of, words_of
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -267,12 +268,28 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingTerms:
+    """What makes an approval stand for more than one very query: the query is the template."""
+
+    free_columns: tuple[str, ...]
+    """Columns whose literals in conditions are free; everything else is fixed."""
+    uses: int = 100
+    """Queries it may allow, 1 to 10,000."""
+    days: int = 30
+    """Days it stands, 1 to 366."""
+    epsilon_nano: int = 0
+    """Most that one query may spend; at most what the query itself asks for, and 0 only where that is nothing."""
+    price_micro: int = 0
+    """Most that one query may cost."""
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
-    """A query that waits, or waited, for a person."""
+    """A query that waits, or waited, for persons."""
 
     id: str
     state: str
-    """`waiting`, `approved`, `rejected`, `used` or `expired`."""
+    """`waiting`, `approved`, `rejected`, `used`, `expired` or `revoked`."""
     requester: str
     contract: str
     query: str
@@ -295,6 +312,26 @@ class Approval:
     """Who had registered that key: whoever could read the reply."""
     weight_bits: int = 0
     """Encrypted: bound on the weights; else 0."""
+    approvers: int = 1
+    """Persons who must approve."""
+    approved_by: tuple[str, ...] = ()
+    """Who has approved so far, in order."""
+    uses_left: int = 0
+    """Queries that it still allows, once approved."""
+    standing: StandingTerms | None = None
+    """Set where it stands for every query of a template."""
+    reasons: tuple[str, ...] = ()
+    """Given by those who decided, in order."""
+
+    @property
+    def sql(self) -> str:
+        """The query in the query language."""
+        return sql_of(asked_query(self.query).query)
+
+    @property
+    def words(self) -> str:
+        """The query in one sentence."""
+        return words_of(asked_query(self.query).query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,10 +526,24 @@ def approval_of(message: policy_service_pb2.Approval) -> Approval:
     return Approval(
         state=state,
         **_texts(message, "id requester contract query plan_digest epsilon_nano price_micro decided_by"),
-        **_texts(message, "purpose mode snapshot key_id weight_bits"),
+        **_texts(message, "purpose mode snapshot key_id weight_bits approvers uses_left"),
         key_owners=tuple(message.key_owners),
+        approved_by=tuple(message.approved_by),
+        standing=_standing_of(message.standing) if message.HasField("standing") else None,
+        reasons=tuple(message.reasons),
         requested=_time(message, "requested"),
         expires=_time(message, "expires"),
+    )
+
+
+def standing_to_proto(terms: StandingTerms) -> policy_service_pb2.StandingTerms:
+    """Wire form of terms that stand."""
+    return policy_service_pb2.StandingTerms(**asdict(terms))
+
+
+def _standing_of(message: policy_service_pb2.StandingTerms) -> StandingTerms:
+    return StandingTerms(
+        free_columns=tuple(message.free_columns), **_texts(message, "uses days epsilon_nano price_micro")
     )
 
 

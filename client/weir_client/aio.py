@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from weir.receipts import VerifiedReceipt
+from weir.v1 import answer_pb2
 from weir_client import _audit, _contracts, _encrypted, _governance, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
@@ -36,10 +37,20 @@ from weir_client._identity import Identity, chosen_identity
 from weir_client._keys import KeyPair
 from weir_client._operations import Amount, Terms, new_idempotency_key
 from weir_client._receipts import Receipt
-from weir_client._records import Approval, Balance, Contract, Dataset, Estimate, PolicyDifference, Quota
+from weir_client._records import (
+    Approval,
+    Balance,
+    Contract,
+    Dataset,
+    Estimate,
+    PolicyDifference,
+    Quota,
+    StandingTerms,
+)
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
 from weir_client._signing import SigningKey
+from weir_client._sql import ParsedQuery
 from weir_client._token import Token
 from weir_client._transport import grpc_aio_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights
@@ -156,7 +167,22 @@ class Client:
         """As `weir_client.Client.query`; the job starts at once."""
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
         _operations.check_wait(wait_for_approval)
-        return self._job(idempotency_key, lambda key: self._answer(sql, terms, key, wait_for_approval), sql, terms)
+
+        def ask(key: str) -> Coroutine[Any, Any, Answer]:
+            return self._answer(lambda: _operations.run_query(self._context, sql, terms, key), wait_for_approval)
+
+        return self._job(idempotency_key, ask, sql, terms)
+
+    def resume(
+        self, approval: str, *, idempotency_key: str | None = None, wait_for_approval: float | None = None
+    ) -> Job[Answer]:
+        """As `weir_client.Client.resume`."""
+        _operations.check_wait(wait_for_approval)
+        chosen = idempotency_key or new_idempotency_key()
+        return self._start(
+            chosen,
+            lambda key: self._answer(lambda: _operations.resume(self._context, approval, key), wait_for_approval),
+        )
 
     def encrypted_query(
         self,
@@ -175,21 +201,27 @@ class Client:
         shares: Shares | None = None,
         weight_bits: int = DEFAULT_WEIGHT_BITS,
         progress: Callable[[int, int], None] | None = None,
+        wait_for_approval: float | None = None,
     ) -> Job[EncryptedAnswer]:
         """As `weir_client.Client.encrypted_query`."""
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
+        _operations.check_wait(wait_for_approval)
 
         async def ask(key: str) -> EncryptedAnswer:
-            operation = _encrypted.encrypted_query(
+            operation = _operations.approved(
                 self._context,
-                sql,
-                terms,
-                key,
-                weights=weights,
-                keypair=keypair,
-                key_context=self._key_context(),
-                weight_bits=weight_bits,
-                progress=progress,
+                lambda: _encrypted.encrypted_query(
+                    self._context,
+                    sql,
+                    terms,
+                    key,
+                    weights=weights,
+                    keypair=keypair,
+                    key_context=self._key_context(),
+                    weight_bits=weight_bits,
+                    progress=progress,
+                ),
+                wait_for_approval,
             )
             answer = await self._run(operation)
             return replace(answer, _verify=lambda: self.verify(answer))
@@ -211,14 +243,19 @@ class Client:
         idempotency_key: str | None = None,
         snapshot: int | None = None,
         shares: Shares | None = None,
+        wait_for_approval: float | None = None,
     ) -> Job[SealedTable]:
         """As `weir_client.Client.sealed_query`."""
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
+        _operations.check_wait(wait_for_approval)
 
         async def ask(key: str) -> SealedTable:
-            return await self._run(
-                _encrypted.sealed_query(self._context, sql, terms, key, key_id=to, max_addends=max_addends)
+            operation = _operations.approved(
+                self._context,
+                lambda: _encrypted.sealed_query(self._context, sql, terms, key, key_id=to, max_addends=max_addends),
+                wait_for_approval,
             )
+            return await self._run(operation)
 
         return self._job(idempotency_key, ask, sql, terms)
 
@@ -325,11 +362,23 @@ class Client:
         return await self._run(_operations.set_quota(self._context, quota, reason, key))
 
     async def decide_approval(
-        self, approval: str, *, approve: bool, reason: str, idempotency_key: str | None = None
+        self,
+        approval: str,
+        *,
+        approve: bool,
+        reason: str,
+        standing: StandingTerms | None = None,
+        idempotency_key: str | None = None,
     ) -> Approval:
         """As `weir_client.Client.decide_approval`."""
         key = idempotency_key or new_idempotency_key()
-        return await self._run(_operations.decide_approval(self._context, approval, approve, reason, key))
+        deciding = _operations.decide_approval(self._context, approval, approve, reason, key, standing=standing)
+        return await self._run(deciding)
+
+    async def revoke_approval(self, approval: str, *, reason: str, idempotency_key: str | None = None) -> Approval:
+        """As `weir_client.Client.revoke_approval`."""
+        key = idempotency_key or new_idempotency_key()
+        return await self._run(_operations.decide_approval(self._context, approval, False, reason, key, revoke=True))
 
     async def set_suspension(
         self, scope: str, name: str = "", *, suspended: bool = True, reason: str, idempotency_key: str | None = None
@@ -408,7 +457,9 @@ class Client:
 
     def _job(self, key: str | None, work: Callable[[str], Coroutine[Any, Any, T]], sql: str, terms: Terms) -> Job[T]:
         check_question(sql, terms)
-        chosen = key or new_idempotency_key()
+        return self._start(key or new_idempotency_key(), work)
+
+    def _start(self, chosen: str, work: Callable[[str], Coroutine[Any, Any, T]]) -> Job[T]:
         task = asyncio.get_running_loop().create_task(work(chosen))
         self._tasks.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._tasks.discard)
@@ -421,9 +472,12 @@ class Client:
 
         return self._job(None, ask, sql, terms)
 
-    async def _answer(self, sql: str, terms: Terms, key: str, wait: float | None) -> Answer:
-        asking = _operations.run_approved_query(self._context, sql, terms, key, wait)
-        parsed, message, receipt = await self._run(asking)
+    async def _answer(
+        self,
+        ask: Callable[[], Operation[tuple[ParsedQuery, answer_pb2.Answer, Receipt]]],
+        wait: float | None,
+    ) -> Answer:
+        parsed, message, receipt = await self._run(_operations.approved(self._context, ask, wait))
         return present(message, parsed.presentation, receipt=receipt, verify=lambda: self.verify(receipt))
 
     def _key_context(self) -> bytes:

@@ -43,6 +43,7 @@ PUBLIC = [
     "SigningKey",
     "Snapshot",
     "Standing",
+    "StandingTerms",
     "Suspension",
     "add_sealed",
     "aio",
