@@ -10,6 +10,7 @@ from weir.query import query_json
 from weir_server.catalog.rates import Rates
 from weir_server.plan.values import Analysis, BoundQuery, EncryptedTerms, Plan, Technique
 from weir_server.policy.contract import Contract
+from weir_server.policy.decide import purpose_of
 
 NANO = 1_000_000_000
 
@@ -143,7 +144,7 @@ def _plan_digest(bound: BoundQuery, release_key: str, contract: Contract, charge
                 "release": release_key,
                 "requester": bound.submission.principal.name,
                 "contract": contract.id,
-                "purpose": bound.submission.purpose,
+                "purpose": purpose_of(bound.submission.purpose, contract),
                 "encrypted": None
                 if terms is None
                 else [
