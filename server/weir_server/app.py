@@ -207,19 +207,13 @@ async def _build(
         admission=Admission(config.limits, clock=time.monotonic),
         authentication=Authentication(
             domain=domain.name,
-            revoked=_revoked(data_dir, store),
+            revoked=watch_revoked(data_dir, known=store.read(logged_revocations)).get,
             tokens=open_tokens(config.oidc, data_dir=data_dir),
             require_token=config.oidc.require_token,
         ),
         credentials=live_credentials(certificates),
         healthy=healthy,
     )
-
-
-def _revoked(data_dir: Path, store: Store) -> Callable[[], frozenset[int]]:
-    """Serial numbers refused now: those of the list, and those that the log knew at the start."""
-    listed, logged = watch_revoked(data_dir), store.read(logged_revocations)
-    return lambda: listed.get() | logged if logged else listed.get()
 
 
 async def _listen(

@@ -25,27 +25,26 @@ FILE_NAME = "revoked.crl"
 _LARGEST = 16 * 1024 * 1024
 
 
-def watch_revoked(data_dir: Path) -> Watched[frozenset[int]]:
-    """Serial numbers on the list, now and later.
+def watch_revoked(data_dir: Path, *, known: frozenset[int] = frozenset()) -> Watched[frozenset[int]]:
+    """Serial numbers on the list, now and later. `known`: others that are revoked, by what the log says.
 
     Raises:
         Unavailable: the list cannot be trusted.
     """
-    return Watched([data_dir / FILE_NAME], _Reader(data_dir))
+    return Watched([data_dir / FILE_NAME], _Reader(data_dir, known))
 
 
 class _Reader:
     """Reads the list. What was revoked once stays so: neither an older list nor none at all brings it back."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._seen: frozenset[int] | None = None
+    def __init__(self, data_dir: Path, known: frozenset[int]) -> None:
+        self._data_dir, self._revoked, self._existed = data_dir, known, False
 
     def __call__(self) -> frozenset[int]:
-        if self._seen is None and not (self._data_dir / FILE_NAME).exists():
-            return frozenset()
-        self._seen = frozenset(read_revoked(self._data_dir)) | (self._seen or frozenset())
-        return self._seen
+        if self._existed or (self._data_dir / FILE_NAME).exists():
+            self._revoked |= read_revoked(self._data_dir).keys()
+            self._existed = True
+        return self._revoked
 
 
 def read_revoked(data_dir: Path) -> dict[int, datetime]:

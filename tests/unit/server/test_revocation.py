@@ -74,6 +74,14 @@ def test_a_list_that_began_while_the_server_ran_is_not_lost_by_deleting_it(data_
     assert watched.get() == {7}
 
 
+def test_what_the_log_knows_is_revoked_with_a_list_and_without(data_dir: Path) -> None:
+    watched = watch_revoked(data_dir, known=frozenset({5}))
+    assert watched.get() == {5}
+    revoke(data_dir, [7], now=NOW)
+    assert watched.get() == {5, 7}
+    assert watch_revoked(data_dir, known=frozenset({5})).get() == {5, 7}
+
+
 def test_an_older_list_put_back_brings_nothing_back_while_the_server_runs(data_dir: Path) -> None:
     revoke(data_dir, [7], now=NOW)
     older = (data_dir / FILE_NAME).read_bytes()
