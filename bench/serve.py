@@ -42,6 +42,8 @@ ROUNDS = 3
 ONE_BY_ONE = 300
 IN_FLIGHT = 64
 SECONDS = 4.0
+AHEAD = 15_000
+"""Requests made before the first is sent; some more than a run of all rounds takes."""
 SETTINGS = "[limits]\nrequests_per_second = 1000000\nburst = 1000000\n"
 RUN_QUERY = "/weir.v1.QueryService/RunQuery"
 
@@ -119,7 +121,7 @@ async def _measure(targets: dict[str, Target], identity: str, commit_ms: float) 
         channels = {
             name: await stack.enter_async_context(_channel(target.address, content)) for name, target in targets.items()
         }
-        fresh, again = _fresh_queries(), _sticky_queries()
+        fresh, again = _ahead(_fresh_queries()), _ahead(_sticky_queries())
         query = channels["ours"].unary_unary(RUN_QUERY)
         reflect = channels["echo"].unary_unary("/bench.Echo/Echo")
         bare, guarded = (channels[name].unary_unary(RUN_QUERY) for name in ("bare", "guarded"))
@@ -196,7 +198,12 @@ async def _rate(target: Target, call: Callable[[], Awaitable[object]]) -> tuple[
     return done / (time.perf_counter() - started), (target.cpu_seconds() - spent) / done * 1000
 
 
-def _fresh_queries() -> Any:
+def _ahead(requests: Iterator[bytes]) -> Iterator[bytes]:
+    """The same requests, the first of them made before anything is measured: the client shares the server's cores."""
+    return itertools.chain(list(itertools.islice(requests, AHEAD)), requests)
+
+
+def _fresh_queries() -> Iterator[bytes]:
     """Endless distinct questions: weights make each aggregate list, and so each release, a new one."""
     for number in itertools.count():
         message = envelope()
@@ -206,7 +213,7 @@ def _fresh_queries() -> Any:
         yield _request(message)
 
 
-def _sticky_queries() -> Any:
+def _sticky_queries() -> Iterator[bytes]:
     while True:
         yield _request(envelope())
 

@@ -23,8 +23,8 @@ import grpc.aio
 from weir.errors import WeirError
 from weir.v1 import answer_pb2, query_service_pb2, query_service_pb2_grpc
 from weir_server import books, clock
-from weir_server.catalog.card import Mode
 from weir_server.authentication import Authentication
+from weir_server.catalog.card import Mode
 from weir_server.config import Limits
 from weir_server.exact.technique import ExactTechnique
 from weir_server.observe import Metrics, configure
@@ -32,7 +32,8 @@ from weir_server.pki import Domain, load_domain
 from weir_server.plan.analyse import analyse
 from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Principal, Submission
-from weir_server.policy.decide import Allow, decide, red_lines
+from weir_server.policy.decide import Allow, decide
+from weir_server.policy.facts import facts_of
 from weir_server.services.access import PUBLIC
 from weir_server.services.admission import Admission
 from weir_server.services.guard import Call, Guard
@@ -84,11 +85,12 @@ class Unmetered(query_service_pb2_grpc.QueryServiceServicer):
     def _plan(self, submission: Submission) -> Plan:
         world, contract = self._world, self._world.policy.contracts[submission.contract]
         bound = bind(submission, world.catalogue)
-        if bound.mode is not Mode.EXACT or (self._decided and red_lines(bound)):
-            raise ValueError("the bench asks exact questions that are allowed")
+        if bound.mode is not Mode.EXACT:
+            raise ValueError("the bench asks exact questions")
         plan = analyse(bound, self._technique, contract)
         if self._decided:
-            decision = decide(plan, contract, policy_digest=world.policy.digest, now=clock.now())
+            facts = facts_of(plan, world, now=clock.now())
+            decision = decide(facts, contract, policy_digest=world.policy.digest)
             if not isinstance(decision, Allow):
                 raise ValueError("the bench asks questions that are allowed")
         return plan

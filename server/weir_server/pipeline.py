@@ -86,7 +86,7 @@ HOLD_SECONDS = 900
 """A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
 _KEPT_BYTES = 16 * 1024
 """Longest release whose further answer is kept in memory."""
-AT_ONCE = timedelta(milliseconds=20)
+AT_ONCE = timedelta(milliseconds=250)
 """What was decided so recently, in a world that has not changed since, is not decided again before the charge."""
 
 
