@@ -33,7 +33,7 @@ SERVER_COMMANDS = {
 """Commands that only an installed server has, with the extra that brings it."""
 OWN_COMMANDS = {
     "apply": ("operate", "Apply policy files (or folders of them): they become the whole policy."),
-    "approvals": ("operate", "List, approve or reject queries that wait for a person."),
+    "approvals": ("approvals", "List, approve, reject or take back queries that wait for persons; go on with..."),
     "audit": ("audit", "Check log, receipts and meter without trusting the service."),
     "balance": ("books", "Show the limits that bind you, and what is left of them."),
     "certify": ("certify", "Sign a certificate that regrades the dataset of REPORT to GENERAL; apply it..."),

@@ -14,7 +14,7 @@ from weir_client._keys import KeyPair, fingerprint, generate_keypair
 from weir_client._sealed_file import public_key_to_json
 from weir_client._weights import DEFAULT_WEIGHT_BITS, MAX_WEIGHT_BITS, Weights
 from weir_client.cli.output import Session, connected, print_value, progress, table
-from weir_client.cli.questions import question_options
+from weir_client.cli.questions import WAIT, question_options
 
 PASSPHRASE = click.option(
     "--passphrase", envvar="WEIR_KEY_PASSPHRASE", help="Of the key file; better given as WEIR_KEY_PASSPHRASE."
@@ -101,6 +101,7 @@ def register_key(session: Session, file: Path, passphrase: str | None) -> None:
     help="Public bound: every |weight| < 2^bits.",
 )
 @click.option("--max-price", help="Refuse rather than pay more.")
+@WAIT
 @click.option("--save-receipt", type=click.Path(dir_okay=False), help="Write the receipt to this file.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the receipt against the log.")
 @connected

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators do from afar, on the admin listener: `weir approvals`, `quota`, `plan`, `apply`."""
+"""What operators do from afar, on the admin listener: `weir quota`, `plan`, `apply`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-from weir.amounts import format_epsilon, format_price
 from weir.errors import InvalidRequest, UnknownName
 from weir_client._client import Client
-from weir_client._records import Approval, PolicyDifference, Quota
+from weir_client._records import PolicyDifference, Quota
 from weir_client.cli.books import balances, currencies
-from weir_client.cli.output import Session, connected, table
+from weir_client.cli.output import Session, connected
 
 _REASON = click.option("--reason", required=True, help="Why; it is logged.")
 _PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
@@ -22,41 +21,8 @@ _METRICS = ("queries", "cells", "epsilon_nano", "rho_micro", "encrypted_operatio
 
 def register(group: click.Group) -> None:
     """Adds the commands."""
-    for command in (approvals, quota, plan, apply):
+    for command in (quota, plan, apply):
         group.add_command(command)
-
-
-@click.group(invoke_without_command=True)
-@connected
-def approvals(session: Session) -> None:
-    """List, approve or reject queries that wait for a person."""
-    if click.get_current_context().invoked_subcommand is None:
-        _list_approvals(session)
-
-
-@approvals.command("list")
-@connected
-def list_approvals(session: Session) -> None:
-    """List approval requests, newest first."""
-    _list_approvals(session)
-
-
-@approvals.command("approve")
-@click.argument("approval")
-@_REASON
-@connected
-def approve(session: Session, approval: str, reason: str) -> None:
-    """Approve a waiting query. Never one's own."""
-    _decide(session, approval, approve=True, reason=reason)
-
-
-@approvals.command("reject")
-@click.argument("approval")
-@_REASON
-@connected
-def reject(session: Session, approval: str, reason: str) -> None:
-    """Reject a waiting query."""
-    _decide(session, approval, approve=False, reason=reason)
 
 
 @click.group()
@@ -171,58 +137,6 @@ def _quota(client: Client, id: str, limit: int, given: dict[str, str]) -> Quota:
     if "metric" not in given:
         raise UnknownName(f"no quota {id}; give --metric to make it", field="id", rule="quota.unknown")
     return Quota(id=id, limit=limit, **given)
-
-
-def _decide(session: Session, approval: str, *, approve: bool, reason: str) -> None:
-    with session.client() as client:
-        decided = client.decide_approval(approval, approve=approve, reason=reason)
-    session.show(decided, f"{decided.id}: {decided.state}")
-
-
-def _list_approvals(session: Session) -> None:
-    with session.client() as client:
-        found = client.approvals()
-    names = (
-        "approval",
-        "state",
-        "requester",
-        "contract",
-        "purpose",
-        "mode",
-        "terms",
-        "snapshot",
-        "ε",
-        "price",
-        "asked",
-        "query",
-    )
-    session.show(found, lambda: table(names, [_approval_row(item) for item in found], empty="No approvals."))
-
-
-def _approval_row(item: Approval) -> tuple[object, ...]:
-    asked = item.requested.isoformat(timespec="seconds") if item.requested else None
-    return (
-        item.id,
-        item.state,
-        item.requester,
-        item.contract,
-        item.purpose,
-        item.mode,
-        _approval_terms(item),
-        item.snapshot,
-        format_epsilon(item.epsilon_nano),
-        format_price(item.price_micro),
-        asked,
-        item.query,
-    )
-
-
-def _approval_terms(item: Approval) -> str:
-    """Under whose key the reply would be, and how large hidden weights may be; empty where all is in the clear."""
-    if not item.key_id:
-        return ""
-    weights = f", weights of {item.weight_bits} bits" if item.weight_bits else ""
-    return f"key {item.key_id[:19]}… of {', '.join(item.key_owners)}{weights}"
 
 
 def _show_difference(session: Session, difference: PolicyDifference, *, applied: bool) -> None:

@@ -11,6 +11,7 @@ import click
 from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import ApprovalRequired
 from weir_client._answer import Answer
+from weir_client._client import Job
 from weir_client._records import Estimate
 from weir_client._sql import parse
 from weir_client.cli.output import Session, connected
@@ -68,16 +69,19 @@ question_options = _with(
 """Options of everything that asks a question under a contract."""
 
 
-@click.command()
-@question_options
-@click.option("--max-price", help="Refuse rather than pay more.")
-@click.option(
+WAIT = click.option(
     "--wait",
     "wait_for_approval",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Where a person must approve: wait so long for it, then ask again.",
 )
+
+
+@click.command()
+@question_options
+@click.option("--max-price", help="Refuse rather than pay more.")
+@WAIT
 @click.option("--idempotency-key", help="Of an earlier try: gives its answer again, charged once.")
 @click.option("--save-receipt", type=click.Path(dir_okay=False), help="Write the receipt to this file.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the receipt against the log.")
@@ -85,16 +89,20 @@ question_options = _with(
 def query(session: Session, sql: str, save_receipt: str | None, verify: bool, **terms: Any) -> None:
     """Ask a question, such as "SELECT region, COUNT(*) FROM census GROUP BY region"."""
     with session.client() as client:
-        job = client.query(sql, **terms)
-        try:
-            answer = job.result()
-        except ApprovalRequired:
-            click.echo(f"once approved, ask again with --idempotency-key {job.idempotency_key}", err=True)
-            raise
-        if save_receipt is not None:
-            answer.receipt.save(save_receipt)
-        if verify:
-            answer.verify()
+        show_answer(session, client.query(sql, **terms), save_receipt=save_receipt, verify=verify)
+
+
+def show_answer(session: Session, job: Job[Answer], *, save_receipt: str | None, verify: bool) -> None:
+    """Wait for a job's answer, check it and print it."""
+    try:
+        answer = job.result()
+    except ApprovalRequired:
+        click.echo(f"once approved, ask again with --idempotency-key {job.idempotency_key}", err=True)
+        raise
+    if save_receipt is not None:
+        answer.receipt.save(save_receipt)
+    if verify:
+        answer.verify()
     session.show(_answer_json(answer, job.idempotency_key, verified=verify), lambda: _answer_text(answer, verify))
 
 

@@ -14,7 +14,7 @@ from weir_client._keys import KeyPair
 from weir_client._sealed_file import read_public_key, read_table, table_to_json
 from weir_client.cli.encrypted import PASSPHRASE
 from weir_client.cli.output import Session, connected, print_value, table
-from weir_client.cli.questions import question_options
+from weir_client.cli.questions import WAIT, question_options
 
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
 _OUTPUT = click.option(
@@ -44,6 +44,7 @@ def sealed() -> None:
     help="How many such tables may later be added up; alike for all of them.",
 )
 @click.option("--max-price", help="Refuse rather than pay more.")
+@WAIT
 @click.option("--idempotency-key", help="Of an earlier try: gives its table again, charged once.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Check the receipt against the log.")
 @_OUTPUT
