@@ -18,10 +18,11 @@ import grpc
 import pytest
 
 import weir_client
+from tests.support.sample import apply_contracts, publish_sample
 from tests.support.server import RunningServer, make_domain, open_channel, start_server, write_identity
 from tests.support.tokens import SETTINGS, Issuer
 from tests.support.wire import call, typed
-from weir.errors import InvalidRequest, PermissionDenied, Unauthenticated
+from weir.errors import InvalidRequest, PermissionDenied, Unauthenticated, UnknownName, VerificationError
 from weir.v1 import catalogue_service_pb2
 from weir_client import aio, cli
 from weir_server import identities, pki
@@ -167,6 +168,34 @@ def test_the_command_line_takes_a_token_from_a_file(
     path.chmod(0o644)
     assert cli.run(["datasets", "--identity", portal, "--json"]) != 0
     assert "token.mode" in capsys.readouterr().err
+
+
+def test_a_portal_asks_in_a_requesters_name_and_the_receipt_is_that_requesters(tmp_path: Path) -> None:
+    data_dir = make_domain(tmp_path)
+    publish_sample(data_dir)
+    ISSUER.write_jwks(data_dir / "jwks.json")
+    server = start_server(data_dir, settings=SETTINGS)
+    sql = "SELECT region, COUNT(*) FROM clinic GROUP BY region"
+    try:
+        apply_contracts(server)
+        portal = server.identity("gateway", "portal")
+        state = {"state_dir": tmp_path / "state"}
+        with weir_client.connect(identity=portal, token=ISSUER.token, requester="alice", **state) as carrying:
+            verified = carrying.query(sql, contract="c-visits").result().verify()
+            assert verified.event["data"]["subject"]["requester"] == "alice"
+            carrying.register_key(weir_client.generate_keypair(bits=2048))
+        with weir_client.connect(identity=server.identity("requester", "alice"), **state) as herself:
+            (receipt,) = herself.receipts()
+            assert herself.verify(receipt).index == verified.index
+        # The token decides, and the receipt says so: a portal cannot take one requester's answer for another's.
+        posing = weir_client.connect(identity=portal, token=ISSUER.token, requester="bob", **state)
+        with posing, pytest.raises(VerificationError):
+            posing.query(sql, contract="c-visits").result().verify()
+        bob = weir_client.connect(identity=portal, token=ISSUER.token(sub="bob|idp"), requester="bob", **state)
+        with bob, pytest.raises(UnknownName):
+            bob.query(sql, contract="c-visits").result()
+    finally:
+        assert server.stop() == 0
 
 
 def test_no_token_is_ever_written_to_the_log(server: RunningServer) -> None:
