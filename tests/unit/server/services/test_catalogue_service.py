@@ -2,6 +2,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,13 @@ async def test_an_export_that_cannot_be_is_refused(
     with pytest.raises(kind) as refused:
         await service.ExportCatalogue(pb.ExportCatalogueRequest(**asked), call(domain))
     assert refused.value.rule == rule  # type: ignore[attr-defined]
+
+
+async def test_a_regrading_certificate_shows_until_when_it_holds(
+    domain: Domain, service: CatalogueService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await domain.activate(census_card())
+    until = datetime(2031, 5, 1, tzinfo=UTC)
+    monkeypatch.setattr(type(domain.state.world), "certified_until", lambda self, card, *, now: until)
+    shown = (await service.GetDataset(pb.GetDatasetRequest(dataset="census"), call(domain))).dataset
+    assert shown.certified_until.ToDatetime(tzinfo=UTC) == until
