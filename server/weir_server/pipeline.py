@@ -45,6 +45,7 @@ from weir.v1 import answer_pb2, query_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.catalog.card import Mode
 from weir_server.ledger import (
+    Charge,
     Inputs,
     Posted,
     ReleasePending,
@@ -72,6 +73,7 @@ from weir_server.policy.decide import (
     purpose_of,
     red_lines,
 )
+from weir_server.policy.exposure import exposures
 from weir_server.policy.facts import Facts, facts_before_analysis, facts_bytes, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
@@ -195,6 +197,7 @@ class Pipeline:
         plan = judged.plan
         sticky = not isinstance(judged.decision, Deny) and self.find_release(plan) is not None
         charge = without_loss(plan, judged.contract.rates) if sticky else plan.charge
+        told = plan.bound.mode is Mode.DP and not isinstance(judged.decision, Deny)
         return query_service_pb2.EstimateQueryResponse(
             decision=_decision_to_proto(judged.decision),
             epsilon_nano=charge["epsilon_nano"],
@@ -206,7 +209,13 @@ class Pipeline:
             snapshot=plan.bound.snapshot.version,
             policy_digest=judged.decision.policy_digest,
             plan_digest=plan.digest,
+            exposures=self._exposures(plan, charge) if told else (),
         )
+
+    def _exposures(self, plan: Plan, charge: Charge) -> list[query_service_pb2.Exposure]:
+        """How far the accounts are used that the plan draws on, all datasets that share them taken together."""
+        now = self._now()
+        return self._store.read(lambda tx: exposures(tx, subject_of(plan), charge, now=now))
 
     # ── the whole way ──────────────────────────────────────────────────────────────────────────────────────────
 

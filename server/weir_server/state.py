@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -98,9 +99,11 @@ class State:
         quota, reason = quota_from_proto(request.quota), checked_reason(request.reason)
 
         def act(acting: Acting) -> bytes:
+            known = limits.find_quota(acting.tx, quota.id)
+            shared = None if known is None else known.namespace  # Which the wire does not name.
             balance = limits.set_quota(
                 acting.tx,
-                quota,
+                replace(quota, namespace=shared),
                 reason=reason,
                 actor=principal.name,
                 now=acting.now,

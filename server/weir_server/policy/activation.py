@@ -9,7 +9,7 @@ from weir_server.catalog.card import DatasetCard, Grade
 from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.lineage_rules import lineage_conflicts
 from weir_server.catalog.snapshot import Snapshot
-from weir_server.policy import book, lineage
+from weir_server.policy import book, exposure, lineage
 from weir_server.policy.acting import Acting
 
 
@@ -26,6 +26,7 @@ def activate(acting: Acting, snapshot: Snapshot, report: bytes) -> int:
     card = snapshot.card
     actor, now, entropy = acting.principal.name, acting.now, acting.entropy
     book.add_snapshot(acting.tx, snapshot)
+    exposure.join(acting, card)  # Before anything is charged: the report counts in the shared account as well.
     lineage.set_budget(acting.tx, card, actor=actor, now=now, entropy=entropy)
     digest = acting.world.policy.digest
     lineage.book_report(acting.tx, snapshot, report, actor=actor, policy_digest=digest, now=now, entropy=entropy)

@@ -17,11 +17,12 @@ from weir_server.policy.certificate import CERTIFICATE
 from weir_server.policy.contract import CONTRACT, Contract
 from weir_server.policy.gates import GATES, NAME, Gates
 from weir_server.policy.kinds import Kind
+from weir_server.policy.linkage import LINKAGE
 from weir_server.policy.party import PARTY, Party
 from weir_server.policy.quota import QUOTA
 from weir_server.policy.reader import Reader, duplicates, load_document
 
-KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY, ASSESSMENT, GATES, CERTIFICATE)
+KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY, ASSESSMENT, GATES, CERTIFICATE, LINKAGE)
 """Every kind of document, in the order in which differences are told."""
 _BY_WORD = {kind.word: kind for kind in KINDS}
 
@@ -74,9 +75,10 @@ class Policy:
 
     @property
     def quotas(self) -> Mapping[str, Quota]:
-        """Every limit that the documents set, contracts' own included, by id."""
+        """Every limit that the documents set, contracts' own and shared accounts included, by id."""
         own = {quota.id: quota for contract in self.contracts.values() for quota in contract.quotas}
-        return {**self.of(QUOTA), **own}
+        shared = {quota.id: quota for linkage in self.of(LINKAGE).values() for quota in linkage.quotas}
+        return {**self.of(QUOTA), **own, **shared}
 
 
 def parse_documents(documents: Sequence[str]) -> Policy:

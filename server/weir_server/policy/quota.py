@@ -52,7 +52,8 @@ def loosens(old: Quota | None, new: Quota | None) -> bool:
 
 
 def _shape(quota: Quota) -> tuple[object, ...]:
-    return (quota.metric, quota.requester, quota.contract, quota.dataset, quota.lineage, quota.window, quota.zone)
+    scope = (quota.requester, quota.contract, quota.dataset, quota.lineage, quota.namespace)
+    return (quota.metric, *scope, quota.window, quota.zone)
 
 
 QUOTA = Kind("quota", read_quota, lambda quota: quota.id, describe, loosens)
