@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from weir.v1 import (
 )
 from weir_server import clock
 from weir_server.authentication import Authentication
-from weir_server.books import expire_holds, give_back_holds, open_books
+from weir_server.books import expire_holds, give_back_holds, open_books, recover_holds
 from weir_server.catalog.card import Mode
 from weir_server.catalog.export_dcat import Domain as CatalogueOf
 from weir_server.config import Config
@@ -45,6 +46,7 @@ from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.technique import ExactTechnique
 from weir_server.identity_log import keep_logged, logged_revocations
+from weir_server.ledger import others_hold
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
 from weir_server.log.receipts import Receipts
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     from weir_server.console.listener import ConsoleListener
 
 _SWEEP_SECONDS = 30.0
+_FOLLOW_SECONDS = 1.0
+"""How far behind the acts of other processes a process may be where nothing is charged; what is charged is never."""
 _HEADROOM = 2
 """The transport's hard limit on a message, as a multiple of ours: in between, the refusal is typed and metered."""
 _FUSE = 16
@@ -393,15 +397,39 @@ def _background(
 ) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the calls: it follows the books and answers nobody."""
     store = parts.store
-    work = [_sweep(store, parts.state), keep_signed(store), keep_exported(store, data_dir / LOG_DIRECTORY)]
-    work.append(keep_logged(store, data_dir, now=clock.now, entropy=os.urandom))
+    led: list[Callable[[], Coroutine[Any, Any, None]]] = [
+        partial(_sweep, store, parts.state),
+        partial(keep_exported, store, data_dir / LOG_DIRECTORY),
+        partial(keep_logged, store, data_dir, now=clock.now, entropy=os.urandom),
+    ]
     if config.witness.url:
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds
-        work.append(keep_cosigned(store, witness=config.witness.key, post=post, seconds=seconds))
+        led.append(partial(keep_cosigned, store, witness=config.witness.key, post=post, seconds=seconds))
     if console is not None:
-        work += [keep_counted(store), console.keep_certificates()]
+        led.append(partial(keep_counted, store))
+    work = [keep_signed(store), _lead(store, led)]
+    if config.ledger.postgres:
+        work.append(_follow(store, parts.state))
+    if console is not None:
+        work.append(console.keep_certificates())
     return work
+
+
+async def _lead(store: Store, work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    """Does what one process does for all that share the ledger: at once, or when the process that does it ends."""
+    leading = False
+    while not leading and not store.stopped:
+        with suppress(Unavailable):
+            leading = await store.write(lambda tx: tx.lead("background"))
+        if not leading:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+    tasks = [asyncio.create_task(start()) for start in work]
+    try:
+        await asyncio.wait(tasks)
+    finally:
+        for task in tasks:
+            await _end(task)
 
 
 async def _sweep(store: Store, state: State) -> None:
@@ -412,6 +440,16 @@ async def _sweep(store: Store, state: State) -> None:
             await store.write(expire_holds)
             await state.expire_contracts()
             await state.update_standings()
+
+
+async def _follow(store: Store, state: State) -> None:
+    """Sees what other processes did, and gives back what those that are gone held."""
+    while not store.stopped:
+        await asyncio.sleep(_FOLLOW_SECONDS)
+        with suppress(Unavailable):
+            await state.catch_up()
+            if await asyncio.to_thread(store.look, others_hold):
+                await store.write(recover_holds)
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -209,6 +209,15 @@ def recover(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
     return _give_back_all(tx, [integer(number) for number, owner in rows if owner in gone], now, entropy)
 
 
+def others_hold(tx: Transaction) -> bool:
+    """Whether any process of those that share the books holds anything: a look before `recover`, which takes a turn."""
+    return bool(
+        tx.look_up(
+            "SELECT 1 FROM holds JOIN reservations ON reservations.id = holds.reservation WHERE state = 'held' LIMIT 1"
+        )
+    )
+
+
 def give_up(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
     """Expires this process's own holds, at its end, once nothing runs that could still post; gives how many."""
     if not tx.owner:

@@ -89,6 +89,10 @@ class Transaction(Protocol):
         """Whether the process of that name has ended. Where one process owns the books, every other one has."""
         ...
 
+    def lead(self, task: str) -> bool:
+        """Take a task that one process does for all; True once it is this process's, for as long as it lives."""
+        ...
+
 
 class Store(Protocol):
     """A durable store with one writer and many readers.

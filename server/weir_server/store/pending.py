@@ -60,6 +60,10 @@ class Statements(Protocol):
         """Whether another process has ended."""
         ...
 
+    def lead(self, task: str) -> bool:
+        """Whether a task is this process's."""
+        ...
+
 
 class Savepoints(Protocol):
     """What takes back the statements of one operation."""
@@ -169,6 +173,10 @@ class GroupTransaction:
         """Whether another process has ended."""
         return self._statements.is_gone(owner)
 
+    def lead(self, task: str) -> bool:
+        """Whether a task is this process's."""
+        return self._statements.lead(task)
+
     # ── for the writer ─────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self) -> None:
@@ -262,6 +270,10 @@ class PlainTransaction:
 
     def is_gone(self, owner: str) -> bool:
         """True, as there is no other owner."""
+        return True
+
+    def lead(self, task: str) -> bool:
+        """True, as there is nobody else to do it."""
         return True
 
 

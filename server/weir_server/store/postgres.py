@@ -39,6 +39,7 @@ _FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 system, internal. What is durable is then unknown."""
 
 
+_TASK = "weir-task"
 _OWNER_KEY = "hashtextextended('weir-owner/' || ?::text, 0)"
 
 
@@ -61,6 +62,11 @@ class PostgresTransaction(PlainTransaction):
         return owner != self._owner and bool(
             self.execute(f"SELECT pg_try_advisory_xact_lock({_OWNER_KEY})", (owner,))[0][0]
         )
+
+    def lead(self, task: str) -> bool:
+        """Takes the lock of the task for the session of the connection: it ends with the process, whatever ends it."""
+        key = f"current_schema() || '/{_TASK}/' || ?::text"
+        return bool(self.execute(f"SELECT pg_try_advisory_lock(hashtextextended({key}, 0))", (task,))[0][0])
 
     def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Runs one statement and gives all its rows."""

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two servers on one PostgreSQL ledger, as two pipelines with stores and worlds of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.domain import (
+    DOCUMENTS,
+    NANO,
+    Domain,
+    by_site,
+    contract_document,
+    dp_contract_document,
+    open_domain,
+    populate,
+    quota_document,
+    submit,
+    submit_dp,
+)
+from tests.support.ledger import LEDGER_SERVER, fsck_of
+from weir.errors import PolicyDenied, QuotaExceeded, Suspended
+
+
+@pytest.fixture
+async def two(
+    tmp_path: Path, ledger_server: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Domain, Domain]]:
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    first = open_domain(tmp_path)
+    await populate(first, documents=(*DOCUMENTS, quota_document("fifty", limit=50)))
+    second = open_domain(tmp_path)
+    try:
+        yield first, second
+        await first.pipeline.drain(seconds=10)
+        await second.pipeline.drain(seconds=10)
+    finally:
+        first.store.close()
+        second.store.close()
+    assert fsck_of(tmp_path).findings == ()
+
+
+async def test_a_stop_by_one_server_binds_the_next_charge_of_the_other(two: tuple[Domain, Domain]) -> None:
+    """Mutant: a reservation that does not compare the number of the world is made under the old one."""
+    first, second = two
+    await second.pipeline.run(submit())
+    await first.suspend("contract", "c-1")
+    with pytest.raises(Suspended):
+        await second.pipeline.run(submit(by_site()))
+    assert second.exact.touches == 1
+
+
+async def test_a_narrower_contract_by_one_server_binds_the_other(two: tuple[Domain, Domain]) -> None:
+    first, second = two
+    await first.apply(contract_document(measures=[]), dp_contract_document())
+    with pytest.raises(PolicyDenied):
+        await second.pipeline.run(submit(by_site()))
+    assert second.exact.touches == 0
+
+
+async def test_a_stop_between_charge_and_answer_holds_the_answer_back(two: tuple[Domain, Domain]) -> None:
+    first, second = two
+    touched = second.pipeline.execute_and_release
+
+    async def then_stopped(plan: Any) -> Any:
+        answer = await touched(plan)
+        await first.suspend("all")
+        return answer
+
+    second.pipeline.execute_and_release = then_stopped  # type: ignore[method-assign]
+    with pytest.raises(Suspended):
+        await second.pipeline.run(submit_dp())
+    assert second.metered("epsilon_nano", "d-1") == NANO // 2
+    assert second.metered("queries", "d-1") == 0
+
+
+async def test_acts_of_both_servers_build_on_each_other(two: tuple[Domain, Domain]) -> None:
+    first, second = two
+    await first.suspend("dataset", "census")
+    await second.suspend("dataset", "spending")
+    await first.state.catch_up()
+    stopped = {("dataset", "census"), ("dataset", "spending")}
+    assert first.state.world.suspensions == second.state.world.suspensions == stopped
+
+
+async def test_a_quota_is_exact_over_both(two: tuple[Domain, Domain]) -> None:
+    first, second = two
+
+    async def one(n: int) -> bool:
+        try:
+            await (first, second)[n % 2].pipeline.run(submit())
+        except QuotaExceeded:
+            return False
+        return True
+
+    answered = await asyncio.gather(*(one(n) for n in range(80)))
+    assert sum(answered) == 50
+
+
+async def test_equal_private_queries_at_both_draw_noise_once(two: tuple[Domain, Domain]) -> None:
+    """Mutant: without the turn both would draw, and the lineage would pay twice."""
+    first, second = two
+    answers = await asyncio.gather(*(domain.pipeline.run(submit_dp()) for domain in (first, second) for _ in range(5)))
+    assert first.dp.touches + second.dp.touches == 1
+    assert first.metered("epsilon_nano", "d-1") == NANO // 2
+    assert first.metered("queries", "d-1") == 10
+    assert len({answer.answer for answer in answers}) <= 2  # The first, and the same marked as returned again.
