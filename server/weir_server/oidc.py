@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from weir_server.watched import Watched
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 _LARGEST_FILE = 1024 * 1024
 _LEAST_RSA_BITS = 2048
-_TYPES = frozenset({None, "JWT", "jwt", "at+jwt", "application/at+jwt"})
+_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_TYPES = (None, "JWT", "jwt", "at+jwt", "application/at+jwt")
 """`typ` of ID and access tokens; others (logout tokens, DPoP proofs) are signed with the same keys for another use."""
 _CACHED = 4096
 
@@ -87,7 +89,7 @@ class Tokens:
             self._cache.clear()
             self._read_under = keys
         # By digest: a dump of the process must not be a list of tokens.
-        digest = hashlib.sha256(text.encode()).digest()
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
         found = self._cache.get(digest)
         if found is None:
             found = self._cache[digest] = read_token(text, keys=keys, terms=self._terms)
@@ -216,11 +218,11 @@ def check_token(token: Token, *, terms: Oidc, thumbprint: str, now: datetime) ->
 
 
 def _header(text: str) -> dict[str, Any]:
-    parts = text.split(".")
-    if len(parts) != 3 or not text.isascii():
+    if not _FORM.fullmatch(text):
         _refuse("form", "the token is no JWT")
+    part = text.partition(".")[0]
     try:
-        header = _json(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
+        header = _json(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except ValueError:
         _refuse("form", "the token is no JWT")
     if "crit" in header or header.get("typ") not in _TYPES:
