@@ -8,6 +8,7 @@ of the same person, or a TLS handshake made just now: a page that was left open 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable
 
 from cryptography import x509
@@ -37,6 +38,8 @@ from weir_server.store import Transaction
 
 HANDSHAKE_SECONDS = 60.0
 """How old a connection may be whose certificate counts as a fresh proof."""
+_PATH = re.compile(r"(/[A-Za-z0-9_.-]{1,200}){1,6}")
+"""A page of this console: no other site, and no empty first part that browsers would read as one."""
 SIGNED_IN = "weir.console.signed_in"
 """Type of the log entry of a sign-in."""
 
@@ -96,6 +99,8 @@ class SignIn:
         session = session_of(request, self._desk.sessions)
         if session is None:
             return RedirectResponse("/sign-in", status_code=303)
+        if _PATH.fullmatch(request.query_params.get("then", "")):
+            session.after = request.query_params["then"]
         response = self._page("confirm.html", request, session)
         # The proof is a handshake: the next request must make one.
         response.headers["connection"] = "close"

@@ -3,12 +3,31 @@
 
 from __future__ import annotations
 
-from weir_server.console.screens import cases, checkpoints, entries, meter, overview, stops
+from weir_server.console.screens import (
+    approvals,
+    cases,
+    checkpoints,
+    contracts,
+    datasets,
+    entries,
+    meter,
+    overview,
+    policy,
+    quotas,
+    requesters,
+    stops,
+)
 from weir_server.console.screens.screen import Screen
 
 SCREENS: tuple[Screen, ...] = (
     *overview.SCREENS,
+    *approvals.SCREENS,
     *stops.SCREENS,
+    *datasets.SCREENS,
+    *contracts.SCREENS,
+    *requesters.SCREENS,
+    *quotas.SCREENS,
+    *policy.SCREENS,
     *entries.SCREENS,
     *checkpoints.SCREENS,
     *meter.SCREENS,
