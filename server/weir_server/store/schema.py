@@ -154,7 +154,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             contract TEXT NOT NULL, idx {int} NOT NULL, PRIMARY KEY (contract, idx)) {clustered}""",
         # Which lines of the record of identities the log holds (identities.py).
         """CREATE TABLE identity_acts (
-            act TEXT NOT NULL, serial TEXT NOT NULL, leaf_index {int} NOT NULL, PRIMARY KEY (act, serial)) {clustered}""",
+            act TEXT NOT NULL, serial TEXT NOT NULL, leaf_index {int} NOT NULL,
+            PRIMARY KEY (act, serial)) {clustered}""",
         # Inboxes and histories by key.
         "CREATE INDEX approvals_by_state ON approvals (state, requested, id)",
         "CREATE INDEX approvals_by_requester ON approvals (requester, requested, id)",
