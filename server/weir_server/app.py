@@ -69,7 +69,7 @@ from weir_server.services.contracts import ContractService
 from weir_server.services.encrypted import EncryptedQueryService
 from weir_server.services.guard import Guard
 from weir_server.services.health import HealthService
-from weir_server.services.policy import PolicyService
+from weir_server.services.policy import PolicyService, party_handlers
 from weir_server.services.query import QueryService
 from weir_server.services.quota import QuotaAdminService, QuotaService
 from weir_server.services.uploads import Uploads
@@ -327,6 +327,7 @@ def _add_admin(server: Any, parts: Parts) -> None:
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(PolicyService(parts.state), server)
     case_service_pb2_grpc.add_CaseAdminServiceServicer_to_server(CaseAdminService(parts.state), server)
     quotas = QuotaAdminService(parts.state, parts.store)
+    server.add_generic_rpc_handlers((party_handlers(PolicyService(parts.state)),))
     quota_service_pb2_grpc.add_QuotaAdminServiceServicer_to_server(quotas, server)
     reflection.enable_server_reflection((*service_names(ADMIN), reflection.SERVICE_NAME), server)
 

@@ -56,7 +56,7 @@ MATRIX: dict[str, tuple[set[str], set[str]]] = {
     "/weir.v1.PolicyService/DecideApproval": ({O, V}, {ADMIN}),
     "/weir.v1.PolicyService/SetSuspension": ({O}, {ADMIN}),
     "/weir.v1.PolicyService/ListSuspensions": ({O, V, A}, {ADMIN}),
-    "/weir.v1.PolicyService/SetContractState": ({O, P}, {ADMIN}),
+    "/weir.v1.PolicyService/SetContractState": ({O, P, R}, {PUBLIC, ADMIN}),
     "/weir.v1.PolicyService/ActivateSnapshot": ({O}, {ADMIN}),
     "/weir.v1.QuotaAdminService/SetQuota": ({O}, {ADMIN}),
     "/weir.v1.QuotaAdminService/ListQuotas": ({O}, {ADMIN}),
@@ -64,8 +64,10 @@ MATRIX: dict[str, tuple[set[str], set[str]]] = {
     "/grpc.health.v1.Health/Watch": (EVERYBODY, {PUBLIC, ADMIN}),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ({O}, {ADMIN}),
 }
+NARROWER = {("/weir.v1.PolicyService/SetContractState", PUBLIC): {P, R}}
+"""Where a listener is open to fewer roles: operators act on the admin listener only."""
 CELLS = [
-    (rpc, role, listener, role in roles and listener in listeners, listener in listeners)
+    (rpc, role, listener, role in NARROWER.get((rpc, listener), roles) and listener in listeners, listener in listeners)
     for rpc, (roles, listeners) in MATRIX.items()
     for role in (R, P, O, V, A)
     for listener in (PUBLIC, ADMIN)
@@ -95,6 +97,8 @@ def test_the_matrix_has_a_row_for_every_call_of_every_service() -> None:
 def test_the_servers_table_says_what_the_matrix_says() -> None:
     served = {rpc: (set(row.roles), set(row.listeners)) for rpc, row in ACCESS.items() if not rpc.endswith("/List")}
     assert served == MATRIX
+    narrower = {(rpc, PUBLIC): set(row.public_roles) for rpc, row in ACCESS.items() if row.public_roles is not None}
+    assert narrower == NARROWER
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ class Access:
     """True where a refusal leaves a leaf in the log, whatever refused it."""
     policy: bool = False
     """True where a message may be as large as a set of policy files."""
+    public_roles: frozenset[str] | None = None
+    """Roles that may call it on the public listener, where that is not all of them."""
+
+    def allows(self, role: str, *, listener: str) -> bool:
+        """Whether a role may call it there."""
+        roles = self.public_roles if listener == PUBLIC and self.public_roles is not None else self.roles
+        return role in roles and listener in self.listeners
 
 
 def _public(roles: frozenset[str], *, metered: bool = False) -> Access:
@@ -77,7 +84,7 @@ ACCESS: Mapping[str, Access] = MappingProxyType({
     "/weir.v1.PolicyService/DecideApproval": _admin(_DECIDERS),
     "/weir.v1.PolicyService/SetSuspension": _admin(_OPERATORS),
     "/weir.v1.PolicyService/ListSuspensions": _admin(_OBSERVERS),
-    "/weir.v1.PolicyService/SetContractState": _admin(_OPERATORS | {PROVIDER}),
+    "/weir.v1.PolicyService/SetContractState": Access(_OPERATORS | _PARTIES, _BOTH, public_roles=_PARTIES),
     "/weir.v1.PolicyService/ActivateSnapshot": _admin(_OPERATORS),
     "/weir.v1.QuotaAdminService/SetQuota": _admin(_OPERATORS),
     "/weir.v1.QuotaAdminService/ListQuotas": _admin(_OPERATORS),

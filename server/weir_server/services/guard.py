@@ -191,7 +191,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if principal is None:
             raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
         self._check_caller(principal)  # First: one refusal for every call, whatever the role might have made.
-        if principal.role not in access.roles or self._listener not in access.listeners:
+        if not access.allows(principal.role, listener=self._listener):
             raise PermissionDenied(
                 f"the role {principal.role} may not make this call",
                 rule="access.role",

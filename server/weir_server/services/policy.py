@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import re
 
+import grpc
+
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
 from weir_server.policy import agreeing
@@ -79,3 +81,15 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         if not _DIGEST.fullmatch(request.manifest_digest):
             raise InvalidRequest("a digest is 64 hex digits", field="manifest_digest", rule="digest.form")
         return await self._state.activate_snapshot(call.principal, request)
+
+
+def party_handlers(service: PolicyService) -> grpc.GenericRpcHandler:
+    """What the public listener serves of PolicyService: how a party ends or suspends its own contract. All else of it
+    is not even there."""
+    handler = grpc.unary_unary_rpc_method_handler(
+        service.SetContractState,
+        request_deserializer=policy_service_pb2.SetContractStateRequest.FromString,
+        response_serializer=policy_service_pb2.SetContractStateResponse.SerializeToString,
+    )
+    name = policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
+    return grpc.method_handlers_generic_handler(name, {"SetContractState": handler})
