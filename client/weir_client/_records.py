@@ -153,6 +153,23 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """How far a privacy account is used, all datasets that share it taken together."""
+
+    scope: str
+    """`lineage` or `namespace`: what is shared."""
+    name: str
+    metric: str
+    """`epsilon_nano` or `rho_micro`."""
+    limit: int
+    """Lifetime limit."""
+    used: int
+    """By everybody so far."""
+    adds: int
+    """What this query would add."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What a query would do now; nothing is reserved by it."""
 
@@ -171,6 +188,8 @@ class Estimate:
     snapshot: int
     policy_digest: str
     plan_digest: str
+    exposures: tuple[Exposure, ...] = ()
+    """Accounts that a dp query draws on; empty where the policy denies it."""
 
     @property
     def allowed(self) -> bool:
@@ -489,6 +508,7 @@ def estimate_of(message: query_service_pb2.EstimateQueryResponse) -> Estimate:
         verdict=verdict,
         reasons=tuple(DenialReason(item.code, item.sentence) for item in message.decision.reasons),
         noise=tuple(noise_of(item, column=str(index), unit="", scale=0) for index, item in enumerate(message.noise)),
+        exposures=tuple(Exposure(**_texts(item, "scope name metric limit used adds")) for item in message.exposures),
         **_texts(message, "epsilon_nano rho_micro cells price_micro sticky snapshot policy_digest plan_digest"),
     )
 

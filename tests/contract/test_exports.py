@@ -25,6 +25,7 @@ PUBLIC = [
     "EncryptedAnswer",
     "Entry",
     "Estimate",
+    "Exposure",
     "Identity",
     "InclusionProof",
     "Job",

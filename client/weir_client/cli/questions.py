@@ -12,7 +12,7 @@ from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import ApprovalRequired
 from weir_client._answer import Answer
 from weir_client._client import Job
-from weir_client._records import Estimate
+from weir_client._records import Estimate, Exposure
 from weir_client._sql import parse
 from weir_client.cli.output import Session, connected
 
@@ -174,4 +174,14 @@ def _estimate_text(found: Estimate) -> str:
         + (f", ± {noise.interval95} grid steps (95 %)" if noise.interval95 is not None else "")
         for noise in found.noise
     ]
+    lines += [_exposure_line(exposure) for exposure in found.exposures]
     return "\n".join(lines)
+
+
+def _exposure_line(exposure: Exposure) -> str:
+    """How far an account is used by everybody, and how far it would be."""
+    name, form = ("ρ", format_rho) if exposure.metric == "rho_micro" else ("ε", format_epsilon)
+    return (
+        f"account of {exposure.scope} {exposure.name}: {name} {form(exposure.used)} of {form(exposure.limit)} used,"
+        f" this adds {form(exposure.adds)}"
+    )
