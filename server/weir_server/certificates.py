@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -69,6 +70,15 @@ def server_certificate(
     """A certificate for server authentication only, under these names."""
     usage = ExtendedKeyUsageOID.SERVER_AUTH
     return _leaf(public_key, names=names, usage=usage, ca=ca, ca_key=ca_key, now=now, validity=validity)
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether the authority signed the certificate."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def host_name(host: str) -> x509.GeneralName:

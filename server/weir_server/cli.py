@@ -57,14 +57,21 @@ def register(group: click.Group) -> None:
 @click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--domain", default="weir.local", show_default=True, help="Name of the domain, in every identity.")
 @click.option("--host", "hosts", multiple=True, help="Further DNS name or IP address of the server; repeatable.")
-@click.option("--renew", is_flag=True, help="Only make a new server certificate, of the same names.")
+@click.option(
+    "--renew",
+    is_flag=True,
+    help="Only make a new server certificate, of the same names, and sign the list of revoked ones anew.",
+)
 @click.option("--days", default=pki.SERVER_DAYS, show_default=True, help="Validity of the server's certificate.")
 @_JSON
 def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, days: int, as_json: bool) -> None:
     """Make a domain: authority, server certificate, log key and publication salt."""
     os.umask(0o077)
     if renew:
+        from weir_server.revocation import sign_anew
+
         pki.renew_server(data_dir, now=clock.now(), days=days)
+        sign_anew(data_dir, now=clock.now())
         _show({"data": str(data_dir), "renewed": True}, as_json, "Renewed; a running server shows it from now on.")
         return
     data_dir.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,16 @@ def revoke(data_dir: Path, serials: Iterable[int], *, now: datetime) -> list[int
     return added
 
 
+def sign_anew(data_dir: Path, *, now: datetime) -> None:
+    """Signs the list, where there is one, with the authority's key of now: a new authority takes it over so.
+
+    Raises:
+        Unavailable: the directory holds no authority, or a list that cannot be trusted.
+    """
+    if (data_dir / FILE_NAME).exists():
+        revoke(data_dir, (), now=now)
+
+
 def _signed(listed: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
     key = authority.public_key()
     return listed.issuer == authority.subject and listed.is_signature_valid(key)  # type: ignore[arg-type]

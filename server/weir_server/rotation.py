@@ -14,10 +14,10 @@ from pathlib import Path
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from weir.errors import Unavailable
+from weir_server.certificates import issued_by
 from weir_server.pki import SECRETS
 from weir_server.watched import Watched
 
@@ -61,7 +61,7 @@ def read_shown(data_dir: Path, *, now: datetime) -> Shown:
         raise _refused("the listeners' key or certificate is malformed") from error
     if _public(private.public_key()) != _public(leaf.public_key()):
         raise _refused("the listeners' key and certificate are no pair")
-    if not any(_signed(leaf, signer) for signer in signers):
+    if not any(issued_by(leaf, signer) for signer in signers):
         raise _refused("the listeners' certificate is of another authority")
     if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
         raise _refused("the listeners' certificate is not valid now: weir init --renew")
@@ -82,14 +82,6 @@ def live_credentials(shown: Watched[Shown]) -> grpc.ServerCredentials:
         )
 
     return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=True)
-
-
-def _signed(leaf: x509.Certificate, signer: x509.Certificate) -> bool:
-    try:
-        leaf.verify_directly_issued_by(signer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _public(key: object) -> bytes:

@@ -10,9 +10,10 @@ import pytest
 
 from tests.support.server import make_domain
 from weir.errors import InvalidRequest, Unavailable, UnknownName
-from weir_server import identities, pki
+from weir_server import identities, pki, revocation
 from weir_server.identity import Certificate, read_certificate
 from weir_server.revocation import watch_revoked
+from weir_server.rotation import read_shown
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -152,3 +153,33 @@ def test_the_torn_end_of_the_record_is_dropped_and_damage_within_it_is_not_passe
     path.write_text("{}\n" + path.read_text())
     with pytest.raises(Unavailable, match="line 1"):
         identities.read_acts(data_dir)
+
+
+def test_another_authority_takes_over_as_the_manual_says(data_dir: Path) -> None:
+    old = issue(data_dir)
+    identities.revoke(data_dir, "requester/alice", reason="lost", now=NOW)
+    kept = issue(data_dir, name="bob")
+    other, secrets = make_domain(data_dir.parent / "other") / pki.SECRETS, data_dir / pki.SECRETS
+    before = (secrets / "ca.crt").read_text()
+    (secrets / "ca.crt").write_text((other / "ca.crt").read_text() + before)
+    (secrets / "ca.key").write_bytes((other / "ca.key").read_bytes())
+    # What was issued before still counts, and is renewed under the new authority.
+    renewed = identities.renew(data_dir, kept, now=NOW, days=7)
+    assert renewed["ca"] == (secrets / "ca.crt").read_text()
+    assert read_shown(data_dir, now=NOW).certificate == (secrets / "server.crt").read_bytes()
+    pki.renew_server(data_dir, now=NOW)
+    revocation.sign_anew(data_dir, now=NOW)
+    (secrets / "ca.crt").write_text((other / "ca.crt").read_text())
+    assert read_shown(data_dir, now=NOW).certificate == (secrets / "server.crt").read_bytes()
+    assert watch_revoked(data_dir).get() == {certificate(old).serial}
+    identities.renew(data_dir, renewed, now=NOW, days=7)
+    with pytest.raises(InvalidRequest):
+        identities.renew(data_dir, kept, now=NOW, days=7)
+
+
+def test_a_key_that_is_not_the_authoritys_issues_nothing(data_dir: Path) -> None:
+    other = make_domain(data_dir.parent / "other") / pki.SECRETS
+    (data_dir / pki.SECRETS / "ca.key").write_bytes((other / "ca.key").read_bytes())
+    with pytest.raises(Unavailable) as caught:
+        issue(data_dir)
+    assert caught.value.rule == "domain.authority"
