@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import weir_client
 from tests.support.client import FakeDomain, fake_domain, identity_file
+from weir_client import cli
 
 
 @pytest.fixture
@@ -24,6 +25,24 @@ def client(domain: FakeDomain, tmp_path: Path, state: Path) -> Iterator[weir_cli
     identity = identity_file(domain, tmp_path)
     with weir_client.connect(identity=identity, timeout=20, state_dir=state) as connected:
         yield connected
+
+
+@pytest.fixture
+def weir(
+    domain: FakeDomain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line as alice; gives exit code, standard output and standard error."""
+    monkeypatch.setenv("WEIR_SERVER", domain.address)
+    monkeypatch.setenv("WEIR_IDENTITY", str(identity_file(domain, tmp_path)))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("WEIR_KEY_PASSPHRASE", raising=False)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        code = cli.run([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

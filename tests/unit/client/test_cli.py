@@ -17,22 +17,6 @@ from weir_client.cli import output
 SQL = "SELECT region, COUNT(*) AS n FROM census GROUP BY region"
 
 
-@pytest.fixture
-def weir(domain, tmp_path, monkeypatch, capsys):
-    """Runs a command line as alice; gives exit code, standard output and standard error."""
-    monkeypatch.setenv("WEIR_SERVER", domain.address)
-    monkeypatch.setenv("WEIR_IDENTITY", str(identity_file(domain, tmp_path)))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("WEIR_KEY_PASSPHRASE", raising=False)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        code = cli.run([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def test_a_query_prints_a_table_and_its_verified_entry(weir):
     code, out, err = weir("query", SQL, "-c", "c-1")
     assert (code, err) == (0, "")

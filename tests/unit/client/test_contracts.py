@@ -8,30 +8,13 @@ import click
 import pytest
 
 import weir_client
-from tests.support.client import PLAN_HASH, TERMS, identity_file
+from tests.support.client import PLAN_HASH, TERMS
 from weir import errors
 from weir.agreements import is_signed, parse_signing_key
 from weir.v1 import policy_service_pb2
-from weir_client import cli
 from weir_client.cli.contracts import printable
 
 KEY = weir_client.SigningKey(bytes(range(32)))
-
-
-@pytest.fixture
-def weir(domain, tmp_path, monkeypatch, capsys):
-    """Runs a command line as alice; gives exit code, standard output and standard error."""
-    monkeypatch.setenv("WEIR_SERVER", domain.address)
-    monkeypatch.setenv("WEIR_IDENTITY", str(identity_file(domain, tmp_path)))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("WEIR_KEY_PASSPHRASE", raising=False)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        code = cli.run([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -164,24 +164,6 @@ def test_a_card_of_an_older_service_holds_its_own_grade():
     assert (shown.effective_grade, shown.list_rates, shown.certified_until) == ("general", None, None)
 
 
-@pytest.fixture
-def weir(domain, tmp_path, monkeypatch, capsys):
-    """Runs a command line as alice; gives exit code, standard output and standard error."""
-    from tests.support.client import identity_file
-    from weir_client import cli
-
-    monkeypatch.setenv("WEIR_SERVER", domain.address)
-    monkeypatch.setenv("WEIR_IDENTITY", str(identity_file(domain, tmp_path)))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-    def run(*args: object) -> tuple[int, str, str]:
-        code = cli.run([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 def test_the_command_line_marks_a_sandbox_answer(weir, domain):
     response = query_service_pb2.RunSandboxQueryResponse(answer=reply().SerializeToString())
     domain.RunSandboxQuery = lambda request: response
