@@ -21,7 +21,7 @@ import weir_client
 from tests.support.sample import apply_contracts, publish_sample
 from tests.support.server import RunningServer, make_domain, open_channel, start_server, write_identity
 from tests.support.tokens import SETTINGS, Issuer
-from tests.support.wire import call, typed
+from tests.support.wire import WireFailure, call, typed
 from weir.errors import InvalidRequest, PermissionDenied, Unauthenticated, UnknownName, VerificationError
 from weir.v1 import catalogue_service_pb2
 from weir_client import aio, cli
@@ -331,6 +331,28 @@ def test_a_renewal_gone_wrong_changes_nothing_and_is_logged(server: RunningServe
     refused = [line for line in server.log_lines() if line["event"] == "reload_refused" and line["file"] == "ca.crt"]
     assert refused
     assert shown(server.public, identity) == before
+
+
+def test_another_authority_takes_over_while_the_server_runs(tmp_path: Path) -> None:
+    """As docs/operate.md says; both authorities bear the same name, as they do in life."""
+    data_dir, other = make_domain(tmp_path), make_domain(tmp_path / "other") / pki.SECRETS
+    server = start_server(data_dir)
+    secrets, now = data_dir / pki.SECRETS, datetime.now(UTC)
+    try:
+        old = server.identity("auditor", "ann")
+        assert refusal(server.channel(old), LIST) is None
+        (secrets / "ca.crt").write_text((other / "ca.crt").read_text() + (secrets / "ca.crt").read_text())
+        (secrets / "ca.key").write_bytes((other / "ca.key").read_bytes())
+        new = server.identity("auditor", "zhou")
+        for identity in (old, new):
+            assert refusal(server.channel(identity), LIST) is None
+        pki.renew_server(data_dir, now=now)
+        assert refusal(server.channel(new), LIST) is None
+        (secrets / "ca.crt").write_text((other / "ca.crt").read_text())
+        assert refusal(server.channel(new), LIST) is None
+        assert isinstance(refusal(server.channel(old), LIST, timeout=3.0), WireFailure)
+    finally:
+        assert server.stop() == 0
 
 
 # Certificates taken back
