@@ -82,7 +82,7 @@ class Charts:
 
     def gauge(self, title: str, used: int, limit: int, level: str) -> Markup:
         """A small bar: how much of a limit is used."""
-        width = 100.0 if limit <= 0 else min(100.0, used * 100 / limit)
+        width = 0.0 if limit <= 0 else min(100.0, used * 100 / limit)
         content = (
             '<rect class="track" width="100" height="8" rx="4"/>'
             f'<rect class="used {escape(level)}" width="{width:.1f}" height="8" rx="4"/>'

@@ -54,11 +54,11 @@ class Show:
         return digest if len(digest) <= _SHORT else f"{digest[:_SHORT]}…"
 
     def share(self, used: int, limit: int) -> str:
-        """Used part of a limit in percent; full where the limit is 0."""
-        return "100 %" if limit <= 0 else f"{min(999, used * 100 // limit)} %"
+        """Used part of a limit in percent; nothing where the limit is 0, and nothing may be used."""
+        return "" if limit <= 0 else f"{min(999, used * 100 // limit)} %"
 
     def level(self, used: int, limit: int) -> str:
-        """How full: empty text, `warn` from 80 %, `bad` when nothing is left."""
+        """How full: empty text, `warn` from 80 %, `bad` when nothing is left, `none` where nothing was allowed at all."""
         if used >= limit:
-            return "bad"
+            return "bad" if limit else "none"
         return "warn" if used * 5 >= limit * 4 else ""
