@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,12 @@ def _issue(
 ) -> None:
     from weir_server import identities
 
-    issued = identities.issue(data_dir, role=role, name=name, now=clock.now(), days=days, hours=hours, address=address)
     path = Path(f"{name}.weir") if output is None else output
+    if path.exists():
+        raise InvalidRequest(f"{path} exists: --renew it, or name another", field="output", rule="identity.exists")
+    issued = identities.issue(
+        data_dir, role=role, name=name, now=clock.now(), days=days, hours=hours, address=address, by=_person()
+    )
     write_private(path, json.dumps(issued, indent=2) + "\n")
     _said(path, issued, days=days, hours=hours, as_json=as_json)
 
@@ -89,10 +93,10 @@ def _renew(
 
 
 def _person() -> str:
-    """Who runs this, as the operating system says; a number where it has no name."""
+    """Who runs this, as the operating system knows; not as the environment says."""
     try:
-        return getpass.getuser()
-    except (OSError, KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return f"uid-{os.getuid()}"
 
 
