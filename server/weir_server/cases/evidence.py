@@ -18,7 +18,7 @@ from weir_server import log
 from weir_server.cases import book
 from weir_server.cases.values import Case
 from weir_server.log.tree import inclusion_paths
-from weir_server.store import Transaction, blob, integer
+from weir_server.store import Transaction, blob, integer, text
 
 MAX_ENTRIES = 10_000
 """Entries of the contract in one file; the newest of them where there are more."""
@@ -82,18 +82,26 @@ def _around(tx: Transaction, case: Case, size: int, named: set[int]) -> tuple[li
 
 
 def _candidates(tx: Transaction, size: int, start: int) -> Iterable[tuple[int, bytes]]:
-    # Two ranges of the index by type on either side of the queries', which are read from `start` on.
-    for where, low in (("type < 'weir.query.'", 0), ("type > 'weir.query/'", 0)):
-        yield from _read(tx, where, low, size)
-    for kind in ("expired", "refused", "released", "reserved", "voided"):
-        yield from _read(tx, f"type = 'weir.query.{kind}'", start, size)
+    for kind in _types(tx):
+        yield from _read(tx, kind, start if kind.startswith("weir.query.") else 0, size)
 
 
-def _read(tx: Transaction, where: str, start: int, size: int) -> Iterable[tuple[int, bytes]]:
+def _types(tx: Transaction) -> Iterable[str]:
+    """Types of entries that there are: one step down the index for each, however long the log is."""
+    kind = ""
+    while True:
+        ((following,),) = tx.execute("SELECT MIN(type) FROM log_leaves WHERE type > ?", (kind,))
+        if following is None:
+            return
+        kind = text(following)
+        yield kind
+
+
+def _read(tx: Transaction, kind: str, start: int, size: int) -> Iterable[tuple[int, bytes]]:
     while True:
         rows = tx.execute(
-            f"SELECT idx, leaf FROM log_leaves WHERE {where} AND idx >= ? AND idx < ? ORDER BY idx LIMIT {_PAGE}",  # noqa: S608
-            (start, size),
+            "SELECT idx, leaf FROM log_leaves WHERE type = ? AND idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
+            (kind, start, size, _PAGE),
         )
         for index, leaf in rows:
             yield integer(index), blob(leaf)

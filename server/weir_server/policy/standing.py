@@ -22,7 +22,7 @@ from weir_server.ledger.windows import ledger_time
 from weir_server.policy import lifecycle
 from weir_server.policy.documents import Policy
 from weir_server.policy.gates import LEVELS, NO_GATES, Level
-from weir_server.store import Transaction, integer, text
+from weir_server.store import Transaction, blob, integer, text
 
 DAYS = 30
 """Days over which refusals count, today included."""
@@ -75,7 +75,7 @@ def tally(tx: Transaction) -> Tally:
     )
     days: Counter[tuple[str, str]] = Counter()
     for _, requester, leaf in rows:
-        event = json.loads(leaf)  # type: ignore[arg-type]
+        event = json.loads(blob(leaf))
         if requester and _counts(tx, event["data"]["record"]):
             days[text(requester), str(event["time"])[:10]] += 1
     end = integer(rows[-1][0]) + 1 if rows else start
