@@ -62,6 +62,16 @@ def test_withdrawing_and_consenting_again_singles_out_nobody(tmp_path: Path) -> 
     assert counts == ["41", "30", "30"], "ten came back and one did not: the third record would show that one"
 
 
+def test_eleven_consent_and_ten_withdraw_again_does_not_isolate_the_eleventh(tmp_path: Path) -> None:
+    bench, card = Bench(tmp_path), on_consent(town_card())
+    names, late = named("p", 30), named("n", 11)
+    data = rows(people("a", [*names, *late]))
+    for consenting in (names, [*names, *late], [*names, late[0]]):
+        bench.publish(card, data, register=register(consenting, set()))
+    counts = [count_and_sum(bench, version)[0] for version in (1, 2, 3)]
+    assert counts == ["30", "41", "41"], "each step alone has classes of ten; both together do not"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_over_any_run_of_withdrawals_everyone_shares_a_history_with_nine_others(seed: int, tmp_path: Path) -> None:
     draw = random.Random(seed)

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -33,6 +34,7 @@ from weir_server.policy.consistency import check_policy
 from weir_server.policy.documents import Policy, parse_documents
 from weir_server.policy.regrading import effective_grade
 from weir_server.services.encode import dataset_to_proto
+from weir_server.state import State
 
 SEED, OTHER_SEED = bytes(32), bytes([1] * 32)
 REPORT, OTHER_REPORT = "ab" * 32, "cd" * 32
@@ -130,6 +132,13 @@ async def test_a_certificate_that_ends_while_a_query_runs_stops_it_before_the_ch
     error = await domain.refused(submit())
     assert "grade.technique" in codes(error)
     assert domain.exact.touches == 0
+
+
+async def test_a_restart_reads_certificates_again(domain: Domain) -> None:
+    await domain.apply(contract_document(), party(), document(certificate(domain.clock())))
+    again = State(domain.store, domain.directory, clock=domain.clock, entropy=os.urandom)
+    assert again.world.grade_of(UNIT_TABLE, now=domain.clock()) is Grade.GENERAL
+    assert again.world.grade_of(UNIT_TABLE, now=domain.clock() + timedelta(days=9)) is Grade.IMPORTANT
 
 
 async def test_the_catalogue_tells_the_grade_that_holds_and_until_when(domain: Domain) -> None:

@@ -81,6 +81,21 @@ def test_a_table_gives_the_same_atoms_as_the_file(database: Any, tmp_path: Path)
     assert ours == (text.snapshots[0].directory / "atoms.jsonl").read_bytes()
 
 
+def test_the_register_of_consents_may_lie_beside_the_data(database: Any, tmp_path: Path) -> None:
+    rows = list(clinic_rows(random_units(random.Random(4), 60)))
+    fill(database, rows)
+    database.execute("CREATE TABLE care.consents (person text, at timestamptz, text text, channel text, gone date)")
+    database.execute("INSERT INTO care.consents SELECT DISTINCT who, now(), 't-1', 'app', NULL::date FROM care.visits")
+    withdrawn = sorted({row["who"] for row in rows})[:7]
+    database.execute("UPDATE care.consents SET gone = '2026-01-01' WHERE person = ANY(%s)", [withdrawn])
+    consent = {
+        "source": {"kind": "postgres", "location": VARIABLE, "table": "care.consents"},
+        "unit": "person", "order": "at", "text_version": "text", "channel": "channel", "withdrawn": "gone",
+    }  # fmt: skip
+    report = run(tmp_path, content() | {"personal_information": True, "consent": consent}).report
+    assert (report.units, report.without_consent) == (53, 7)
+
+
 def test_the_source_is_read_in_a_transaction_that_can_write_nothing(database: Any, tmp_path: Path) -> None:
     database.execute("CREATE TABLE care.seen (n int)")
     database.execute(
