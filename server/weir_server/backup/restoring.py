@@ -28,6 +28,7 @@ from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
 from weir_server import clock, identity_log, log
+from weir_server.backup import conduct
 from weir_server.backup.copying import IDENTITIES, SNAPSHOTS
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.clock import to_micros
@@ -185,6 +186,7 @@ def _put_in_force(tx: Transaction, leaves: list[bytes], copied: int, *, close_bu
     if len(leaves) > copied:
         _rebuild(tx, leaves)
         identity_log.rebuild(tx, leaves)
+        conduct.rebuild(tx, leaves)
     now = clock.now()
     closed = _close_budgets(tx, now) if close_budgets else ()
     book.set_suspension(tx, "all", "", suspended=True, now=now)

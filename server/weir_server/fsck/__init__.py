@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weir_server.fsck.books import check_books
+from weir_server.fsck.conduct import check_conduct
 from weir_server.fsck.contracts import check_contracts
 from weir_server.fsck.files import check_files, read_note
 from weir_server.fsck.findings import Finding
@@ -63,6 +64,7 @@ def check(rows: Rows, *, vkey: str | None, files: Path) -> Report:
     findings += check_tree(rows, leaves, vkey=vkey)
     findings += check_books(rows, leaves)
     findings += check_contracts(rows, leaves)
+    findings += check_conduct(rows, leaves)
     findings += check_files(files, leaves, note=note)
     return Report(len(leaves), tuple(sorted(set(findings), key=_order)))
 
