@@ -12,17 +12,16 @@ import unicodedata
 from weir_server.catalog.card import DatasetCard, Dimension, Measure
 
 
-def found(search: str, card: DatasetCard) -> bool:
-    """Whether all words of `search` stand in the card; true for an empty search."""
-    text = _plain(searchable(card))
+def found(search: str, text: str) -> bool:
+    """Whether all words of `search` stand in what `searchable` gave of a card; true for an empty search."""
     return all(word in text for word in _plain(search).split())
 
 
 def searchable(card: DatasetCard) -> str:
-    """Names, titles, description, keywords, provenance, unit and columns, a line each."""
+    """Names, titles, description, keywords, provenance, unit and columns, a line each, ready to be compared."""
     columns: tuple[Dimension | Measure, ...] = (*card.dimensions, *card.measures)
     words = (card.name, card.title, card.description, *card.keywords, card.provenance, card.responsible, card.unit_name)
-    return "\n".join((*words, *(text for column in columns for text in (column.name, column.title))))
+    return _plain("\n".join((*words, *(text for column in columns for text in (column.name, column.title)))))
 
 
 def _plain(text: str) -> str:

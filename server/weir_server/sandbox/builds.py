@@ -32,6 +32,8 @@ from weir_server.sandbox.build import REFUSED, card_digest
 
 DIRECTORY = "sandbox"
 _MODULE = "weir_server.sandbox.build"
+_DIGESTS = 256
+"""Most digests of cards that are remembered."""
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "PYTHONPATH", "PYTHONWARNINGS", "TZ")
 """What the building process sees of this one's environment: nothing that could hold a secret."""
 
@@ -63,6 +65,8 @@ class Builds:
         self._directory, self._clock = directory, clock
         self._bounds = Bounds() if bounds is None else bounds
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
+        self._digests: OrderedDict[int, tuple[DatasetCard, str]] = OrderedDict()
+        """By identity of the card, which is held as long: hashing a large one again and again would cost."""
         self._failed: dict[str, float] = {}
         self._current: tuple[str, asyncio.Task[Snapshot]] | None = None
         self._free_at = clock()
@@ -77,7 +81,7 @@ class Builds:
             Overloaded: another is being built, or was just now.
             UnknownName: the card makes no sandbox.
         """
-        key = card_digest(card)
+        key = await self._digest(card)
         await self._turn(key)
         found = self._kept.get(key)
         if found is not None:
@@ -99,6 +103,14 @@ class Builds:
                 await task
         self._kept.clear()
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+    async def _digest(self, card: DatasetCard) -> str:
+        known = self._digests.get(id(card))
+        if known is None:
+            known = self._digests[id(card)] = card, await asyncio.to_thread(card_digest, card)
+        while len(self._digests) > _DIGESTS:
+            self._digests.popitem(last=False)
+        return known[1]
 
     async def _turn(self, key: str) -> None:
         """Wait until nothing else is being built, unless there is nothing to build."""
@@ -165,7 +177,7 @@ class Builds:
             env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
         )
         try:
-            content = json.dumps(card_to_json(card)).encode()
+            content = await asyncio.to_thread(lambda: json.dumps(card_to_json(card)).encode())
             output, _ = await asyncio.wait_for(process.communicate(content), self._bounds.seconds)
         except TimeoutError:
             raise PublicationError("the sandbox took too long to build", rule="sandbox.time") from None

@@ -7,24 +7,25 @@ from datetime import datetime
 
 from weir.errors import InvalidRequest, UnknownName
 from weir.v1 import catalogue_service_pb2, catalogue_service_pb2_grpc
-from weir_server.catalog.card import Grade
-from weir_server.catalog.export_dcat import Domain, dcat_document
-from weir_server.catalog.export_odcs import odcs_document
-from weir_server.catalog.search import found
+from weir_server.catalog.card import DatasetCard, Grade
+from weir_server.catalog.export_dcat import Domain
+from weir_server.catalog.search import found, searchable
 from weir_server.services.encode import dataset_to_proto
+from weir_server.services.exports import FORMATS, Exports
 from weir_server.services.guard import Call
 from weir_server.services.paging import page_after, page_size
 from weir_server.state import State
 
 _MAX_SEARCH = 100
-_FORMATS = ("dcat", "odcs")
 
 
 class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
     """What exists and how it may be asked. `domain`: whose catalogue it is, for exports."""
 
     def __init__(self, state: State, domain: Domain) -> None:
-        self._state, self._domain = state, domain
+        self._state, self._exports = state, Exports(domain)
+        self._texts: dict[str, tuple[DatasetCard, str]] = {}
+        """What a search looks at: made once for each card."""
 
     async def ListDatasets(
         self, request: catalogue_service_pb2.ListDatasetsRequest, call: Call
@@ -33,7 +34,7 @@ class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
         if len(request.search) > _MAX_SEARCH:
             raise InvalidRequest(f"a search has at most {_MAX_SEARCH} characters", field="search", rule="search.length")
         datasets = self._state.world.catalogue.datasets
-        names = sorted(name for name, snapshots in datasets.items() if found(request.search, snapshots[0].card))
+        names = sorted(name for name in datasets if not request.search or found(request.search, self._text(name)))
         size = page_size(request.page_size, default=100)
         page, token = page_after(names, key=str, token=request.page_token, size=size)
         return catalogue_service_pb2.ListDatasetsResponse(
@@ -51,7 +52,7 @@ class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
         self, request: catalogue_service_pb2.ExportCatalogueRequest, call: Call
     ) -> catalogue_service_pb2.ExportCatalogueResponse:
         """The catalogue for other catalogues."""
-        if request.format not in _FORMATS:
+        if request.format not in FORMATS:
             raise InvalidRequest("the format is dcat or odcs", field="format", rule="export.format")
         if request.dataset:
             self._check_known(request.dataset)
@@ -60,11 +61,15 @@ class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
         datasets = self._state.world.catalogue.datasets
         chosen = [request.dataset] if request.dataset else sorted(datasets)
         graded = [(datasets[name], self._grade(name, call.now)) for name in chosen]
-        if request.format == "dcat":
-            document = dcat_document(graded, self._domain)
-        else:
-            document = odcs_document(*graded[0], self._domain)
+        document = await self._exports.get(request.format, graded)
         return catalogue_service_pb2.ExportCatalogueResponse(document=document)
+
+    def _text(self, name: str) -> str:
+        card = self._state.world.catalogue.datasets[name][0].card
+        known = self._texts.get(name)
+        if known is None or known[0] is not card:
+            known = self._texts[name] = card, searchable(card)
+        return known[1]
 
     def _shown(self, name: str, now: datetime) -> catalogue_service_pb2.Dataset:
         world = self._state.world

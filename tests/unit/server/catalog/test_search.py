@@ -2,7 +2,7 @@
 import pytest
 
 from tests.support.cards import clinic, parse
-from weir_server.catalog.search import found
+from weir_server.catalog.search import found, searchable
 
 
 @pytest.mark.parametrize(
@@ -31,4 +31,4 @@ from weir_server.catalog.search import found
 )
 def test_every_word_stands_somewhere_in_the_card(search: str, expected: bool) -> None:
     card = parse(clinic() | {"title": "门诊记录", "keywords": ["health", "健康"]})
-    assert found(search, card) is expected
+    assert found(search, searchable(card)) is expected

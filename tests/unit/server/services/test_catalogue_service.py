@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from weir.v1 import catalogue_service_pb2 as pb
 from weir_server.catalog.card import Grade
 from weir_server.catalog.export_dcat import Domain as Whose
 from weir_server.catalog.rates import Rates
+from weir_server.services import exports
 from weir_server.services.catalogue import CatalogueService
 from weir_server.services.guard import Call
 
@@ -121,3 +123,29 @@ async def test_a_regrading_certificate_shows_until_when_it_holds(
     monkeypatch.setattr(type(domain.state.world), "certified_until", lambda self, card, *, now: until)
     shown = (await service.GetDataset(pb.GetDatasetRequest(dataset="census"), call(domain))).dataset
     assert shown.certified_until.ToDatetime(tzinfo=UTC) == until
+
+
+async def test_an_export_is_made_once_until_something_changes(
+    domain: Domain, service: CatalogueService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(graded: object, whose: object) -> str:
+        made.append(graded)
+        return f"document {len(made)}"
+
+    monkeypatch.setattr(exports, "dcat_document", counted)
+    await domain.activate(census_card())
+    asked = pb.ExportCatalogueRequest(format="dcat")
+    replies = await asyncio.gather(*(service.ExportCatalogue(asked, call(domain)) for _ in range(5)))
+    assert {reply.document for reply in replies} == {"document 1"}
+    await domain.activate(spending_card())
+    assert (await service.ExportCatalogue(asked, call(domain))).document == "document 2"
+
+
+async def test_a_search_sees_a_newer_card(domain: Domain, service: CatalogueService) -> None:
+    await domain.activate(census_card(description="first words"))
+    assert await names(service, domain, search="first words") == ["census"]
+    await domain.activate(census_card(description="other words"), 2)
+    assert await names(service, domain, search="first words") == []
+    assert await names(service, domain, search="other words") == ["census"]
