@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from weir.errors import InvalidRequest, Unavailable
+from weir.errors import Unavailable
 from weir.v1 import (
     audit_service_pb2_grpc,
     case_service_pb2_grpc,
@@ -39,7 +39,7 @@ from weir_server.authentication import Authentication
 from weir_server.books import expire_holds, give_back_holds, open_books, recover_holds
 from weir_server.catalog.card import Mode
 from weir_server.catalog.export_dcat import Domain as CatalogueOf
-from weir_server.config import Config
+from weir_server.config import Config, split_address
 from weir_server.console.usage import keep_counted
 from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
@@ -121,10 +121,20 @@ class Parts:
     credentials: grpc.ServerCredentials
     """Of both listeners. Held here for as long as they run: gRPC calls back into it at each handshake."""
     healthy: Callable[[], bool]
+    share_ports: bool
 
 
-async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: Callable[[Addresses], None]) -> bool:
+async def serve(
+    data_dir: Path,
+    *,
+    config: Config,
+    stop: asyncio.Event,
+    ready: Callable[[Addresses], None],
+    share_ports: bool = False,
+) -> bool:
     """Runs a server until `stop` is set or the books fail; True where it ended as asked.
+
+    `share_ports`: others of this domain listen on the same ports, which asks for a ledger that all of them use.
 
     Raises:
         LedgerLocked: another process owns the data directory.
@@ -142,7 +152,7 @@ async def serve(data_dir: Path, *, config: Config, stop: asyncio.Event, ready: C
         domain = load_domain(data_dir)
         store = open_books(data_dir, domain, settings=config.ledger, on_failure=on_failure)
         stack.callback(store.close)
-        parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack)
+        parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack, share_ports=share_ports)
         console = _console(parts, stack)
         public, admin, addresses = await _listen(parts, stack, console=console)
         background = [asyncio.create_task(work) for work in _background(data_dir, config, parts, console)]
@@ -167,7 +177,14 @@ def write_ready_file(path: Path, addresses: Addresses) -> None:
 
 
 async def _build(
-    data_dir: Path, config: Config, domain: Domain, store: Store, *, stopping: asyncio.Event, stack: AsyncExitStack
+    data_dir: Path,
+    config: Config,
+    domain: Domain,
+    store: Store,
+    *,
+    stopping: asyncio.Event,
+    stack: AsyncExitStack,
+    share_ports: bool,
 ) -> Parts:
     state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
     receipts = Receipts(domain.log_signers)
@@ -217,6 +234,7 @@ async def _build(
         ),
         credentials=live_credentials(certificates),
         healthy=healthy,
+        share_ports=share_ports,
     )
 
 
@@ -287,8 +305,8 @@ def _listener(parts: Parts, name: str) -> Any:
         interceptors=(guard,),
         maximum_concurrent_rpcs=limits.max_in_flight * _FUSE,
         options=(
-            # Two servers on one port would be two ledgers behind one name.
-            ("grpc.so_reuseport", 0),
+            # Two servers on one port would be two ledgers behind one name, but where they share the ledger.
+            ("grpc.so_reuseport", int(parts.share_ports)),
             ("grpc.max_receive_message_length", largest * _HEADROOM),
             ("grpc.max_concurrent_streams", limits.max_streams_per_connection),
             ("grpc.max_metadata_size", 16 * 1024),
@@ -316,6 +334,7 @@ def _add_public(server: Any, parts: Parts) -> None:
     )
     query_service_pb2_grpc.add_QueryServiceServicer_to_server(plain, server)
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(QuotaService(parts.state, parts.store), server)
+    server.add_generic_rpc_handlers((party_handlers(PolicyService(parts.state)),))
     if parts.encrypted is not None:
         encrypted = EncryptedQueryService(
             parts.encrypted, parts.pipeline, parts.metrics, uploads=Uploads(parts.config.limits)
@@ -327,7 +346,6 @@ def _add_admin(server: Any, parts: Parts) -> None:
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(PolicyService(parts.state), server)
     case_service_pb2_grpc.add_CaseAdminServiceServicer_to_server(CaseAdminService(parts.state), server)
     quotas = QuotaAdminService(parts.state, parts.store)
-    server.add_generic_rpc_handlers((party_handlers(PolicyService(parts.state)),))
     quota_service_pb2_grpc.add_QuotaAdminServiceServicer_to_server(quotas, server)
     reflection.enable_server_reflection((*service_names(ADMIN), reflection.SERVICE_NAME), server)
 
@@ -379,18 +397,6 @@ def _serve_log(address: str, directory: Path, stack: AsyncExitStack) -> str:
         raise Unavailable(sentence, field="listen.log", rule="listen.address") from error
     stack.callback(server.close)
     return f"{host}:{server.port}"
-
-
-def split_address(address: str, *, key: str) -> tuple[str, int]:
-    """Host and port of `host:port`.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
-        raise InvalidRequest("an address is host:port", field=key, rule="listen.form")
-    return host, int(port)
 
 
 def _background(

@@ -11,6 +11,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +96,10 @@ def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, days:
 @click.option("--metrics", help="Address of metrics, host:port; empty for none.")
 @click.option("--console", help="Address of the console over HTTPS, host:port; empty for none.")
 @click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="File written once it serves.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; needs ledger.postgres."
+)
+@click.option("--worker", type=click.IntRange(0, 63), hidden=True, help="Number among processes that share ports.")
 @_JSON
 def serve_command(
     data_dir: Path,
@@ -103,6 +109,8 @@ def serve_command(
     metrics: str | None,
     console: str | None,
     ready_file: Path | None,
+    workers: int,
+    worker: int | None,
     as_json: bool,
 ) -> None:
     """Serve the domain until SIGTERM or Ctrl-C; running calls may finish first."""
@@ -115,6 +123,9 @@ def serve_command(
         load_config(config_file, data_dir=data_dir), public=listen, admin=admin, metrics=metrics, console=console
     )
 
+    if worker:
+        settings = replace(settings, listen=replace(settings.listen, log=""))  # Served once, by worker 0.
+
     def ready(addresses: Addresses) -> None:
         if ready_file is not None:
             write_ready_file(ready_file, addresses)
@@ -126,17 +137,37 @@ def serve_command(
             f"Console {f'https://{addresses.console}/' if addresses.console else 'off'}",
         )
 
-    if not asyncio.run(_until_signal(data_dir, settings, ready)):
+    if workers > 1:
+        ended = _supervise(data_dir, config_file, settings, workers, ready)
+    else:
+        from weir_server.app import serve
+
+        def run(stop: asyncio.Event) -> Coroutine[Any, Any, bool]:
+            return serve(data_dir, config=settings, stop=stop, ready=ready, share_ports=worker is not None)
+
+        ended = asyncio.run(_until_signal(run))
+    if not ended:
         raise SystemExit(70)  # EX_SOFTWARE: the books stopped taking writes.
 
 
-async def _until_signal(data_dir: Path, config: Config, ready: Any) -> bool:
-    from weir_server.app import serve
+def _supervise(data_dir: Path, config_file: Path | None, settings: Config, workers: int, ready: Any) -> bool:
+    from weir_server.app import Addresses
+    from weir_server.workers import Shared, reserve_ports, supervise
 
+    with ExitStack() as held:
+        listen = reserve_ports(settings, held).listen
+        shared = Shared(data_dir, config_file, replace(settings, listen=listen))
+        addresses = Addresses(listen.public, listen.admin, listen.metrics, listen.log, listen.console)
+        return asyncio.run(
+            _until_signal(lambda stop: supervise(shared, workers=workers, stop=stop, ready=lambda: ready(addresses)))
+        )
+
+
+async def _until_signal(run: Callable[[asyncio.Event], Coroutine[Any, Any, bool]]) -> bool:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    return await serve(data_dir, config=config, stop=stop, ready=ready)
+    return await run(stop)
 
 
 def _with_addresses(config: Config, **given: str | None) -> Config:

@@ -270,3 +270,15 @@ def _section(section: str, kind: type[Any], values: dict[str, Any]) -> Any:
 
 def _refused(name: str, sentence: str) -> InvalidRequest:
     return InvalidRequest(f"{name[:100]} {sentence}", field=name[:100], rule="config.key")
+
+
+def split_address(address: str, *, key: str) -> tuple[str, int]:
+    """Host and port of `host:port`.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise InvalidRequest("an address is host:port", field=key, rule="listen.form")
+    return host, int(port)

@@ -17,9 +17,8 @@ from cryptography import x509
 
 from weir.errors import WeirError
 from weir_server import clock, pki
-from weir_server.app import split_address
 from weir_server.books import DIRECTORY
-from weir_server.config import load_config
+from weir_server.config import load_config, split_address
 from weir_server.identities import issued
 from weir_server.oidc import open_tokens
 from weir_server.revocation import watch_revoked

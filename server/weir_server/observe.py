@@ -46,6 +46,9 @@ class Fields(TypedDict, total=False):
     file: str
     seconds: float
     pid: int
+    workers: int
+    worker: int
+    code: int
 
 
 _LOG = logging.getLogger(LOGGER)

@@ -146,8 +146,28 @@ class Pipeline:
 
     # ── stages 1 to 3: pure ────────────────────────────────────────────────────────────────────────────────────
 
-    def judge(self, submission: Submission) -> Judged:
-        """Bind, analyse and decide.
+    async def judge(self, submission: Submission) -> Judged:
+        """Bind, analyse and decide, in a world in which no other process has allowed more than this one knows of.
+
+        Raises: as `judge_here`.
+        """
+        while True:
+            world = self._state.world
+            try:
+                judged = self.judge_here(submission)
+                if not isinstance(judged.decision, Deny):
+                    return judged  # What allows less is seen when it is charged.
+            except (RequestError, RefusalError):
+                await self._state.catch_up()
+                if self._state.world is world:
+                    raise
+            else:
+                await self._state.catch_up()
+                if self._state.world is world:
+                    return judged
+
+    def judge_here(self, submission: Submission) -> Judged:
+        """Bind, analyse and decide in the world as this process knows it.
 
         Raises:
             UnknownName, InvalidQuery: the query does not fit the catalogue.
@@ -192,7 +212,7 @@ class Pipeline:
 
     async def estimate(self, submission: Submission) -> query_service_pb2.EstimateQueryResponse:
         """What `run` would decide and charge now. Touches no data, reserves nothing, leaves no meter record."""
-        judged = self.judge(submission)
+        judged = await self.judge(submission)
         # Whom the policy denies learns nothing of what others have asked.
         plan = judged.plan
         sticky = not isinstance(judged.decision, Deny) and self.find_release(plan) is not None
@@ -232,7 +252,7 @@ class Pipeline:
                 # A stop also holds back what was answered but perhaps never delivered.
                 self.check_running(submission)
                 return await self.answered(stored)
-            judged = await self.require_allowed(self.judge(submission))
+            judged = await self.require_allowed(await self.judge(submission))
         return await self.to_the_end(self._charge_and_answer(submission, judged))
 
     async def _charge_and_answer(self, submission: Submission, judged: Judged) -> Answered:

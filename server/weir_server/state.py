@@ -247,7 +247,7 @@ class State:
 
     async def catch_up(self) -> None:
         """See what other processes have done."""
-        if await asyncio.to_thread(self._store.look, book.world_number) != self.world.number:
+        if self._store.shared and await asyncio.to_thread(self._store.look, book.world_number) != self.world.number:
             async with self._one_at_a_time:
                 self._load()
 

@@ -93,26 +93,29 @@ def write_identity(
     return path
 
 
-def open_channel(address: str, identity: Path) -> grpc.Channel:
-    """A channel that shows the identity's certificate."""
+def open_channel(address: str, identity: Path, *, local: bool = False) -> grpc.Channel:
+    """A channel that shows the identity's certificate. `local`: with a connection of its own."""
     content = json.loads(identity.read_text(encoding="utf-8"))
     credentials = grpc.ssl_channel_credentials(
         root_certificates=content["ca"].encode(),
         private_key=content["private_key"].encode(),
         certificate_chain=content["certificate"].encode(),
     )
-    options = (("grpc.ssl_target_name_override", content["server_name"]),)
+    options = (
+        ("grpc.ssl_target_name_override", content["server_name"]),
+        ("grpc.use_local_subchannel_pool", int(local)),
+    )
     return grpc.secure_channel(address, credentials, options=options)
 
 
-def start_server(data_dir: Path, *, settings: str = "") -> RunningServer:
-    """Starts a server process and waits until it serves. `settings`: TOML of its configuration."""
+def start_server(data_dir: Path, *, settings: str = "", workers: int = 1) -> RunningServer:
+    """Starts a server and waits until it serves. `settings`: TOML of its configuration."""
     ready, log_file, config = (data_dir.parent / name for name in ("ready.json", "server.log", "server.toml"))
     ready.unlink(missing_ok=True)
     config.write_text(settings, encoding="utf-8")
     with log_file.open("ab") as errors:
         process = subprocess.Popen(
-            serve_command(data_dir, ready=ready, config=config),
+            [*serve_command(data_dir, ready=ready, config=config), "--workers", str(workers)],
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env={**os.environ, "PYTHONWARNINGS": "error"},

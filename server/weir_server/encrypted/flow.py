@@ -142,7 +142,7 @@ class EncryptedQueries:
         async with self._pipeline.metered_refusals(submission):
             terms = _terms(submission)
             key, submission = self._with_key(submission, owner=submission.principal.name)
-            judged = self._pipeline.judge(submission)
+            judged = await self._pipeline.judge(submission)
             plan = judged.plan
             if terms.weights != plan.bound.cells:
                 raise InvalidRequest(
@@ -227,7 +227,7 @@ class EncryptedQueries:
                 return await self._again(stored)
             terms = _terms(submission)
             key, submission = self._with_key(submission, owner=None)
-            judged = self._pipeline.judge(submission)
+            judged = await self._pipeline.judge(submission)
             layout = sealed_layout(_terms(submission), judged.plan.analysis)
             judged = await self._pipeline.require_allowed(judged)
         return await self._pipeline.to_the_end(

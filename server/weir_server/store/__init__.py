@@ -131,6 +131,11 @@ class Store(Protocol):
         """Whether the store has failed or been closed; a service that sees it MUST end."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write to the same books."""
+        ...
+
     def close(self) -> None:
         """Makes durable what was accepted, and frees the directory."""
         ...

@@ -213,6 +213,11 @@ class PostgresStore:
         """Whether the store has failed or been closed."""
         return self._writer.stopped
 
+    @property
+    def shared(self) -> bool:
+        """True: processes take turns."""
+        return True
+
     def close(self) -> None:
         """Finishes accepted writes, closes every connection. Again: nothing happens."""
         self._writer.close()

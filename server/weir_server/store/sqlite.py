@@ -165,6 +165,11 @@ class SqliteStore:
         """Whether the store has failed or been closed."""
         return self._writer.stopped
 
+    @property
+    def shared(self) -> bool:
+        """False: one process has the directory."""
+        return False
+
     def close(self) -> None:
         """Finishes accepted writes, closes every connection, frees the lock. Again: nothing happens."""
         self._writer.close()

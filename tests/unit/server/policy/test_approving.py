@@ -148,7 +148,7 @@ async def test_what_waits_for_one_waits_for_two_once_the_gate_asks_for_two(domai
 async def test_a_gate_that_rises_between_decision_and_charge_is_seen(domain: Domain) -> None:
     """Kills: using what was decided before waiting for an equal query."""
     await domain.apply(contract_document(), WATCHED[1])
-    judged = domain.pipeline.judge(submit())
+    judged = domain.pipeline.judge_here(submit())
     await domain.apply(contract_document(), WATCHED[1], GATES.format(1))
     with pytest.raises(ApprovalRequired) as caught:
         domain.pipeline.judge_again(judged)
@@ -249,7 +249,7 @@ async def test_a_standing_approval_lapses_after_its_days_to_the_second(domain: D
 async def test_expiry_between_finding_and_using_is_seen(domain: Domain) -> None:
     """Kills: a `use` that trusts what was found."""
     approval = await approved(domain, submit())
-    judged = await domain.pipeline.require_allowed(domain.pipeline.judge(submit()))
+    judged = await domain.pipeline.require_allowed(domain.pipeline.judge_here(submit()))
     domain.clock.forward(days=14)
     with pytest.raises(ApprovalRequired) as caught:
         await domain.pipeline.reserve(judged)
@@ -269,7 +269,7 @@ async def test_the_ceiling_of_loss_holds_for_each_query(domain: Domain) -> None:
 
 
 async def test_the_ceiling_of_price_holds_for_each_query(domain: Domain) -> None:
-    price = domain.pipeline.judge(submit(aged(0))).plan.charge["price_micro"]
+    price = domain.pipeline.judge_here(submit(aged(0))).plan.charge["price_micro"]
     await approved(domain, submit(aged(0)), standing=standing("age", price_micro=price - 1))
     await waiting(domain, submit(aged(18)))
     await approved(domain, submit(aged(65)), standing=standing("age", price_micro=price))
