@@ -22,7 +22,7 @@ from weir_server.ledger import Quota, Reservation
 from weir_server.log.tiles import export_tiles
 from weir_server.policy import book
 from weir_server.revocation import read_revoked
-from weir_server.store import Store
+from weir_server.store import Store, Transaction
 
 CHARGE = {"queries": 1, "cells": 4, "epsilon_nano": 10, "price_micro": 3}
 BUDGET = 10_000
@@ -126,6 +126,32 @@ def test_what_was_spent_after_the_backup_is_spent_after_the_restore(business: Bu
     assert set(kinds[2:]) <= {"weir.query.expired"}  # The next start gives back what nobody can finish.
     assert use(store)["lineage-people-epsilon"] == spent["lineage-people-epsilon"]
     assert ("all", "") in store.read(book.suspensions)
+    store.close()
+    check(tmp_path / "new")
+
+
+def test_blacklist_and_shared_accounts_newer_than_the_backup_are_there_after_the_restore(
+    business: Business, tmp_path: Path
+) -> None:
+    copy, now = backed_up(business, tmp_path), business.clock()
+    shared = Quota(id="namespace-residents-epsilon", metric="epsilon_nano", limit=BUDGET, namespace="residents")
+
+    def act(tx: Transaction) -> None:
+        ledger.set_quota(tx, shared, reason="t", actor="olga", now=now, entropy=os.urandom)
+        ledger.join_namespace(tx, "people", "residents", now=now, entropy=os.urandom)
+        book.set_suspension(tx, "blacklist", "mallory", suspended=True, now=now)
+        told = {"reason": "t", "actor": "olga", "role": "operator"}
+        ledger.record(tx, "weir.suspension.set", told, subject="blacklist/mallory", now=now, entropy=os.urandom)
+
+    business.store.write_sync(act)
+    business.answer(1)
+    exported, spent = business.export(), use(business.store)
+    business.store.close()
+    restore(copy, tmp_path / "new", exported=exported)
+    store = open_books(tmp_path / "new", pki.load_domain(tmp_path / "new"))
+    assert store.read(book.suspensions) == {("all", ""), ("blacklist", "mallory")}
+    assert store.read(lambda tx: ledger.namespace_of(tx, "people")) == "residents"
+    assert use(store)[shared.id] == spent[shared.id] == spent["lineage-people-epsilon"] > 0
     store.close()
     check(tmp_path / "new")
 
