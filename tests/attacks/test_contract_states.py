@@ -22,7 +22,7 @@ from tests.support.agreements import (
 )
 from tests.support.domain import ALICE, Domain, open_domain, running_domain, submit
 from weir.errors import InvalidRequest, PolicyDenied, WeirError
-from weir_server.policy import agreeing, lifecycle
+from weir_server.policy import lifecycle
 
 CHANGED = (signed_document(k=20), *PARTIES)
 
@@ -66,7 +66,7 @@ async def test_applying_again_revives_only_where_the_end_is_forgotten(
     domain: Domain, monkeypatch: pytest.MonkeyPatch, *, defended: bool
 ) -> None:
     if not defended:
-        monkeypatch.setattr(agreeing, "ENDED", frozenset())
+        monkeypatch.setattr(lifecycle, "state_when_offered", lambda tx, contract: lifecycle.initial_state(contract))
     await agree(domain)
     await move(domain, "terminated")
     await domain.apply(*PARTIES)

@@ -51,11 +51,10 @@ _MAY = {
 
 def offer(acting: Acting, contract: Contract, *, reason: str) -> None:
     """Begin anew with terms that are put in force: nothing carries over. Terms that have ended stay ended."""
-    life = lifecycle.lives(acting.tx, [contract])[contract.id]
-    if life.state in ENDED:
+    state = lifecycle.state_when_offered(acting.tx, contract)
+    if state in ENDED:
         return
     lifecycle.forget(acting.tx, contract)
-    state = lifecycle.initial_state(contract)
     lifecycle.store_state(acting.tx, contract, state, now=acting.now)
     data = {"reason": reason, "signatures": contract.signatures}
     # Without signatures, applying is offer, acceptance and activation in one; `signatures` says so.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from weir.errors import InvalidRequest
@@ -67,13 +67,30 @@ def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
     in_force = {
         name: quota for name in {*book.quota_ids(tx), *new.quotas} if (quota := limits.find_quota(tx, name)) is not None
     }
-    return tuple(_warned(change, findings) for change in differences(world.policy, new, in_force))
+    changes = differences(world.policy, new, in_force)
+    return tuple(
+        replace(change, fields=(*change.fields, *_states(tx, world, new, change), *_warnings(change, findings)))
+        for change in changes
+    )
 
 
-def _warned(change: Change, findings: Sequence[Finding]) -> Change:
-    """The change with what whoever applies it should know."""
-    warnings = (f"warning: {found.sentence}" for found in findings if found.subject == change.subject)
-    return change if change.kind == "removed" else replace(change, fields=(*change.fields, *warnings))
+def _states(tx: Transaction, world: World, new: Policy, change: Change) -> Iterator[str]:
+    """What becomes of a contract's state: changed terms begin anew. Part of the plan's hash, so that a plan does not
+    outlive a signature or a stop."""
+    kind, _, name = change.subject.partition("/")
+    if kind != "contract":
+        return
+    contract = new.contracts.get(name)
+    before = world.state_of(name) if name in world.policy.contracts else "none"
+    after = "none" if contract is None else lifecycle.state_when_offered(tx, contract)
+    if before != after:
+        yield f"state: {before} → {after}"
+
+
+def _warnings(change: Change, findings: Sequence[Finding]) -> Iterator[str]:
+    """What whoever applies it should know."""
+    if change.kind != "removed":
+        yield from (f"warning: {found.sentence}" for found in findings if found.subject == change.subject)
 
 
 def _told(old: Policy, new: Policy, changes: Sequence[Change]) -> policy_service_pb2.ApplyPolicyResponse:

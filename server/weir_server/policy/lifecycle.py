@@ -109,6 +109,12 @@ def initial_state(contract: Contract) -> str:
     return OFFERED if contract.signatures == "required" else ACTIVE
 
 
+def state_when_offered(tx: Transaction, contract: Contract) -> str:
+    """The state that putting these terms in force gives them: terms that have ended stay ended."""
+    state = lives(tx, [contract])[contract.id].state
+    return state if state in ENDED else initial_state(contract)
+
+
 def state_at(contract: Contract, life: ContractLife, *, now: datetime) -> str:
     """The state that people see: past its validity a contract is expired, before any sweep has said so."""
     return EXPIRED if now >= contract.valid_until and life.state not in ENDED else life.state
