@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from weir_server import ledger
 from weir_server.catalog.card import DatasetCard
@@ -46,14 +47,15 @@ class Burn:
 
 def coverage(snapshot: Snapshot) -> Coverage | None:
     """Atoms of a snapshot; None where it has none. Reads a file the first time: call it in a worker thread."""
-    return _coverage(snapshot.manifest_digest, snapshot) if ATOMS in snapshot.files else None
+    return _coverage(snapshot.manifest_digest, snapshot.directory / ATOMS) if ATOMS in snapshot.files else None
 
 
 @lru_cache(maxsize=_KEPT)
-def _coverage(digest: str, snapshot: Snapshot) -> Coverage:
+def _coverage(digest: str, path: Path) -> Coverage:
+    # By the digest: a snapshot never changes, and one that was made again elsewhere is another.
     atoms: Counter[int] = Counter()
     units: Counter[int] = Counter()
-    for atom in read_atoms(snapshot.directory / ATOMS):
+    for atom in read_atoms(path):
         atoms[atom.level] += 1
         units[atom.level] += atom.n
     levels = [(level, atoms[level], units[level]) for level in sorted(atoms)]
