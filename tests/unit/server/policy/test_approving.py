@@ -155,6 +155,16 @@ async def test_a_gate_that_rises_between_decision_and_charge_is_seen(domain: Dom
     assert caught.value.rule == "approval.changed"
 
 
+async def test_a_gate_that_asks_for_a_second_person_before_the_charge_is_seen(domain: Domain) -> None:
+    """Kills: a `use` that does not count who approved."""
+    approval = await approved(domain, submit())
+    judged = await domain.pipeline.require_allowed(await domain.pipeline.judge(submit()))
+    await domain.apply(*WATCHED, GATES.format(2))
+    with pytest.raises(ApprovalRequired):
+        await domain.pipeline.reserve(domain.pipeline.judge_again(judged))
+    assert domain.approval(approval).state == "approved"
+
+
 async def test_a_gate_alone_asks_for_persons_and_says_so(domain: Domain) -> None:
     await domain.apply(contract_document(), WATCHED[1], GATES.format(2))
     approval = await waiting(domain, submit())
