@@ -22,9 +22,10 @@ _MACROS = (
     "CREATE TEMP MACRO weir_double(t) AS TRY_CAST(t AS DOUBLE)",
     "CREATE TEMP MACRO weir_saturated(t) AS CASE WHEN isfinite(weir_double(t)) "
     "THEN CAST(sign(weir_double(t)) AS HUGEINT) * 9223372036854775808 END",
-    # What orders the rows of a unit: a number, or a date or time.
+    # What orders the rows of a unit: a number, or a date or time. A zone counts (a plain TIMESTAMP would drop it); a
+    # time without one is UTC.
     "CREATE TEMP MACRO weir_order(t) AS coalesce(TRY_CAST(t AS DECIMAL(38, 6)), "
-    "TRY_CAST(epoch_us(TRY_CAST(t AS TIMESTAMP)) AS DECIMAL(38, 6)))",
+    "TRY_CAST(epoch_us(TRY_CAST(t AS TIMESTAMPTZ)) AS DECIMAL(38, 6)))",
 )
 
 

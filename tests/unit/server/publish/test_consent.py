@@ -96,6 +96,16 @@ def test_the_latest_row_of_a_unit_decides(tmp_path: Path) -> None:
     assert counted(bench) == 29, "10 is later than 2, as numbers go"
 
 
+def test_rows_are_ordered_by_instants_whatever_the_zone_they_are_written_in(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    given = {"recorded": "2026-03-01T20:00:00+08:00"}  # noon, UTC
+    register = [entry(name, **given) for name in NAMES]
+    register += [entry("p0", recorded="2026-03-01T13:00:00+00:00", state="withdrawn")]
+    register += [entry("p1", recorded="2026-03-01T14:00:00+08:00", state="withdrawn")]
+    bench.publish(register_card(), DATA, register=register)
+    assert counted(bench) == 29, "p0 withdrew an hour later, p1 six hours before consenting"
+
+
 def test_equal_rows_are_one_row(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.publish(register_card(), DATA, register=[entry(name) for name in [*NAMES, *NAMES]])
@@ -116,6 +126,7 @@ def test_rows_of_another_purpose_are_not_read(tmp_path: Path) -> None:
     [
         pytest.param(entry("p0", state="refused"), "consent.ties", id="as late, and contradicting"),
         pytest.param(entry("p0", recorded=2, since="soon"), "consent.time", id="no time"),
+        pytest.param(entry("p0", recorded=2, until="infinity"), "consent.time", id="a time that never comes"),
         pytest.param(entry("p0", recorded="late"), "consent.order", id="no order"),
         pytest.param(entry("p0", recorded=None), "consent.order", id="order missing"),
         pytest.param({**entry("p0"), "person": None}, "consent.unit", id="nobody"),

@@ -144,6 +144,20 @@ def test_clips_and_roundings_are_counted(tmp_path: Path) -> None:
     assert (report.rows, report.units, report.atoms, report.units_outside) == (6, 6, 0, 6)
 
 
+def test_the_first_row_of_a_unit_goes_by_instants_whatever_the_zone(tmp_path: Path) -> None:
+    row = {"region": "north", "member": 1, "spend": 0, "ward": 1}
+    rows = [
+        row | {"who": i, "day": day, "age": 20, "pain": pain}
+        for i in range(10)
+        for day, pain in (("2026-03-01T20:00:00+08:00", 3), ("2026-03-01T13:00:00+00:00", 7))
+    ]
+    bench = Bench(tmp_path)
+    bench.publish(parse(clinic()), rows)
+    (atom,) = bench.atoms()
+    first_pain = [measure.name for measure in bench.snapshots[0].card.measures].index("first_pain")
+    assert atom.totals[first_pain].sum == 30, "noon comes before one o'clock"
+
+
 def test_the_same_facts_make_the_same_snapshot_whatever_the_order_of_rows(tmp_path: Path) -> None:
     rows = list(clinic_rows(random_units(random.Random(4), 300)))
     digests = set()
