@@ -9,11 +9,12 @@ loads the world from the store. What a mutation does is said where its words are
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from weir.canonical import digest
 from weir.errors import InvalidRequest, PublicationError
@@ -43,6 +44,7 @@ class State:
         self._store, self._data_dir = store, data_dir
         self._clock, self._entropy = clock, entropy
         self._one_at_a_time = asyncio.Lock()
+        self._tasks: set[asyncio.Task[bytes]] = set()
         self.world = store.read(lambda tx: _load_world(tx, _load_catalogue(tx, data_dir, Catalogue())))
         if store.read(lambda tx: lifecycle.lacks_terms(tx, self.world.policy)):
             # Applied by a Weir that did not keep them yet.
@@ -61,8 +63,12 @@ class State:
             IdempotencyConflict: the key was used with another request.
             Whatever `act` raises; nothing is changed then.
         """
-        async with self._one_at_a_time:
-            return await self._mutate(principal, request, act)
+
+        async def alone() -> bytes:
+            async with self._one_at_a_time:
+                return await self._mutate(principal, request, act)
+
+        return await self._to_the_end(alone())
 
     def check_caller(self, principal: Principal) -> None:
         """Refuse a requester on the blacklist, whatever it calls.
@@ -167,19 +173,22 @@ class State:
             BudgetExhausted: the lineage cannot pay.
             PublicationError: not the next version, altered, or in conflict with its lineage.
         """
-        async with self._one_at_a_time:
-            directory = snapshot_directory(self._data_dir, request.dataset, request.snapshot)
-            snapshot = await asyncio.to_thread(open_snapshot, directory, expected_digest=request.manifest_digest)
-            if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
-                raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
-            report = await asyncio.to_thread(lineage.read_report, snapshot)
 
-            def act(acting: Acting) -> bytes:
-                index = activation.activate(acting, snapshot, report)
-                return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
+        async def alone() -> bytes:
+            async with self._one_at_a_time:
+                directory = snapshot_directory(self._data_dir, request.dataset, request.snapshot)
+                snapshot = await asyncio.to_thread(open_snapshot, directory, expected_digest=request.manifest_digest)
+                if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
+                    raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
+                report = await asyncio.to_thread(lineage.read_report, snapshot)
 
-            reply = await self._mutate(principal, request, act, snapshot=snapshot)
-        return policy_service_pb2.ActivateSnapshotResponse.FromString(reply)
+                def act(acting: Acting) -> bytes:
+                    index = activation.activate(acting, snapshot, report)
+                    return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
+
+                return await self._mutate(principal, request, act, snapshot=snapshot)
+
+        return policy_service_pb2.ActivateSnapshotResponse.FromString(await self._to_the_end(alone()))
 
     async def expire_contracts(self) -> int:
         """Leave a leaf for every contract whose validity has ended since the last time; gives how many."""
@@ -222,9 +231,13 @@ class State:
         def operation(tx: Transaction) -> bytes:
             self.require_current(tx, self.world)
             acting = Acting(tx, principal, self._clock(), self._entropy, self.world)
-            reply = once(tx, principal, key=key, request_digest=request_digest, act=lambda: act(acting))
-            book.raise_world_number(tx)
-            return reply
+
+            def acted() -> bytes:
+                reply = act(acting)
+                book.raise_world_number(tx)
+                return reply
+
+            return once(tx, principal, key=key, request_digest=request_digest, act=acted)
 
         while True:
             try:
@@ -232,9 +245,23 @@ class State:
                 break
             except WorldMoved:
                 self._load()
-        self._load(snapshot)
-        await self._refresh_levels()
+        # A reply that was given before changed nothing, and reading the whole policy again is not for everybody to ask.
+        if self._store.read(book.world_number) != self.world.number:
+            self._load(snapshot)
+            await self._refresh_levels()
         return reply
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, bytes]) -> bytes:
+        """Run what must not stop half-way: an act that is durable must be seen, whether or not its caller is gone."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[bytes]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # Read, so that a refusal nobody waits for is not reported as never retrieved.
 
     def require_current(self, tx: Transaction, world: World) -> None:
         """Refuse to write what was decided under a world in which another process has acted since.

@@ -163,15 +163,14 @@ def _entries(acting: Acting, indexes: Sequence[int], contract: Contract | None) 
 
 
 def _may_name(acting: Acting, index: int, contract: Contract | None) -> bool:
-    rows = acting.tx.execute("SELECT requester, leaf FROM log_leaves WHERE idx = ?", (index,))
-    if not rows:
-        return False
-    if acting.principal.role == OPERATOR:
-        return True
+    rows = acting.tx.execute("SELECT requester FROM log_leaves WHERE idx = ?", (index,))
+    if not rows or acting.principal.role == OPERATOR:
+        return bool(rows)
     if acting.principal.role == REQUESTER:
         return text(rows[0][0]) == acting.principal.name
     # A provider names what happened under the contract it names.
-    return contract is not None and json.loads(blob(rows[0][1]))["subject"] == f"contract/{contract.id}"
+    leaf = acting.tx.execute("SELECT leaf FROM log_leaves WHERE idx = ?", (index,))[0][0]
+    return contract is not None and json.loads(blob(leaf))["subject"] == f"contract/{contract.id}"
 
 
 def _check_open(acting: Acting) -> None:
