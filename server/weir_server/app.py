@@ -44,7 +44,9 @@ from weir_server.console.usage import keep_counted
 from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
+from weir_server.exact.store import Stores
 from weir_server.exact.technique import ExactTechnique
+from weir_server.exact.warming import keep_warm
 from weir_server.identity_log import keep_logged, logged_revocations
 from weir_server.ledger import others_hold
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
@@ -113,6 +115,7 @@ class Parts:
     state: State
     receipts: Receipts
     pipeline: Pipeline
+    atoms: Stores
     encrypted: EncryptedQueries | None
     sandbox: Sandbox
     metrics: Metrics
@@ -190,10 +193,11 @@ async def _build(
     receipts = Receipts(domain.log_signers)
     dp = DpTechnique()
     stack.callback(dp.close)
+    atoms = Stores()
     pipeline = Pipeline(
         state=state,
         store=store,
-        techniques={Mode.EXACT: ExactTechnique(), Mode.DP: dp},
+        techniques={Mode.EXACT: ExactTechnique(stores=atoms), Mode.DP: dp},
         receipts=receipts,
         clock=clock.now,
         entropy=os.urandom,
@@ -222,6 +226,7 @@ async def _build(
         state=state,
         receipts=receipts,
         pipeline=pipeline,
+        atoms=atoms,
         encrypted=encrypted,
         sandbox=sandbox,
         metrics=metrics,
@@ -415,7 +420,7 @@ def _background(
         led.append(partial(keep_cosigned, store, witness=config.witness.key, post=post, seconds=seconds))
     if console is not None:
         led.append(partial(keep_counted, store))
-    work = [keep_signed(store), _lead(store, led)]
+    work = [keep_signed(store), keep_warm(parts.atoms, lambda: parts.state.world.catalogue), _lead(store, led)]
     if config.ledger.postgres:
         work.append(_follow(store, parts.state))
     if console is not None:

@@ -247,13 +247,27 @@ class Pipeline:
             ServiceError: the service failed; money was given back, privacy loss was not.
         """
         async with self.metered_refusals(submission):
-            stored = self.stored_answer(submission)
-            if stored is not None:
+            found = await self._judge_or_find(submission)
+            if isinstance(found, Replay):
                 # A stop also holds back what was answered but perhaps never delivered.
                 self.check_running(submission)
-                return await self.answered(stored)
-            judged = await self.require_allowed(await self.judge(submission))
+                return await self.answered(found)
+            judged = await self.require_allowed(found)
         return await self.to_the_end(self._charge_and_answer(submission, judged))
+
+    async def _judge_or_find(self, submission: Submission) -> Judged | Replay:
+        """The decision, or the answer already given under this key, where the query would now be refused or must wait.
+
+        What is allowed is not looked for: the reservation finds the key, in the transaction that would charge.
+        """
+        try:
+            judged = await self.judge(submission)
+        except (RequestError, RefusalError):
+            stored = self.stored_answer(submission)
+            if stored is None:
+                raise
+            return stored
+        return judged if isinstance(judged.decision, Allow) else self.stored_answer(submission) or judged
 
     async def _charge_and_answer(self, submission: Submission, judged: Judged) -> Answered:
         async with self.metered_refusals(submission):
