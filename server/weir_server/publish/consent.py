@@ -20,7 +20,7 @@ from weir_server.catalog.card import DatasetCard
 from weir_server.clock import to_micros
 from weir_server.engine.duckdb import Engine, identifier, quote
 from weir_server.publish.fingerprint import fingerprint, row_hash
-from weir_server.publish.grid import order_key, unit_key
+from weir_server.publish.grid import order_key, text_of, unit_key
 from weir_server.publish.members import MEMBERS
 from weir_server.publish.source import RAW, read_columns
 
@@ -101,7 +101,8 @@ def _latest(consent: Consent, engine: Engine) -> None:
     )
 
 
-def _violations(consent: Consent, engine: Engine) -> list[Violation]:
+def _checks(consent: Consent) -> list[tuple[str, str, str, str]]:
+    """Rule, column, condition and sentence of everything that can be wrong with a row of the register."""
     unit = identifier(consent.unit)
     checks = [
         ("consent.unit", consent.unit, f"{unit} IS NULL", "every row of the register names its unit"),
@@ -121,6 +122,11 @@ def _violations(consent: Consent, engine: Engine) -> list[Violation]:
         )
         for column in consent.times
     ]
+    return checks
+
+
+def _violations(consent: Consent, engine: Engine) -> list[Violation]:
+    checks, unit = _checks(consent), identifier(consent.unit)
     counted = ", ".join(f"count(*) FILTER (WHERE {condition})" for _, _, condition, _ in checks)
     counts = engine.query(f"SELECT {counted} FROM consent_rows")[0]
     found = [
@@ -128,6 +134,11 @@ def _violations(consent: Consent, engine: Engine) -> list[Violation]:
         for (rule, subject, _, sentence), count in zip(checks, counts, strict=True)
         if count
     ]
+    number = f"TRY_CAST({text_of(consent.order)} AS DECIMAL(38, 6)) IS NOT NULL"
+    numbers, all_rows = engine.query(f"SELECT count(*) FILTER (WHERE {number}), count(*) FROM consent_rows")[0]
+    if not found and 0 < numbers < all_rows:  # a number such as 20260101 would come before every date
+        sentence = "either numbers order the rows, or dates and times do"
+        found.append(Violation("consent.order", consent.order, min(int(numbers), int(all_rows - numbers)), sentence))
     ties = engine.one(f"SELECT count(*) FROM (SELECT {unit} FROM {_LATEST} GROUP BY 1 HAVING count(*) > 1)")
     if ties:
         sentence = "units whose latest rows contradict each other: mend the register, nobody's consent is guessed"

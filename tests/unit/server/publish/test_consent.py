@@ -129,6 +129,7 @@ def test_rows_of_another_purpose_are_not_read(tmp_path: Path) -> None:
         pytest.param(entry("p0", recorded=2, until="infinity"), "consent.time", id="a time that never comes"),
         pytest.param(entry("p0", recorded="late"), "consent.order", id="no order"),
         pytest.param(entry("p0", recorded=None), "consent.order", id="order missing"),
+        pytest.param(entry("p0", recorded="2026-03-01"), "consent.order", id="a date among numbers"),
         pytest.param({**entry("p0"), "person": None}, "consent.unit", id="nobody"),
         pytest.param(entry("p0", recorded=2, text=None), "consent.evidence", id="no text version"),
         pytest.param(entry("p0", recorded=2, channel=None), "consent.evidence", id="no channel"),
