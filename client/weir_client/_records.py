@@ -46,6 +46,8 @@ class Dimension:
     coarsens: str
     """Finer dimension that this one coarsens; empty for a base dimension."""
     grade: str
+    grading_scheme: str = ""
+    """Scheme of the grade, where it is another than the dataset's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Measure:
     grade: str
     aggregates: tuple[str, ...]
     """What it can be asked for: `sum`, `avg`, …"""
+    grading_scheme: str = ""
+    """Scheme of the grade, where it is another than the dataset's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -611,7 +615,7 @@ def _function(number: int) -> str:
 
 def _dimension(message: catalogue_service_pb2.Dimension) -> Dimension:
     return Dimension(
-        **_texts(message, "name title type row_level coarsens"),
+        **_texts(message, "name title type row_level coarsens grading_scheme"),
         cells=tuple(literal_value(cell.value) for cell in message.cells),
         labels=tuple(cell.label for cell in message.cells),
         grade=_grade(message.grade),
@@ -620,7 +624,7 @@ def _dimension(message: catalogue_service_pb2.Dimension) -> Dimension:
 
 def _measure(message: catalogue_service_pb2.Measure) -> Measure:
     return Measure(
-        **_texts(message, "name title unit scale"),
+        **_texts(message, "name title unit scale grading_scheme"),
         lower=Decimal(message.lower or "0"),
         upper=Decimal(message.upper or "0"),
         mode=mode_name(message.mode),

@@ -171,7 +171,8 @@ def _kind(dimension: Dimension) -> str:
 
 
 def _column_grade(card: Dataset, column: Dimension | Measure) -> str:
-    return column.grade if column.grade != "unspecified" else card.grade
+    grade = column.grade if column.grade != "unspecified" else card.grade
+    return f"{grade} ({column.grading_scheme})" if column.grading_scheme else grade
 
 
 def _cells(cells: tuple[object, ...]) -> str:

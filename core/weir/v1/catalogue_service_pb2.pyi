@@ -142,7 +142,7 @@ class PrivacyAccount(_message.Message):
     def __init__(self, accounting: _Optional[str] = ..., lifetime: _Optional[int] = ..., delta_digits: _Optional[int] = ...) -> None: ...
 
 class Dimension(_message.Message):
-    __slots__ = ("name", "title", "type", "cells", "row_level", "coarsens", "grade")
+    __slots__ = ("name", "title", "type", "cells", "row_level", "coarsens", "grade", "grading_scheme")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +150,7 @@ class Dimension(_message.Message):
     ROW_LEVEL_FIELD_NUMBER: _ClassVar[int]
     COARSENS_FIELD_NUMBER: _ClassVar[int]
     GRADE_FIELD_NUMBER: _ClassVar[int]
+    GRADING_SCHEME_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     type: str
@@ -157,7 +158,8 @@ class Dimension(_message.Message):
     row_level: bool
     coarsens: str
     grade: Grade
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., type: _Optional[str] = ..., cells: _Optional[_Iterable[_Union[DimensionCell, _Mapping]]] = ..., row_level: bool = ..., coarsens: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ...) -> None: ...
+    grading_scheme: str
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., type: _Optional[str] = ..., cells: _Optional[_Iterable[_Union[DimensionCell, _Mapping]]] = ..., row_level: bool = ..., coarsens: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., grading_scheme: _Optional[str] = ...) -> None: ...
 
 class DimensionCell(_message.Message):
     __slots__ = ("value", "label")
@@ -168,7 +170,7 @@ class DimensionCell(_message.Message):
     def __init__(self, value: _Optional[_Union[_query_pb2.Literal, _Mapping]] = ..., label: _Optional[str] = ...) -> None: ...
 
 class Measure(_message.Message):
-    __slots__ = ("name", "title", "unit", "lower", "upper", "scale", "mode", "buckets", "grade", "aggregates")
+    __slots__ = ("name", "title", "unit", "lower", "upper", "scale", "mode", "buckets", "grade", "aggregates", "grading_scheme")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +181,7 @@ class Measure(_message.Message):
     BUCKETS_FIELD_NUMBER: _ClassVar[int]
     GRADE_FIELD_NUMBER: _ClassVar[int]
     AGGREGATES_FIELD_NUMBER: _ClassVar[int]
+    GRADING_SCHEME_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     unit: str
@@ -189,7 +192,8 @@ class Measure(_message.Message):
     buckets: _containers.RepeatedCompositeFieldContainer[_answer_pb2.Bucket]
     grade: Grade
     aggregates: _containers.RepeatedScalarFieldContainer[_query_pb2.AggregateFunction]
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., unit: _Optional[str] = ..., lower: _Optional[str] = ..., upper: _Optional[str] = ..., scale: _Optional[int] = ..., mode: _Optional[_Union[_answer_pb2.Mode, str]] = ..., buckets: _Optional[_Iterable[_Union[_answer_pb2.Bucket, _Mapping]]] = ..., grade: _Optional[_Union[Grade, str]] = ..., aggregates: _Optional[_Iterable[_Union[_query_pb2.AggregateFunction, str]]] = ...) -> None: ...
+    grading_scheme: str
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., unit: _Optional[str] = ..., lower: _Optional[str] = ..., upper: _Optional[str] = ..., scale: _Optional[int] = ..., mode: _Optional[_Union[_answer_pb2.Mode, str]] = ..., buckets: _Optional[_Iterable[_Union[_answer_pb2.Bucket, _Mapping]]] = ..., grade: _Optional[_Union[Grade, str]] = ..., aggregates: _Optional[_Iterable[_Union[_query_pb2.AggregateFunction, str]]] = ..., grading_scheme: _Optional[str] = ...) -> None: ...
 
 class Snapshot(_message.Message):
     __slots__ = ("version", "published", "manifest_digest")

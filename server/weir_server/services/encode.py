@@ -82,6 +82,7 @@ def _dimension(dimension: Dimension) -> catalogue_service_pb2.Dimension:
         row_level=dimension.row_level,
         coarsens=dimension.coarsens or "",
         grade=_GRADES[dimension.grade],
+        grading_scheme=dimension.grading_scheme,
     )
 
 
@@ -102,6 +103,7 @@ def _measure(measure: Measure) -> catalogue_service_pb2.Measure:
         mode=_MODES[measure.mode],
         buckets=[answer_pb2.Bucket(lower=low, upper=high) for low, high in pairwise(edges)],
         grade=_GRADES[measure.grade],
+        grading_scheme=measure.grading_scheme,
         aggregates=sorted(function_to_proto(function) for function in measure.statistics),
     )
 
