@@ -309,7 +309,8 @@ def replay_command(data_dir: Path, start: int, end: int | None, as_json: bool) -
     other = sum(found.others.values())
     lines.append(
         f"{found.decisions} decisions: {found.agreed} agree, {len(found.differences)} differ, "
-        f"{found.unopenable} erased, {found.unkept} from before facts were kept; {other} refusals were no decisions."
+        f"{found.unopenable} erased, {found.unkept} from before facts were kept; {other} refusals and "
+        "reports of publications were no decisions."
     )
     _show({"decisions": found.decisions, "ok": not found.differences, **asdict(found)}, as_json, "\n".join(lines))
     if found.differences:

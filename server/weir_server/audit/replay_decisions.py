@@ -24,6 +24,7 @@ from weir_server.policy.contract import Contract, contract_of_terms
 from weir_server.policy.decide import decide, outcome_json
 from weir_server.policy.facts import Facts, facts_bytes, facts_from_json
 from weir_server.policy.lifecycle import terms
+from weir_server.policy.lineage import PURPOSE
 from weir_server.store import SqlValue, Transaction, blob, integer, text
 
 _PAGE = 256
@@ -55,7 +56,8 @@ class Replayed:
     unkept: int
     """Decisions logged before facts were kept."""
     others: Mapping[str, int]
-    """Refusals that no decision made (unknown names, limits, stops …), by their reason."""
+    """Entries that no decision made, by reason: refusals (unknown names, limits, stops …), and under `PUBLICATION`
+    reports of publications, which the provider's own act charges."""
 
     @property
     def decisions(self) -> int:
@@ -81,8 +83,8 @@ def replay(tx: Transaction, *, start: int = 0, end: int | None = None) -> Replay
     for index, leaf in log.entries(tx, start=start, end=end):
         entry = _Entry.read(index, leaf)
         if entry is None or not entry.decides:
-            if entry is not None and entry.type == REFUSED:
-                others[str(entry.record.get("reason", ""))] += 1
+            if entry is not None:
+                others[str(entry.record.get("reason", "PUBLICATION"))] += 1
             if books.kept(index) is not None:
                 differences.append(Difference(index, "decision.stray", "facts are kept of what is no decision"))
             continue
@@ -126,8 +128,10 @@ class _Entry:
 
     @property
     def decides(self) -> bool:
-        """Whether a decision made it: every reservation, and refusals that state a verdict or commit to facts."""
-        return self.type == RESERVED or "verdict" in self.record or self.commitment is not None
+        """Whether a decision made it: every reservation but that of a publication's report, and whatever states a
+        verdict or commits to facts."""
+        reports = self.record.get("purpose") == PURPOSE and _subject(self).get("contract") == ""
+        return (self.type == RESERVED and not reports) or "verdict" in self.record or self.commitment is not None
 
     @property
     def commitment(self) -> str | None:

@@ -2,6 +2,7 @@
 """Each falsification below is a mutant of what a server could write; a check of `replay` catches each."""
 
 import asyncio
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import pytest
 from tests.support.decisions import change_leaf, decide_many, falsify, leaves_of, prepare, replayed
 from tests.support.domain import by_site, equals, open_domain, running_domain, submit
 from weir.errors import PolicyDenied
-from weir_server import log
-from weir_server.audit import replay_decisions
+from weir_server import ledger, log
+from weir_server.ledger import ReservationRequest, Subject
 from weir_server.policy import decide as deciding
+from weir_server.policy.lineage import PURPOSE
 
 
 async def filled(directory: Path, count: int) -> Path:
@@ -198,7 +200,7 @@ async def test_what_is_kept_are_the_facts_of_the_moment_that_counts(tmp_path: Pa
         rows = domain.store.read(lambda tx: tx.execute("SELECT facts FROM decisions WHERE leaf_index = ?", (index,)))
         assert later.isoformat().encode() in bytes(rows[0][0])  # type: ignore[arg-type]
         assert data["record"]["decision"] == "allowed"
-        assert domain.events()[index]["type"] == replay_decisions.RESERVED
+        assert domain.events()[index]["type"] == "weir.query.reserved"
 
 
 async def test_no_fact_is_told_by_a_leaf(tmp_path: Path) -> None:
@@ -213,3 +215,28 @@ async def test_a_query_that_does_not_bind_is_no_decision(tmp_path: Path) -> None
         assert not isinstance(await domain.refused(submit(by_site(where=equals("colour", "red")))), PolicyDenied)
     found = replayed(tmp_path)
     assert (found.decisions, dict(found.others)) == (0, {"UNKNOWN_NAME": 1})
+
+
+@pytest.mark.parametrize(("purpose", "rules"), [(PURPOSE, []), ("research", ["decision.missing"])])
+async def test_only_the_report_of_a_publication_is_charged_without_a_decision(
+    tmp_path: Path, purpose: str, rules: list[str]
+) -> None:
+    async with running_domain(tmp_path) as domain:
+        await domain.pipeline.run(submit())
+        request = ReservationRequest(
+            subject=Subject("olga", "", "census", "people"),
+            idempotency_key="publication/census/1",
+            request_digest="d" * 64,
+            charge={"queries": 1},
+            plan_digest="d" * 64,
+            policy_digest="d" * 64,
+            event={"decision": "allowed", "purpose": purpose},
+        )
+        domain.store.write_sync(
+            lambda tx: ledger.charge_and_post(
+                tx, request, answer=b"", event=request.event, now=domain.clock(), entropy=os.urandom
+            )
+        )
+    found = replayed(tmp_path)
+    assert [item.rule for item in found.differences] == rules
+    assert found.others == ({} if rules else {"PUBLICATION": 1})
