@@ -14,6 +14,7 @@ from weir_server import identities, revocation
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.log import latest_checkpoint
 from weir_server.pki import DOMAIN_FILE, SECRETS
+from weir_server.publish.files import PRIVATE
 from weir_server.store.sqlite import FILE_NAME, open_reader, read_only
 
 SNAPSHOTS = "snapshots"
@@ -45,6 +46,8 @@ def back_up(data_dir: Path, target: Path, *, secrets: bool = False) -> int:
         _copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
         size = _copy_books(data_dir / BOOKS, draft)
         _copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
+        # Without it the next version of a dataset would not know who was in the last one.
+        _copy_tree(data_dir / PRIVATE, draft / PRIVATE)
         shutil.copy2(data_dir / DOMAIN_FILE, draft / DOMAIN_FILE)
         for name in IDENTITIES:
             if (data_dir / name).exists():

@@ -35,6 +35,7 @@ from weir_server.clock import to_micros
 from weir_server.ledger import METRICS, PRIVACY_METRICS, list_quotas, record, set_quota
 from weir_server.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
 from weir_server.policy import book
+from weir_server.publish.files import PRIVATE
 from weir_server.store import SqlValue, Transaction
 from weir_server.store.sqlite import SqliteStore
 
@@ -92,7 +93,7 @@ def _lay_out(backup: Path, draft: Path, secrets: Path | None) -> None:
     if not (backup / DOMAIN_FILE).is_file() or not (backup / BOOKS).is_dir():
         raise InvalidRequest("the directory is no backup", field="backup", rule="restore.backup")
     draft.mkdir(mode=0o700, parents=True)
-    for name in (BOOKS, SNAPSHOTS):
+    for name in (BOOKS, SNAPSHOTS, PRIVATE):
         if (backup / name).is_dir():
             shutil.copytree(backup / name, draft / name)
     for name in IDENTITIES:

@@ -25,6 +25,9 @@ from weir_server.catalog.snapshot import MANIFEST, Basis
 
 FORMAT = "weir.snapshot/1"
 
+PRIVATE = "private"
+"""Of the data directory: who is in which atom, consent evidence; what the next version of a dataset is held against."""
+
 
 def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
     """Where a snapshot lives."""
@@ -33,7 +36,7 @@ def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:
 
 def private_directory(data_dir: Path, dataset: str) -> Path:
     """Where the publisher keeps what only the next publication may read; no query path opens it."""
-    return data_dir / "private" / dataset
+    return data_dir / PRIVATE / dataset
 
 
 @contextmanager

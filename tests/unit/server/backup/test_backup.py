@@ -35,6 +35,8 @@ class Business:
         self.data = make_domain(folder)
         (self.data / "snapshots" / "census" / "1").mkdir(parents=True)
         (self.data / "snapshots" / "census" / "1" / "manifest.json").write_text("{}")
+        (self.data / "private" / "census").mkdir(parents=True)
+        (self.data / "private" / "census" / "members").write_text("who is where")
         self.clock, self.keys = Clock(datetime.now(UTC)), 0
         self.store = self.open()
         self.limit("lineage-people-epsilon", "epsilon_nano", BUDGET)
@@ -126,6 +128,7 @@ def test_what_was_spent_after_the_backup_is_spent_after_the_restore(business: Bu
     assert set(kinds[2:]) <= {"weir.query.expired"}  # The next start gives back what nobody can finish.
     assert use(store)["lineage-people-epsilon"] == spent["lineage-people-epsilon"]
     assert ("all", "") in store.read(book.suspensions)
+    assert (tmp_path / "new" / "private" / "census" / "members").read_text() == "who is where"
     store.close()
     check(tmp_path / "new")
 
