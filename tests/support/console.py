@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -30,6 +32,7 @@ from weir_server.services.admission import Admission
 
 HOST = "localhost:7446"
 _TOKEN = re.compile(r'name="csrf" value="([0-9a-f]+)"')
+_browsers = count(1)
 _KEY = re.compile(r'name="key" value="([^"]+)"')
 
 
@@ -41,7 +44,7 @@ class Browser:
     certificate: bytes | None = None
     connected: float = 0.0
     """When its connections were made; 0 for just now."""
-    address: str = "192.0.2.1"
+    address: str = field(default_factory=lambda: f"192.0.2.{next(_browsers)}")
     http: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,8 +63,8 @@ class Browser:
         self, path: str, fields: Mapping[str, str] | None = None, *, origin: str | None = f"https://{HOST}"
     ) -> httpx.Response:
         """A form as a page of this site posts it."""
-        headers = {} if origin is None else {"origin": origin}
-        return await self.http.post(path, data=dict(fields or {}), headers=headers)
+        headers = {"content-type": "application/x-www-form-urlencoded"} | ({} if origin is None else {"origin": origin})
+        return await self.http.post(path, content=urlencode(dict(fields or {})), headers=headers)
 
     async def act(self, page: str, path: str, fields: Mapping[str, str] | None = None) -> httpx.Response:
         """Opens a page and posts one of its forms, with the token and the key of the page."""

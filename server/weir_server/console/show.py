@@ -58,7 +58,7 @@ class Show:
         return "" if limit <= 0 else f"{min(999, used * 100 // limit)} %"
 
     def level(self, used: int, limit: int) -> str:
-        """How full: empty text, `warn` from 80 %, `bad` when nothing is left, `none` where nothing was allowed at all."""
+        """How full: empty text, `warn` from 80 %, `bad` when nothing is left, `none` where nothing was ever allowed."""
         if used >= limit:
             return "bad" if limit else "none"
         return "warn" if used * 5 >= limit * 4 else ""

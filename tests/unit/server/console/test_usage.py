@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the log adds up to: each entry once, and the same as the meter that the ledger keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.console import running_console
+from tests.support.domain import Domain, by_site, equals, running_domain, submit, submit_dp
+from tests.support.ledger import fill, open_books
+from weir_server.console import usage
+from weir_server.console.reads import entries, meter
+from weir_server.console.reads.entries import Filter
+from weir_server.console.reads.traffic import traffic
+from weir_server.store import Store
+from weir_server.store.sqlite import SqliteStore
+
+
+async def count_all(store: Store) -> int:
+    counted = 0
+    while batch := await usage.catch_up(store):
+        counted += batch
+    return counted
+
+
+async def business(domain: Domain) -> None:
+    await domain.pipeline.run(submit())
+    await domain.pipeline.run(submit(by_site(where=equals("adult", value=True))))
+    await domain.pipeline.run(submit_dp())
+    await domain.refused(submit(contract="none"))
+    await domain.refused(submit_dp(epsilon=3 * 10**9))
+
+
+async def test_meter_and_log_say_the_same_of_every_contract(tmp_path: Path) -> None:
+    books = open_books(tmp_path)
+    try:
+        fill(books)
+        await count_all(books.store)
+        names, following = books.store.read(meter.contracts)
+        assert (names, following) == (["c-1", "c-2"], "")
+        compared = books.store.read(lambda tx: meter.compare(tx, names))
+        assert all(item.same for found in compared.values() for item in found)
+        assert {item.metric for item in compared["c-1"]} >= {"queries", "epsilon_nano", "price_micro"}
+    finally:
+        books.store.close()
+
+
+async def test_a_meter_that_was_changed_by_hand_shows(tmp_path: Path) -> None:
+    async with running_domain(tmp_path) as domain:
+        await business(domain)
+        await count_all(domain.store)
+        assert domain.store.read(lambda tx: meter.bill(tx, "c-1")).same
+        await domain.store.write(
+            lambda tx: tx.execute("UPDATE meter SET used = used - 1 WHERE contract = 'c-1' AND metric = 'price_micro'")
+        )
+        bill = domain.store.read(lambda tx: meter.bill(tx, "c-1"))
+        assert [item.metric for item in bill.compared if not item.same] == ["price_micro"]
+        assert bill.current
+
+
+async def test_every_entry_is_counted_once_however_often_and_from_wherever(tmp_path: Path) -> None:
+    async with running_domain(tmp_path) as domain:
+        await business(domain)
+        size = len(domain.events())
+        assert await count_all(domain.store) == size
+        assert await count_all(domain.store) == 0
+        again = await domain.store.write(
+            lambda tx: usage.keep(tx, usage.add_up([(0, b"{}")]), start=0, end=1)  # another process, too late
+        )
+        assert again is False
+        found = domain.store.read(lambda tx: traffic(tx, now=domain.clock()))
+        assert (found.total("answered"), found.total("refused"), found.total("failed")) == (3, 2, 0)
+        assert dict(found.reasons) == {"UNKNOWN_NAME": 1, "POLICY_DENIED": 1}
+        assert found.counted == size
+
+
+async def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:
+    sums = usage.add_up([(0, b"nonsense"), (1, b"[]"), (2, b'{"type": "x", "time": "never", "data": {}}')])
+    assert not sums.traffic
+    assert not sums.contracts
+
+
+async def test_pages_of_the_log_show_every_entry_that_fits_and_none_twice(tmp_path: Path) -> None:
+    async with running_domain(tmp_path) as domain:
+        await business(domain)
+        await count_all(domain.store)
+        every = domain.events()
+        for wanted, fits in (
+            (Filter(), lambda event: True),
+            (Filter(type="weir.query.released"), lambda event: event["type"] == "weir.query.released"),
+            (Filter(requester="alice"), lambda event: event["data"].get("subject", {}).get("requester") == "alice"),
+            (
+                Filter(type="weir.query.refused", requester="alice"),
+                lambda event: event["type"] == "weir.query.refused",
+            ),
+            (Filter(type="weir.query.reserved", contract="c-1"), lambda event: event["type"] == "weir.query.reserved"
+             and event["data"]["subject"]["contract"] == "c-1"),
+            (Filter(requester="nobody"), lambda event: False),
+        ):  # fmt: skip
+            assert walk(domain.store, wanted, limit=2) == [int(event["id"]) for event in every if fits(event)][::-1]
+
+
+async def test_a_page_that_looks_at_many_rows_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_domain(tmp_path) as domain:
+        await business(domain)
+        await count_all(domain.store)
+        monkeypatch.setattr(entries, "_LOOKED_AT", 3)
+        released = [int(event["id"]) for event in domain.events("weir.query.released")][::-1]
+        assert walk(domain.store, Filter(type="weir.query.released", requester="alice"), limit=2) == released
+
+
+async def test_an_entry_whose_bytes_or_hash_were_changed_is_marked(tmp_path: Path) -> None:
+    async with running_domain(tmp_path) as domain:
+        page = domain.store.read(lambda tx: entries.page(tx, Filter()))
+        assert not any(entry.altered for entry in page.entries)
+        await domain.store.write(
+            lambda tx: tx.execute("UPDATE log_leaves SET leaf = ? WHERE idx = 2", (page.entries[0].leaf,))
+        )
+        page = domain.store.read(lambda tx: entries.page(tx, Filter()))
+        assert [entry.index for entry in page.entries if entry.altered] == [2]
+        assert domain.store.read(entries.types) == sorted({str(event["type"]) for event in domain.events()})
+
+
+async def test_the_budget_burns_down_by_requester_and_day(tmp_path: Path) -> None:
+    async with running_console(tmp_path) as console:
+        await console.domain.pipeline.run(submit_dp(epsilon=10**8))
+        console.domain.clock.forward(days=1)
+        await console.domain.pipeline.run(
+            submit_dp(by_site(where=equals("adult", value=True), dataset="spending"), epsilon=10**8)
+        )
+        await count_all(console.domain.store)
+        browser = await console.signed_in("auditor")
+        page = (await browser.get("/datasets/spending")).text
+        assert "ε 0.2 of ε 4 are spent" in page
+        assert "2026-11-22" in page
+        assert "2026-11-23" in page
+
+
+def walk(store: SqliteStore, wanted: Filter, *, limit: int) -> list[int]:
+    """Indexes of every page, in order."""
+    found: list[int] = []
+    before: int | None = None
+    for _ in range(1000):
+        page = store.read(lambda tx, at=before: entries.page(tx, wanted, before=at, limit=limit))  # type: ignore[misc]
+        found += [entry.index for entry in page.entries]
+        if page.next is None:
+            return found
+        before = page.next
+    raise AssertionError("pages without end")
