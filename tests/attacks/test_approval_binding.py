@@ -10,6 +10,7 @@ bits, addends or charge out of `analyse._plan_digest` or `template.fixed_of`; dr
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ from weir.query import (
 from weir_server.catalog.card import Mode
 from weir_server.plan.values import EncryptedTerms, Submission
 
-WIDE = {
+WIDE: dict[str, Any] = {
     "approval": "per_query",
     "purposes": ["research", "teaching"],
     "dimensions": ["site", "coast", "age", "adult"],
