@@ -351,6 +351,7 @@ def backup_command(data_dir: Path, target: Path, with_secrets: bool, as_json: bo
 @click.option("--log", "exported", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Exported log.")
 @click.option("--checkpoint", "notes", multiple=True, type=click.File("r"), help="One kept elsewhere; repeatable.")
 @click.option("--secrets", type=click.Path(path_type=Path, exists=True, file_okay=False), help="The domain's secrets.")
+@click.option("--newer", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Has newer snapshots.")
 @click.option("--close-budgets", is_flag=True, help="Go on although entries may be missing: no budget is left then.")
 @_JSON
 def restore_command(
@@ -359,6 +360,7 @@ def restore_command(
     exported: Path | None,
     notes: tuple[Any, ...],
     secrets: Path | None,
+    newer: Path | None,
     close_budgets: bool,
     as_json: bool,
 ) -> None:
@@ -368,7 +370,13 @@ def restore_command(
     os.umask(0o077)
     checkpoints = [note.read() for note in notes]
     done = restore(
-        backup, data_dir, exported=exported, checkpoints=checkpoints, secrets=secrets, close_budgets=close_budgets
+        backup,
+        data_dir,
+        exported=exported,
+        checkpoints=checkpoints,
+        secrets=secrets,
+        newer=newer,
+        close_budgets=close_budgets,
     )
     _show(
         asdict(done),

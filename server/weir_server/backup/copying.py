@@ -43,17 +43,17 @@ def back_up(data_dir: Path, target: Path, *, secrets: bool = False) -> int:
     try:
         # Snapshots first: the books, copied later, name no more than those that were there, or newer ones that are
         # looked for again below.
-        _copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
+        copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
         size = _copy_books(data_dir / BOOKS, draft)
-        _copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
+        copy_tree(data_dir / SNAPSHOTS, draft / SNAPSHOTS)
         # Without it the next version of a dataset would not know who was in the last one.
-        _copy_tree(data_dir / PRIVATE, draft / PRIVATE)
+        copy_tree(data_dir / PRIVATE, draft / PRIVATE)
         shutil.copy2(data_dir / DOMAIN_FILE, draft / DOMAIN_FILE)
         for name in IDENTITIES:
             if (data_dir / name).exists():
                 shutil.copy2(data_dir / name, draft / name)
         if secrets:
-            _copy_tree(data_dir / SECRETS, draft / SECRETS)
+            copy_tree(data_dir / SECRETS, draft / SECRETS)
         _sync(draft)
         draft.rename(target)
         _sync_directory(target.parent)
@@ -77,7 +77,7 @@ def _copy_books(source: Path, draft: Path) -> int:
     return size
 
 
-def _copy_tree(source: Path, target: Path) -> None:
+def copy_tree(source: Path, target: Path) -> None:
     """Copies what is not there yet; files of snapshots never change."""
     for folder, _, names in os.walk(source):
         place = target / Path(folder).relative_to(source)

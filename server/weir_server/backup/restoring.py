@@ -22,15 +22,16 @@ from datetime import datetime
 from pathlib import Path
 
 from weir.checkpoint import Checkpoint, verify
-from weir.errors import InvalidRequest, LogInconsistent, Unavailable, VerificationError
+from weir.errors import InvalidRequest, LogInconsistent, PublicationError, Unavailable, VerificationError
 from weir.merkle import leaf_hash, root_of
 from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
 from weir_server import clock, identity_log, log
 from weir_server.backup import conduct
-from weir_server.backup.copying import IDENTITIES, SNAPSHOTS
+from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree
 from weir_server.books import DIRECTORY as BOOKS
+from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import to_micros
 from weir_server.ledger import METRICS, PRIVACY_METRICS, list_quotas, record, set_quota
 from weir_server.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
@@ -61,6 +62,7 @@ def restore(
     exported: Path | None = None,
     checkpoints: Sequence[str] = (),
     secrets: Path | None = None,
+    newer: Path | None = None,
     close_budgets: bool = False,
 ) -> Restored:
     """Makes the new data directory `target` from a backup. See the module for the order of steps.
@@ -80,7 +82,7 @@ def restore(
     draft = target.with_name(target.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _lay_out(backup, draft, secrets)
+        _lay_out(backup, draft, secrets, newer)
         done = _bring_forward(draft, exported, checkpoints, close_budgets=close_budgets)
         draft.rename(target)
     except BaseException:
@@ -89,13 +91,16 @@ def restore(
     return done
 
 
-def _lay_out(backup: Path, draft: Path, secrets: Path | None) -> None:
+def _lay_out(backup: Path, draft: Path, secrets: Path | None, newer: Path | None) -> None:
     if not (backup / DOMAIN_FILE).is_file() or not (backup / BOOKS).is_dir():
         raise InvalidRequest("the directory is no backup", field="backup", rule="restore.backup")
     draft.mkdir(mode=0o700, parents=True)
     for name in (BOOKS, SNAPSHOTS, PRIVATE):
         if (backup / name).is_dir():
             shutil.copytree(backup / name, draft / name)
+    for name in (SNAPSHOTS, PRIVATE):
+        if newer is not None:
+            copy_tree(newer / name, draft / name)
     for name in IDENTITIES:
         if (backup / name).is_file():
             shutil.copy2(backup / name, draft / name)
@@ -117,7 +122,8 @@ def _bring_forward(draft: Path, exported: Path | None, checkpoints: Sequence[str
         if exported is not None:
             leaves = _longer(leaves, _exported(exported, log_key(draft)), exported)
         _check_evidence(leaves, heads, shown=exported is not None or bool(heads), anyway=close_budgets)
-        closed = store.write_sync(lambda tx: _put_in_force(tx, leaves, copied, close_budgets=close_budgets))
+        published = _published(draft, leaves[copied:])
+        closed = store.write_sync(lambda tx: _put_in_force(tx, leaves, copied, published, close_budgets=close_budgets))
     finally:
         store.close()
     return Restored(copied, len(leaves) - copied, closed)
@@ -178,7 +184,32 @@ def _require_root(leaves: list[bytes], head: Checkpoint) -> None:
         raise VerificationError("the entries do not hash to the signed checkpoint", rule="log.root")
 
 
-def _put_in_force(tx: Transaction, leaves: list[bytes], copied: int, *, close_budgets: bool) -> tuple[str, ...]:
+def _published(draft: Path, leaves: list[bytes]) -> list[Snapshot]:
+    """Snapshots that entries behind the copy made answerable. Without them the next version would be held against an
+    older one, and what both released could be told apart.
+
+    Raises:
+        Unavailable: one is not there as it was.
+    """
+    found = []
+    for event in map(json.loads, leaves):
+        if event["type"] != "weir.dataset.published":
+            continue
+        name, data = str(event["subject"]).partition("/")[2], event["data"]
+        version, manifest = int(data["version"]), str(data["manifest_digest"])
+        try:
+            found.append(open_snapshot(draft / SNAPSHOTS / name / str(version), expected_digest=manifest))
+        except PublicationError as error:
+            raise Unavailable(
+                f"{name} version {version} was published after the backup: give the directory that holds it",
+                rule="restore.snapshot",
+            ) from error
+    return found
+
+
+def _put_in_force(
+    tx: Transaction, leaves: list[bytes], copied: int, published: list[Snapshot], *, close_budgets: bool
+) -> tuple[str, ...]:
     """One transaction: entries, what follows from them, closed budgets, the stop, and the entry that says so."""
     tx.execute_many(
         "INSERT INTO log_leaves (idx, type, requester, leaf, hash) VALUES (?, ?, ?, ?, ?)",
@@ -188,6 +219,8 @@ def _put_in_force(tx: Transaction, leaves: list[bytes], copied: int, *, close_bu
         _rebuild(tx, leaves)
         identity_log.rebuild(tx, leaves)
         conduct.rebuild(tx, leaves)
+    for snapshot in published:
+        book.add_snapshot(tx, snapshot)
     now = clock.now()
     closed = _close_budgets(tx, now) if close_budgets else ()
     book.set_suspension(tx, "all", "", suspended=True, now=now)

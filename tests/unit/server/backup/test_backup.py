@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.domain import census_card, write_snapshot
 from tests.support.ledger import ALICE, BOB, Clock, posting, request, reserving
 from tests.support.server import make_domain
 from weir.errors import InvalidRequest, LogInconsistent, Unavailable, VerificationError, WeirError
@@ -280,3 +281,28 @@ def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequest, match="no backup"):
         restore(tmp_path / "empty", tmp_path / "new")
+
+
+def published(business: Business, version: int, *, digest: str) -> None:
+    event = {"version": version, "manifest_digest": digest}
+    business.store.write_sync(
+        lambda tx: ledger.record(
+            tx, "weir.dataset.published", event, subject="dataset/census", now=business.clock(), entropy=os.urandom
+        )
+    )
+
+
+def test_a_version_published_after_the_backup_must_be_there(business: Business, tmp_path: Path) -> None:
+    """Mutant: without it the next publication would be a second version 2, free of what the first one released."""
+    shutil.rmtree(business.data / "snapshots" / "census")
+    copy = backed_up(business, tmp_path)
+    published(business, 2, digest=write_snapshot(business.data, census_card(), 2))
+    exported = business.export()
+    with pytest.raises(Unavailable) as caught:
+        restore(copy, tmp_path / "new", exported=exported)
+    assert caught.value.rule == "restore.snapshot"
+    restore(copy, tmp_path / "new", exported=exported, newer=business.data)
+    store = open_books(tmp_path / "new", pki.load_domain(tmp_path / "new"))
+    assert [row[:2] for row in store.read(book.snapshots)] == [("census", 2)]
+    store.close()
+    check(tmp_path / "new")
