@@ -17,6 +17,8 @@ from weir_server.console.reads.traffic import traffic
 from weir_server.store import Store
 from weir_server.store.sqlite import SqliteStore
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 async def count_all(store: Store) -> int:
     counted = 0
