@@ -126,15 +126,9 @@ def overdue_duties(tx: Transaction, policy: Policy, now: datetime) -> Mapping[st
     owed = Counter[str]()
     for name, life in found.items():
         contract = policy.contracts[name]
-        if _was_agreed(contract, life):
-            owed[contract.requester] += sum(
-                duty.due <= now and duty.id not in life.attested for duty in contract.duties
-            )
+        if contract.signatures == "none" or is_signed_by_both(contract, life):
+            owed[contract.requester] += sum(duty.due < now and duty.id not in life.attested for duty in contract.duties)
     return MappingProxyType(dict(+owed))
-
-
-def _was_agreed(contract: Contract, life: ContractLife) -> bool:
-    return life.state != OFFERED and (contract.signatures == "none" or is_signed_by_both(contract, life))
 
 
 def store_state(tx: Transaction, contract: Contract, state: str, *, now: datetime) -> None:
