@@ -3,7 +3,7 @@
 
 An auditor feeds every leaf in order to `follow`; whatever the ledger could have done wrong shows as the first entry
 that does not follow from those before it: a gap, time that runs back, an answer without a reservation, a second
-resolution, a charge that differs from what was reserved, a limit that was overdrawn.
+resolution, a charge that differs from what was reserved, a limit that was overdrawn, a level of standing without facts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from weir.errors import InvalidReceipt, ReplayError
 from weir.receipts import parse_event
+from weir.standing import Standings, follow_standing
 
 PRIVACY = frozenset({"epsilon_nano", "rho_micro"})
 """Metrics that are spent when a query is reserved; all others when it is answered."""
@@ -84,6 +85,8 @@ class Books:
     """Quotas in force."""
     namespaces: dict[str, str] = field(default_factory=dict)
     """Namespace of units by lineage, of those that are in one."""
+    standings: Standings = field(default_factory=Standings)
+    """What requesters' levels rest on."""
     use: dict[tuple[str, str], Use] = field(default_factory=dict)
     """Per quota and window."""
     history: dict[tuple[Subject, int], dict[str, Use]] = field(default_factory=dict)
@@ -162,6 +165,8 @@ def _apply(books: Books, index: int, event: dict[str, object]) -> None:
         _remove_limit(books, index, data)
     elif kind == "weir.quota.joined":
         _join(books, index, str(data["lineage"]), str(data["namespace"]))
+    if (wrong := follow_standing(books.standings, index, event)) is not None:
+        raise ReplayError(wrong, index=index, rule="replay.standing")
 
 
 def _reserve(books: Books, index: int, data: dict[str, object]) -> None:

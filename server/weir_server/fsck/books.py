@@ -50,21 +50,27 @@ def _check_reservations(connection: Rows, books: Books, leaves: Sequence[bytes])
         for row in connection.execute(f"SELECT {columns} FROM reservations")  # noqa: S608
     }
     for index, state in books.states.items():
-        event = json.loads(leaves[index])
-        data = event["data"]
-        subject = data["subject"]
-        expected = (
-            state,
-            *(subject[name] for name in ("requester", "contract", "dataset", "lineage")),
-            _micros(event["time"]),
-            _micros(data["held_until"]),
-            *(int(data["charge"].get(metric, "0")) for metric in _METRICS),
-        )
-        if stored.pop(index, None) != expected:
+        if stored.pop(index, None) != _reservation(leaves[index], state):
             yield Finding(index, "fsck.reservation", "the reservation differs from its entries")
     for index in stored:
         yield Finding(index, "fsck.reservation", "the reservation has no entry")
     yield from _check_keys(connection, books, leaves)
+
+
+def _reservation(leaf: bytes, state: str) -> tuple[object, ...] | None:
+    """The row that an entry makes; None where a damaged one makes none."""
+    try:
+        event = json.loads(leaf)
+        data = event["data"]
+        return (
+            state,
+            *(data["subject"][name] for name in ("requester", "contract", "dataset", "lineage")),
+            _micros(event["time"]),
+            _micros(data["held_until"]),
+            *(int(data["charge"].get(metric, "0")) for metric in _METRICS),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _check_keys(connection: Rows, books: Books, leaves: Sequence[bytes]) -> Iterator[Finding]:
