@@ -129,13 +129,24 @@ def falsify(directory: Path, sql: str, *parameters: Any) -> int:
         return connection.execute(sql, parameters).rowcount
 
 
-def change_leaf(directory: Path, index: int, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrite what a leaf says."""
+def change_leaf(
+    directory: Path, index: int, change: Callable[[dict[str, Any]], object], *, time: str | None = None
+) -> None:
+    """Rewrite what a leaf says, and when."""
     with closing(sqlite3.connect(directory / FILE_NAME)) as connection, connection:
         (leaf,) = connection.execute("SELECT leaf FROM log_leaves WHERE idx = ?", (index,)).fetchone()
         event = json.loads(leaf)
         change(event["data"])
+        event["time"] = time or event["time"]
         connection.execute("UPDATE log_leaves SET leaf = ? WHERE idx = ?", (canonical_json(event), index))
+
+
+def approved_by(directory: Path, approval: str) -> list[tuple[int, str]]:
+    """Leaf and person of every act that approves."""
+    with closing(sqlite3.connect(directory / FILE_NAME)) as connection:
+        rows = connection.execute("SELECT idx, leaf FROM log_leaves WHERE type = 'weir.approval.approved' ORDER BY idx")
+        events = [(index, json.loads(leaf)) for index, leaf in rows.fetchall()]
+    return [(index, event["data"]["actor"]) for index, event in events if event["subject"] == f"approval/{approval}"]
 
 
 def leaves_of(directory: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -27,6 +27,7 @@ from weir_server.policy.lifecycle import terms
 from weir_server.policy.lineage import PURPOSE
 from weir_server.store import SqlValue, Transaction, blob, integer, text
 
+APPROVED = "weir.approval.approved"
 _PAGE = 256
 _CHARGED = ("epsilon_nano", "rho_micro", "price_micro")
 
@@ -38,7 +39,8 @@ class Difference:
     index: int
     """Index of the leaf."""
     rule: str
-    """`decision.missing`, `.stray`, `.commitment`, `.facts`, `.contract`, `.verdict`, `.reasons` or `.persons`."""
+    """`decision.missing`, `.stray`, `.commitment`, `.facts`, `.contract`, `.verdict`, `.reasons`, `.persons` or
+    `.approval`."""
     what: str
     """One sentence."""
 
@@ -153,6 +155,7 @@ class _Books:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._contracts: dict[str, Contract | None] = {}
+        self._approvals = _approvals(tx)
         self._page: dict[int, _Kept] = {}
         self._page_end = 0
         first = tx.execute("SELECT MIN(leaf_index) FROM decisions")[0][0]
@@ -189,7 +192,22 @@ class _Books:
         if named != kept.contract_digest or contract.id != _subject(entry).get("contract"):
             return Difference(index, "decision.contract", "the leaf names another contract")
         # 4. Decide again.
-        return _compared(entry, outcome_json(decide(facts, contract, policy_digest="")))
+        again = outcome_json(decide(facts, contract, policy_digest=""))
+        found = _compared(entry, again)
+        # 5. Whom it needed has approved, by entries of their own.
+        if found is None and entry.type == RESERVED and "persons" in again:
+            found = self._unapproved(entry, facts, int(str(again["persons"])))
+        return found or "agreed"
+
+    def _unapproved(self, entry: _Entry, facts: Facts, persons: int) -> Difference | None:
+        """The difference where fewer persons than needed had approved; None where enough had."""
+        given = self._approvals.get(f"approval/{entry.record.get('approval')}", [])
+        had = {person for index, person in given if index < entry.index} - {facts.requester}
+        if len(had) >= persons:
+            return None
+        return Difference(
+            entry.index, "decision.approval", f"it needed {persons} persons, and {len(had)} had approved what it names"
+        )
 
     def kept(self, index: int) -> _Kept | None:
         """What is kept beside a leaf. Indexes MUST ascend."""
@@ -221,13 +239,25 @@ class _Books:
         return self._contracts[contract_digest]
 
 
-def _compared(entry: _Entry, again: Mapping[str, object]) -> str | Difference:
+def _approvals(tx: Transaction) -> dict[str, list[tuple[int, str]]]:
+    """By approval, index and person of every entry that approves it."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for index, leaf in log.entries(tx, type=APPROVED):
+        try:
+            event = parse_event(leaf)
+        except InvalidReceipt:
+            continue
+        data = event["data"]
+        if isinstance(data, dict):
+            found.setdefault(str(event["subject"]), []).append((index, str(data.get("actor"))))
+    return found
+
+
+def _compared(entry: _Entry, again: Mapping[str, object]) -> Difference | None:
     index, stated, verdict = entry.index, entry.stated, again["verdict"]
     if verdict == ("deny" if entry.type == RESERVED else "allow"):
         done = "was reserved" if entry.type == RESERVED else "was refused by a decision"
         return Difference(index, "decision.verdict", f"deciding again gives {verdict}, and it {done}")
-    if entry.type == RESERVED and verdict == "needs_approval" and not entry.record.get("approval"):
-        return Difference(index, "decision.verdict", "it needed an approval and names none")
     for key, rule in (
         ("verdict", "decision.verdict"),
         ("reasons", "decision.reasons"),
@@ -236,7 +266,7 @@ def _compared(entry: _Entry, again: Mapping[str, object]) -> str | Difference:
         if stated.get(key) != again.get(key):
             said, found = _shown(stated.get(key)), _shown(again.get(key))
             return Difference(index, rule, f"the leaf says {key} {said}, deciding again gives {found}")
-    return "agreed"
+    return None
 
 
 def _contradictions(entry: _Entry, facts: Facts) -> Iterator[str]:

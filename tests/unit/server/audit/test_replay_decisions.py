@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.decisions import change_leaf, decide_many, falsify, leaves_of, prepare, replayed
+from tests.support.decisions import approved_by, change_leaf, decide_many, falsify, leaves_of, prepare, replayed
 from tests.support.domain import by_site, equals, open_domain, running_domain, submit
 from weir.errors import PolicyDenied
 from weir_server import ledger, log
@@ -102,7 +102,8 @@ def _say(**record: object) -> Callable[[dict[str, Any]], object]:
 FALSE_LEAVES: list[tuple[str, dict[str, object], Callable[[dict[str, Any]], object]]] = [
     ("decision.verdict", {"verdict": "deny"}, _say(verdict="needs_approval")),
     ("decision.verdict", {"verdict": "needs_approval", "decision": "refused"}, _say(verdict="deny")),
-    ("decision.verdict", {"decision": "approved"}, _say(approval="")),
+    ("decision.approval", {"decision": "approved"}, _say(approval="")),
+    ("decision.approval", {"persons": 2, "decision": "approved"}, _say(approval="ap-0")),
     ("decision.reasons", {"verdict": "deny"}, _say(reasons=["contract.expired", "contract.k"])),
     ("decision.reasons", {"decision": "approved"}, _say(reasons=[])),
     ("decision.persons", {"persons": 2}, _say(persons=1)),
@@ -129,6 +130,22 @@ def test_a_leaf_that_says_otherwise_is_found(
     index = some_leaf(copy, **wanted)
     change_leaf(copy, index, change)
     assert [(item.index, item.rule) for item in replayed(copy).differences] == [(index, rule)]
+
+
+@pytest.mark.parametrize("person", ["alice", "olga"], ids=["the requester", "the same person"])
+def test_an_approval_that_the_persons_did_not_give_is_found(copy: Path, person: str) -> None:
+    index = some_leaf(copy, persons=2, decision="approved")
+    approval = dict(leaves_of(copy))[index]["record"]["approval"]
+    given = approved_by(copy, approval)
+    assert [who for _, who in given] == ["olga", "oscar"]
+    change_leaf(copy, given[1][0], lambda data: data.update(actor=person))
+    assert [(item.index, item.rule) for item in replayed(copy).differences] == [(index, "decision.approval")]
+
+
+def test_facts_that_are_younger_than_their_leaf_are_found(copy: Path) -> None:
+    index = some_leaf(copy, verdict="deny")
+    change_leaf(copy, index, lambda data: None, time="2026-11-01T00:00:00.000000Z")
+    assert [(item.index, item.rule) for item in replayed(copy).differences] == [(index, "decision.facts")]
 
 
 _BLOB = "CAST(replace(CAST({} AS TEXT), '{}', '{}') AS BLOB)"
