@@ -6,7 +6,8 @@
     3  entries behind the copy are appended as they stand; reservations, limits, balances and meter follow from entries
     4  refuse where a known checkpoint is newer, or where nothing shows how far the log had got; `close_budgets` instead
        lowers every privacy budget to what is used, an entry each
-    5  everything is stopped, by name, until an operator has looked; only then the directory becomes a domain
+    5  approvals are taken back, since the copy does not know what used them; everything is stopped, by name, until an
+       operator has looked; only then the directory becomes a domain
 
 Answers, releases, salts and idempotency keys of entries behind the copy are lost; what was charged for them is not.
 """
@@ -28,7 +29,7 @@ from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
 from weir_server import clock, identity_log, log
-from weir_server.backup import conduct
+from weir_server.backup import agreements, conduct
 from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
@@ -68,7 +69,8 @@ def restore(
     """Makes the new data directory `target` from a backup. See the module for the order of steps.
 
     `exported`: directory of the log's files, the newest there is. `checkpoints`: signed notes that witnesses, auditors
-    or requesters kept. `secrets`: the domain's secrets, where the backup holds none. `close_budgets`: go on although
+    or requesters kept. The newest of all these must not be older than the copy. `secrets`: the domain's secrets, where
+    the backup holds none. `newer`: a directory with snapshots made after the backup. `close_budgets`: go on although
     entries may be missing.
 
     Raises:
@@ -119,9 +121,12 @@ def _bring_forward(draft: Path, exported: Path | None, checkpoints: Sequence[str
         leaves = [leaf for _, leaf in store.read(lambda tx: list(log.entries(tx)))]
         copied = len(leaves)
         heads = [verify(note, log_key(draft)) for note in checkpoints]
+        # What ends before the copy does says nothing of what came after it.
+        shown = max((head.size for head in heads), default=-1)
         if exported is not None:
-            leaves = _longer(leaves, _exported(exported, log_key(draft)), exported)
-        _check_evidence(leaves, heads, shown=exported is not None or bool(heads), anyway=close_budgets)
+            entries = _exported(exported, log_key(draft))
+            leaves, shown = _longer(leaves, entries, exported), max(shown, len(entries))
+        _check_evidence(leaves, heads, shown=shown >= copied, anyway=close_budgets)
         published = _published(draft, leaves[copied:])
         closed = store.write_sync(lambda tx: _put_in_force(tx, leaves, copied, published, close_budgets=close_budgets))
     finally:
@@ -168,7 +173,8 @@ def _check_evidence(leaves: list[bytes], heads: Sequence[Checkpoint], *, shown: 
         return
     if not shown:
         raise Unavailable(
-            "nothing shows how far the log had got: give the exported log, or a checkpoint that a witness kept",
+            "nothing shows how far the log had got since the backup: give the exported log, or a checkpoint that a "
+            "witness kept",
             rule="restore.evidence",
         )
     newest = max((head.size for head in heads), default=0)
@@ -219,12 +225,16 @@ def _put_in_force(
         _rebuild(tx, leaves)
         identity_log.rebuild(tx, leaves)
         conduct.rebuild(tx, leaves)
+        agreements.rebuild(tx, leaves)
     for snapshot in published:
         book.add_snapshot(tx, snapshot)
     now = clock.now()
     closed = _close_budgets(tx, now) if close_budgets else ()
     book.set_suspension(tx, "all", "", suspended=True, now=now)
-    told = {"copied": str(copied), "appended": str(len(leaves) - copied), "closed": list(closed), "actor": _ACTOR}
+    # Uses and withdrawals since the copy are not in it.
+    ended = agreements.take_back_approvals(tx) if len(leaves) > copied or close_budgets else 0
+    told: dict[str, object] = {"copied": str(copied), "appended": str(len(leaves) - copied), "closed": list(closed)}
+    told |= {"approvals_ended": str(ended), "actor": _ACTOR}
     record(tx, "weir.store.restored", told, subject="store", now=now, entropy=os.urandom)
     reason = {"reason": "restored from a backup", "actor": _ACTOR}
     record(tx, "weir.suspension.set", reason, subject="all/", now=now, entropy=os.urandom)
@@ -282,6 +292,11 @@ def _write_reservations(tx: Transaction, books: Books, leaves: list[bytes]) -> N
             )
         )
     tx.execute_many(f"INSERT INTO reservations ({columns}) VALUES ({', '.join('?' * (8 + len(METRICS)))})", rows)  # noqa: S608
+    # Asked before the copy and answered after it: the key would lead to an answer that is lost.
+    tx.execute(
+        "DELETE FROM idempotency WHERE reservation IN (SELECT id FROM reservations WHERE state = 'posted') "
+        "AND reservation NOT IN (SELECT reservation FROM answers)"
+    )
 
 
 def _close_budgets(tx: Transaction, now: datetime) -> tuple[str, ...]:

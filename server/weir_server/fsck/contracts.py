@@ -30,21 +30,35 @@ _STEPS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @dataclass(slots=True)
-class _Logged:
+class LoggedTerms:
     """What the entries say of the terms of one digest, since they were last put in force."""
 
     contract: str
     state: str = ""
+    since: str = ""
+    """RFC 3339: when it came to this state."""
     signatures: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Role to party, key and signature, as the entry has them."""
-    duties: set[str] = field(default_factory=set)
+    signed: dict[str, str] = field(default_factory=dict)
+    """Role to when it signed."""
+    duties: dict[str, str] = field(default_factory=dict)
+    """Duty to when it was attested."""
+
+
+def terms_of(leaves: Sequence[bytes]) -> dict[str, LoggedTerms]:
+    """What follows from these entries, by digest of the terms."""
+    logged: dict[str, LoggedTerms] = {}
+    for index, leaf in enumerate(leaves):
+        for _ in _follow(logged, index, leaf):
+            pass  # Steps that could not be are for fsck to name.
+    return logged
 
 
 def check_contracts(rows: Rows, leaves: Sequence[bytes]) -> Iterator[Finding]:
     """Compares the tables of contracts with what the leaves give."""
     if not all(rows.has_table(table) for table in _TABLES):
         return
-    logged: dict[str, _Logged] = {}
+    logged: dict[str, LoggedTerms] = {}
     for index, leaf in enumerate(leaves):
         yield from _follow(logged, index, leaf)
     kept = rows.execute("SELECT digest, canonical FROM contract_terms")
@@ -57,30 +71,32 @@ def check_contracts(rows: Rows, leaves: Sequence[bytes]) -> Iterator[Finding]:
         yield Finding(None, "fsck.contract_duty", "attested duties differ from their entries")
 
 
-def _follow(logged: dict[str, _Logged], index: int, leaf: bytes) -> Iterator[Finding]:
+def _follow(logged: dict[str, LoggedTerms], index: int, leaf: bytes) -> Iterator[Finding]:
     event = _event(leaf)
     if event is None or not event["type"].startswith(_KIND):
         return
     step, data = event["type"].removeprefix(_KIND), event["data"]
-    known = logged.setdefault(str(data.get("contract_digest")), _Logged(event["subject"].removeprefix("contract/")))
+    known = logged.setdefault(str(data.get("contract_digest")), LoggedTerms(event["subject"].removeprefix("contract/")))
     if step == "offered" or (step == "activated" and data.get("signatures") == "none"):
         if known.state in ("terminated", "expired"):
             yield Finding(index, "fsck.contract", "terms that had ended were put in force again")
-        known.state, known.signatures, known.duties = "offered" if step == "offered" else "active", {}, set()
+        known.state, known.since = "offered" if step == "offered" else "active", str(event.get("time"))
+        known.signatures, known.signed, known.duties = {}, {}, {}
     elif step == "signed":
         told = (str(data.get("party")), str(data.get("public_key")), str(data.get("signature")))
         known.signatures[str(data.get("party_role"))] = told
+        known.signed[str(data.get("party_role"))] = str(event.get("time"))
     elif step == "duty_attested":
-        known.duties.add(str(data.get("duty")))
+        known.duties[str(data.get("duty"))] = str(event.get("time"))
     elif step in _STEPS:
         before, after = _STEPS[step]
         lacks = step == "accepted" and set(known.signatures) != {"requester", "provider"}
         if known.state not in before or lacks:
             yield Finding(index, "fsck.contract", f"a contract was {step} that could not be")
-        known.state = after
+        known.state, known.since = after, str(event.get("time"))
 
 
-def _check_texts(texts: dict[str, bytes], logged: dict[str, _Logged]) -> Iterator[Finding]:
+def _check_texts(texts: dict[str, bytes], logged: dict[str, LoggedTerms]) -> Iterator[Finding]:
     for digest, canonical in texts.items():
         if sha256(canonical).hexdigest() != digest:
             yield Finding(None, "fsck.contract_terms", "a contract's text is not the one that its digest names")
@@ -89,7 +105,7 @@ def _check_texts(texts: dict[str, bytes], logged: dict[str, _Logged]) -> Iterato
             yield Finding(None, "fsck.contract_terms", f"the text of contract {known.contract} is missing")
 
 
-def _check_states(rows: Rows, logged: dict[str, _Logged]) -> Iterator[Finding]:
+def _check_states(rows: Rows, logged: dict[str, LoggedTerms]) -> Iterator[Finding]:
     stored = {(contract, digest): state for contract, digest, state in _states(rows)}
     expected = {(known.contract, digest): known.state for digest, known in logged.items()}
     for key in sorted(stored.keys() | expected.keys()):
@@ -101,7 +117,7 @@ def _states(rows: Rows) -> Iterator[tuple[str, str, str]]:
     yield from ((row[0], row[1], row[2]) for row in rows.execute("SELECT contract, digest, state FROM contract_states"))
 
 
-def _check_signatures(rows: Rows, logged: dict[str, _Logged], texts: dict[str, bytes]) -> Iterator[Finding]:
+def _check_signatures(rows: Rows, logged: dict[str, LoggedTerms], texts: dict[str, bytes]) -> Iterator[Finding]:
     expected = {(digest, role): told for digest, known in logged.items() for role, told in known.signatures.items()}
     found = rows.execute("SELECT digest, role, party, public_key, signature FROM contract_signatures")
     for digest, role, party, key, signature in found:
