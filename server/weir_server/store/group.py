@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -22,6 +23,11 @@ from weir_server.store.pending import GroupTransaction, Statements
 T = TypeVar("T")
 GROUP_LIMIT = 256
 """Most operations in one transaction: beyond it a commit's cost is shared enough, and waiting grows."""
+
+_CROWD = 3
+"""Operations of a group from which on the next one waits for company."""
+_WAITS, _WAIT_SECONDS = 8, 0.001
+"""How often a group waits at most while others come, and how long at a time."""
 
 
 class Engine(Protocol):
@@ -80,6 +86,7 @@ class GroupWriter:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._accepting = True
+        self._crowded = False
         self.stopped = False
         self._thread = threading.Thread(target=self._run, name="weir-ledger-writer", daemon=True)
         self._thread.start()
@@ -127,18 +134,33 @@ class GroupWriter:
             self._engine.close()
 
     def _gather(self, first: _Job) -> list[_Job]:
-        """The first job and whatever waits behind it. Nothing is waited for: while one group syncs, the next fills."""
+        """The first job and whatever waits behind it: while one group syncs, the next fills.
+
+        Whoever is alone is not kept waiting. Among many, a group waits while others still come, for some milliseconds:
+        what a group costs beside its operations (tree, signatures, sync) is then shared by more of them.
+        """
         group = [first]
+        self._take(group)
+        waits = _WAITS if self._crowded else 0
+        while waits and len(group) < self._limit:
+            before = len(group)
+            time.sleep(_WAIT_SECONDS)
+            self._take(group)
+            waits = waits - 1 if len(group) > before else 0
+        self._crowded = len(group) >= _CROWD
+        return group
+
+    def _take(self, group: list[_Job]) -> None:
+        """Adds what has arrived, up to the limit."""
         while len(group) < self._limit:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
-                break
+                return
             if job is None:
                 self._jobs.put(None)
-                break
+                return
             group.append(job)
-        return group
 
     def _commit_group(self, group: list[_Job]) -> bool:
         """Runs, seals and commits one group. COMMIT POINT: after `commit` returns, every result below is true for ever.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.ledger_story import CountingConnection, counting
 from weir.errors import Unavailable
-from weir_server.store import Transaction, integer
+from weir_server.store import Transaction, group, integer
 from weir_server.store.pending import Table
 from weir_server.store.sqlite import SqliteStore
 
@@ -170,6 +170,34 @@ def test_a_group_s_rows_are_few_statements(tmp_path: Path) -> None:
     assert seen.count("before INSERT") == 3, "100 rows are 64, 32 and 4"
     assert seen.count("before SAVEPO") == 0
     assert len(notes(store)) == 100
+    store.close()
+
+
+def test_whoever_is_alone_waits_for_nobody(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group.time, "sleep", lambda seconds: pytest.fail("an operation was kept waiting"))
+    for n in range(5):
+        store.write_sync(partial(put, n=n, v=n))
+    assert len(notes(store)) == 5
+
+
+def test_among_many_a_group_waits_while_others_come_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, slept = list[int](), list[float]()
+    store = made(tmp_path)
+    store._writer._seal = lambda tx: groups.append(len(tx.execute("SELECT n FROM notes")))
+    together(store, *(partial(put, n=n, v=n) for n in range(3)))
+    late = iter([3, 4])
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if (n := next(late, None)) is not None:
+            store._writer.submit(partial(put, n=n, v=n))
+
+    monkeypatch.setattr(group.time, "sleep", sleep)
+    store.write_sync(partial(put, n=9, v=9))
+    assert groups[-1] == 6, "those that came while it waited are in the same group"
+    assert len(slept) == 3, "nobody came the third time"
     store.close()
 
 
