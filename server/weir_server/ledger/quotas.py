@@ -131,17 +131,18 @@ def find_balance(tx: Transaction, quota_id: str, *, now: datetime) -> Balance | 
 def nearly_used(tx: Transaction, *, now: datetime, part: int, limit: int) -> list[Balance]:
     """Quotas of which at most one part in `part` is left in the current window, the fullest first, at most `limit`.
     Limits of 0 are no budgets that run out, and not among them."""
-    moment, found = ledger_time(tx, now), list[Balance]()
+    moment, found = ledger_time(tx, now), list[tuple[float, str]]()
     for period, zone in tx.execute("SELECT DISTINCT period, zone FROM quotas"):
-        window, name = WINDOWS[WINDOWS.index(period)], text(zone)
+        start = window_start(WINDOWS[WINDOWS.index(period)], text(zone), moment)
+        # From the limits to their use, each by its key: windows that are over stay in the table of uses for good.
         rows = tx.execute(
-            f"SELECT {_COLUMNS}, spent, held FROM quotas JOIN quota_use ON quota = id AND period_start = ? "  # noqa: S608
-            "WHERE period = ? AND zone = ? AND maximum > 0 AND spent + held >= maximum - maximum / ?",
-            (window_start(window, name, moment), period, zone, part),
+            "SELECT id, maximum, used FROM (SELECT id, maximum, (SELECT spent + held FROM quota_use "
+            "WHERE quota = quotas.id AND period_start = ?) AS used FROM quotas WHERE period = ? AND zone = ?) AS known "
+            "WHERE maximum > 0 AND used >= maximum - maximum / ?",
+            (start, period, zone, part),
         )
-        resets = window_resets(window, name, moment)
-        found += [Balance(_from_row(row[:-2]), integer(row[-2]), integer(row[-1]), resets) for row in rows]
-    return sorted(found, key=lambda item: (-item.used / max(1, item.quota.limit), item.quota.id))[:limit]
+        found += [(-integer(used) / integer(maximum), text(quota)) for quota, maximum, used in rows]
+    return [item for _, quota in sorted(found)[:limit] if (item := find_balance(tx, quota, now=now)) is not None]
 
 
 def balances(tx: Transaction, subjects: Iterable[Subject], *, now: datetime) -> list[Balance]:

@@ -156,6 +156,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE identity_acts (
             act TEXT NOT NULL, serial TEXT NOT NULL, leaf_index {int} NOT NULL,
             PRIMARY KEY (act, serial)) {clustered}""",
+        "CREATE INDEX contract_states_by_digest ON contract_states (digest)",
         # Inboxes and histories by key.
         "CREATE INDEX approvals_by_state ON approvals (state, requested, id)",
         "CREATE INDEX approvals_by_requester ON approvals (requester, requested, id)",
