@@ -489,6 +489,7 @@ class Pipeline:
                 return *(await self._write(judged, prepare)), known
             except ReleasePending:
                 await asyncio.sleep(TURN_SECONDS)
+                judged = self.judge_again(judged)  # Time passes: a contract may end while its query waits.
                 known = self.find_release(judged.plan)
         raise Unavailable("another process did not finish this release", rule="release.pending")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -198,10 +199,14 @@ class State:
                 return 0
 
             def operation(tx: Transaction) -> int:
+                self.require_current(tx, self.world)
                 book.raise_world_number(tx)
                 return agreeing.expire(tx, policy, now=now, entropy=self._entropy)
 
-            count = await self._store.write(operation)
+            try:
+                count = await self._store.write(operation)
+            except WorldMoved:  # Another process may have put other terms in force: the next sweep looks again.
+                return 0
             self._load()
             return count
 
@@ -244,7 +249,7 @@ class State:
                 reply = await self._store.write(operation)
                 break
             except WorldMoved:
-                self._load()
+                await self._load_aside()
         # A reply that was given before changed nothing, and reading the whole policy again is not for everybody to ask.
         if self._store.read(book.world_number) != self.world.number:
             self._load(snapshot)
@@ -274,27 +279,42 @@ class State:
 
     async def catch_up(self) -> None:
         """See what other processes have done."""
-        if self._store.shared and await asyncio.to_thread(self._store.look, book.world_number) != self.world.number:
+        if self._store.shared and await self._is_behind():
             async with self._one_at_a_time:
-                self._load()
+                # Many wait here at once, and one that has read the whole policy has done it for all.
+                if await self._is_behind():
+                    await self._load_aside()
+
+    async def _is_behind(self) -> bool:
+        return await asyncio.to_thread(self._store.look, book.world_number) != self.world.number
+
+    async def _load_aside(self) -> None:
+        """The world as others have made it, read in another thread: a snapshot of theirs is hashed, which takes long.
+        For whoever holds `_one_at_a_time`."""
+        self.world = await asyncio.to_thread(self._loaded)
 
     def _load(self, snapshot: Snapshot | None = None) -> None:
-        """The world as it is stored. `snapshot`: one that is open already."""
+        """The world as this process has made it. `snapshot`: one that is open already."""
+        self.world = self._loaded(snapshot)
+
+    def _loaded(self, snapshot: Snapshot | None = None) -> World:
         catalogue = self.world.catalogue
         if snapshot is not None and snapshot not in catalogue.datasets.get(snapshot.card.name, ()):
             catalogue = catalogue.with_snapshot(snapshot)
-        self.world = self._store.read(lambda tx: _load_world(tx, _load_catalogue(tx, self._data_dir, catalogue)))
+        return self._store.read(lambda tx: _load_world(tx, _load_catalogue(tx, self._data_dir, catalogue)))
 
     async def _refresh_levels(self) -> None:
         policy, now = self.world.policy, self._clock()
         if self._store.read(lambda tx: standing.outdated(tx, policy, now=now)):
 
             def operation(tx: Transaction) -> None:
+                self.require_current(tx, self.world)
                 standing.refresh(tx, policy, now=now, entropy=self._entropy)
                 book.raise_world_number(tx)
 
-            await self._store.write(operation)
-            self._load()
+            with suppress(WorldMoved):  # By other thresholds, perhaps: the next sweep, or that process, counts by them.
+                await self._store.write(operation)
+                self._load()
 
 
 def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,43 @@ async def test_equal_private_queries_at_both_draw_noise_once(two: tuple[Domain, 
     assert first.metered("epsilon_nano", "d-1") == NANO // 2
     assert first.metered("queries", "d-1") == 10
     assert len({answer.answer for answer in answers}) <= 2  # The first, and the same marked as returned again.
+
+
+async def test_one_reading_of_the_policy_does_for_all_queries_that_wait_for_it(two: tuple[Domain, Domain]) -> None:
+    """Mutant: each of them would read and parse the whole policy, one after the other, in the event loop."""
+    first, second = two
+    loaded, readings = second.state._loaded, []
+
+    def counted(*arguments: Any) -> Any:
+        readings.append(threading.current_thread() is threading.main_thread())
+        return loaded(*arguments)
+
+    second.state._loaded = counted  # type: ignore[method-assign, assignment]
+    await first.suspend("dataset", "spending")
+    await asyncio.gather(*(second.pipeline.run(submit()) for _ in range(20)))
+    assert readings == [False], "once, and not in the event loop"
+
+
+async def test_a_query_that_waits_for_another_server_s_release_is_decided_again(two: tuple[Domain, Domain]) -> None:
+    """Mutant: its contract would end while it waits, and it would be charged all the same."""
+    first, second = two
+    soon = first.clock() + timedelta(minutes=5)
+    await first.apply(contract_document(), dp_contract_document(valid_until=soon.isoformat()))
+    await second.state.catch_up()
+    touched, drawing, go_on = first.pipeline.execute_and_release, asyncio.Event(), asyncio.Event()
+
+    async def slowly(plan: Any) -> Any:
+        drawing.set()
+        await go_on.wait()
+        return await touched(plan)
+
+    first.pipeline.execute_and_release = slowly  # type: ignore[method-assign]
+    drawn = asyncio.create_task(first.pipeline.run(submit_dp()))
+    await drawing.wait()
+    waits = asyncio.create_task(second.pipeline.run(submit_dp()))
+    await asyncio.sleep(0.3)
+    second.clock.forward(minutes=6)
+    with pytest.raises(PolicyDenied):
+        await asyncio.wait_for(waits, 5)
+    go_on.set()
+    assert (await drawn).answer, "what was charged in time is answered"
