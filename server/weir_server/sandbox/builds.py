@@ -62,7 +62,8 @@ class Builds:
     """Owns the directory of sandboxes. Used from one event loop; `clock`: monotonic seconds."""
 
     def __init__(self, directory: Path, *, clock: Callable[[], float], bounds: Bounds | None = None) -> None:
-        self._directory, self._clock = directory, clock
+        # Absolute: the building process works in the directory that it is told.
+        self._directory, self._clock = directory.absolute(), clock
         self._bounds = Bounds() if bounds is None else bounds
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
         self._digests: OrderedDict[int, tuple[DatasetCard, str]] = OrderedDict()

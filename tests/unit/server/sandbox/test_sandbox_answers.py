@@ -159,6 +159,16 @@ async def test_only_so_many_are_kept_on_disk(tmp_path: Path) -> None:
     assert not (tmp_path / "sandbox").exists()
 
 
+async def test_a_data_directory_may_be_named_from_the_working_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    builds = Builds(Path("DATA") / "sandbox", clock=lambda: 0.0, bounds=QUICK)
+    built = await builds.get(parse(clinic()))
+    assert built.directory.is_relative_to(tmp_path / "DATA")
+    await builds.close()
+
+
 async def test_few_are_built_in_a_row_and_then_one_now_and_then(tmp_path: Path) -> None:
     now = [100.0]
     bounds = Bounds(in_a_row=2, pause_seconds=5)
