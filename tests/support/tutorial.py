@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, chdir
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -148,15 +149,11 @@ async def _publish(domain: Domain, card: DatasetCard, directory: Path) -> None:
     if not (directory / card.source.location).exists():
         write_sources(card, directory)
     published = publish(
-        card,
-        card_directory=directory,
-        data_dir=domain.directory,
-        version=1,
-        previous=None,
-        now=domain.clock(),
-        salt=SALT,
-        threads=1,
-    )
+        card, card_directory=directory, data_dir=domain.directory, version=1, previous=None, now=domain.clock(),
+        salt=SALT, threads=1,
+    )  # fmt: skip
+    if card.consent is not None:
+        assert published.report.without_consent, "who withdrew is left out"
     await domain.activate(card, digest=published.manifest_digest)
 
 
@@ -242,11 +239,7 @@ def submission(domain: Domain, question: Question) -> Submission:
     if not question.encrypted:
         return made
     card = domain.state.world.catalogue.datasets[query.dataset][0].card
-    cells = 1
-    for name in query.group_by:
-        dimension = card.dimension(name)
-        assert dimension is not None
-        cells *= len(dimension.cells)
+    cells = prod(len(found.cells) for name in query.group_by if (found := card.dimension(name)) is not None)
     terms = EncryptedTerms(
         "weights", "sha256:" + "0" * 64, weights=cells, weight_bits=ask["weight_bits"], key_bits=3072,
         key_owners=frozenset({contract.requester}),
