@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from weir.errors import InvalidRequest, Unauthenticated
+from weir_server.cli_identity import identity
 from weir_server.console.links import DIRECTORY, Holder, issue_code, use_code
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -90,3 +93,12 @@ def test_what_cannot_be_issued_is_refused(tmp_path: Path, changes: dict[str, obj
     with pytest.raises(InvalidRequest) as caught:
         issue(tmp_path, **changes)  # type: ignore[arg-type]
     assert caught.value.rule == rule
+
+
+def test_the_command_prints_a_link_whose_code_stands_behind_the_hash(tmp_path: Path) -> None:
+    arguments = ["link", "--role", "auditor", "--name", "zhou", "--data", str(tmp_path), "--json"]
+    reply = CliRunner().invoke(identity, [*arguments, "--address", "db.example:7446"])
+    assert reply.exit_code == 0, reply.output
+    told = json.loads(reply.output)
+    assert told["link"] == f"https://db.example:7446/sign-in#{told['code']}"
+    assert use_code(tmp_path, told["code"], now=datetime.now(UTC)) == Holder("auditor", "zhou")
