@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -198,3 +201,72 @@ def test_writers_of_two_stores_take_turns_and_quotas_stay_exact(on_postgres: str
     first.store.close()
     second.store.close()
     assert fsck_of(tmp_path).findings == ()
+
+
+def test_a_process_that_hangs_inside_its_turn_loses_it(
+    on_postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: without a limit of the server's, one stopped process or one machine that is cut off stops all others."""
+    monkeypatch.setattr("weir_server.store.postgres._LONGEST_PAUSE", "500ms")
+    failures: list[BaseException] = []
+    first, second = open_books(tmp_path, on_failure=failures.append), open_books(tmp_path)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hang(tx: Any) -> None:
+        tx.execute("SELECT 1")
+        inside.set()
+        go_on.wait(60)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        hanging = pool.submit(first.store.write_sync, hang)
+        assert inside.wait(30)
+        try:
+            held = second.reserve(CHARGE)
+            assert not hanging.done(), "it was the server that ended the turn"
+        finally:
+            go_on.set()
+        with pytest.raises(Unavailable):
+            hanging.result()
+    assert isinstance(held, Reservation)
+    assert first.store.stopped
+    assert len(failures) == 1
+    first.store.close()
+    second.store.close()
+    assert fsck_of(tmp_path).findings == ()
+
+
+def test_what_a_database_sets_for_others_does_not_bind_the_ledger(own_server: Server) -> None:
+    limits = ("statement_timeout", "lock_timeout", "idle_session_timeout")
+    with psycopg.connect(own_server.conninfo, autocommit=True) as connection:
+        for name in limits:
+            connection.execute(f"ALTER ROLE CURRENT_USER SET {name} = '50ms'")
+    with open_connection(own_server.conninfo, "weir") as connection:
+        assert [connection.execute(f"SHOW {name}").fetchone() for name in limits] == [("0",)] * 3
+
+
+def test_a_server_that_takes_no_writes_is_refused(own_server: Server) -> None:
+    """As a standby would: what it answers was true a moment ago."""
+    with psycopg.connect(own_server.conninfo, autocommit=True) as connection:
+        connection.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable):
+        open_connection(own_server.conninfo, "weir")
+
+
+def test_a_pool_of_connections_is_refused(ledger_server: str) -> None:
+    """A pool tells its clients numbers of its own, and gives their session's locks to others."""
+
+    class Pooled(psycopg.Connection[Any]):
+        @property
+        def info(self) -> Any:
+            return SimpleNamespace(server_version=super().info.server_version, backend_pid=1)
+
+    with pytest.raises(Unavailable) as caught:
+        open_connection(ledger_server, "weir", kind=Pooled)
+    assert caught.value.rule == "store.pool"
+
+
+def test_a_malformed_connection_string_is_not_repeated() -> None:
+    secret = "hunter" + "2"
+    with pytest.raises(Unavailable) as caught:
+        open_connection(f"host=db user=weir {secret}", "weir")
+    assert secret not in "".join(traceback.format_exception(caught.value))

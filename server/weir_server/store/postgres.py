@@ -33,6 +33,23 @@ _TYPES = {"int": "BIGINT", "bytes": "BYTEA", "clustered": ""}
 _OLDEST = 140_000
 _IDLE_READERS = 8
 _CONNECT_SECONDS = 10
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+"""A peer that is gone without a word is noticed within seconds, at both ends."""
+_LONGEST_PAUSE = "15s"
+"""For which the writer may do nothing inside a transaction: a process that hangs, or a machine that is cut off, holds
+its turn, its tasks and its holds no longer than this; it has lost the books then, and ends."""
+_SESSION = {
+    # `off` would acknowledge commits that a crash of the server loses.
+    "synchronous_commit": "on",
+    "client_encoding": "UTF8",
+    # Waiting for one's turn takes as long as it takes, and a quiet process keeps what it holds, whatever a database
+    # sets for others.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    **{f"tcp_{name}": str(value) for name, value in _KEEPALIVE.items()},
+}
 _SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 """SQLSTATE classes that say the engine is at fault: connection, transaction state, rollback, resources, intervention,
@@ -103,6 +120,9 @@ class PostgresEngine:
         self.statements: Statements = PostgresTransaction(connection, owner=owner)
         # Of the session: it ends with the connection, however that ends, and what this process holds is nobody's then.
         self.statements.execute(f"SELECT pg_advisory_lock({_OWNER_KEY})", (owner,))
+        self.statements.execute(
+            "SELECT set_config('idle_in_transaction_session_timeout', ?::text, false)", (_LONGEST_PAUSE,)
+        )
 
     def begin(self) -> None:
         """Waits for its turn among the processes. Each later statement sees everything that was committed before it."""
@@ -241,22 +261,55 @@ def open_connection(conninfo: str, schema: str, *, kind: type[Connection] = psyc
     """A connection whose commits are durable when they return. `kind`: a seam for fault injection.
 
     Raises:
-        Unavailable: the server cannot be reached.
+        Unavailable: the server cannot be reached, takes no writes, or is reached through a pool of connections.
     """
     try:
         connection = kind.connect(
-            conninfo, autocommit=True, connect_timeout=_CONNECT_SECONDS, application_name="weir", prepare_threshold=1
+            conninfo,
+            autocommit=True,
+            connect_timeout=_CONNECT_SECONDS,
+            application_name="weir",
+            prepare_threshold=1,
+            # A standby would answer with what was true a moment ago.
+            target_session_attrs="read-write",
+            keepalives_idle=_KEEPALIVE["keepalives_idle"],
+            keepalives_interval=_KEEPALIVE["keepalives_interval"],
+            keepalives_count=_KEEPALIVE["keepalives_count"],
         )
-        connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
-        # `off` would acknowledge commits that a crash of the server loses.
-        connection.execute("SET synchronous_commit = on")
-        connection.execute("SET client_encoding = 'UTF8'")
     except psycopg.OperationalError as error:
         raise Unavailable("the ledger's database cannot be reached", rule="store.connection") from error
+    except psycopg.ProgrammingError:  # Its text quotes the string, which may hold what nobody should read.
+        raise Unavailable(
+            "not a connection string of PostgreSQL", field="ledger.postgres", rule="store.connection"
+        ) from None
+    try:
+        _prepare(connection, schema)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, psycopg.OperationalError):
+            raise Unavailable("the ledger's database cannot be reached", rule="store.connection") from error
+        raise
+    return connection
+
+
+def _prepare(connection: Connection, schema: str) -> None:
+    """Settings of the session, and what one must be able to rely on.
+
+    Raises:
+        Unavailable: too old a server, or not a session of its own.
+    """
+    if connection.info.server_version < _OLDEST:
+        raise Unavailable(f"the ledger needs PostgreSQL {_OLDEST // 10_000} or newer", rule="store.version")
+    connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
+    for name, value in _SESSION.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+    process = connection.execute("SELECT pg_backend_pid()").fetchone()
+    if process != (connection.info.backend_pid,):
+        # Locks of the session say who is alive: in a pool they would be somebody else's, or outlive their process.
+        raise Unavailable("the ledger's connections must not go through a pool", rule="store.pool")
     # One type for all integers: otherwise each size would be a statement of its own.
     connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(int, Int8BinaryDumper)
-    return connection
 
 
 @contextmanager
@@ -284,10 +337,8 @@ def _require_durable(connection: Connection) -> None:
     """Refuses a server that could lose what it acknowledged: a ledger on it would give budget back.
 
     Raises:
-        Unavailable: too old, or set up without fsync or whole pages.
+        Unavailable: set up without fsync or whole pages.
     """
-    if connection.info.server_version < _OLDEST:
-        raise Unavailable(f"the ledger needs PostgreSQL {_OLDEST // 10_000} or newer", rule="store.version")
     for setting in ("fsync", "full_page_writes"):
         value = connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(setting))).fetchone()
         if value != ("on",):
