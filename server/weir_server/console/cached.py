@@ -24,11 +24,14 @@ class Cached(Generic[T]):
         self._making: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """The value, at most `seconds` old when it was asked for the last time; the first one is waited for."""
-        stale = self._clock() - self._made >= self._seconds
-        if stale and self._making is None:
+        """The value. From `seconds` on a new one is made beside the page that asked; one three times as old, at which
+        nobody has looked for a while, is not shown any more."""
+        age = self._clock() - self._made
+        if age >= self._seconds and self._making is None:
             self._making = asyncio.create_task(self._make())
-        if self._value is None and self._making is not None:
+            # Read, so that a failure nobody waited for is not reported as never retrieved: the next page tries again.
+            self._making.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+        if self._making is not None and (self._value is None or age >= 3 * self._seconds):
             return await asyncio.shield(self._making)
         assert self._value is not None  # noqa: S101 - made above
         return self._value

@@ -33,12 +33,15 @@ class Charts:
 
     words: Words
 
-    def columns(self, title: str, labels: Sequence[str], series: Sequence[Series]) -> Markup:
-        """Stacked columns over time, or over anything that has an order."""
+    def columns(
+        self, title: str, labels: Sequence[str], series: Sequence[Series], *, limit: int | None = None
+    ) -> Markup:
+        """Stacked columns over time, or over anything that has an order; under a limit where there is one."""
         totals = [sum(item.values[at] for item in series) for at in range(len(labels))]
-        top = _ceiling(max(totals, default=0))
+        top = _ceiling(max([*totals, limit or 0]))
         step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(labels))
-        parts = [_axes(top)]
+        # Beside a limit the numbers on the axis would be nano-units: the table has them in the units of people.
+        parts = [_axes(top, numbers=limit is None)]
         for at in range(len(labels)):
             base = 0
             for number, item in enumerate(series, start=1):
@@ -47,6 +50,10 @@ class Charts:
                     box = (_LEFT + at * step + step * 0.12, high, step * 0.76, low - high)
                     parts.append(_rect(box, _colour(number)))
                 base += item.values[at]
+        if limit is not None:
+            height = _y(limit, top)
+            ends = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{height:.1f}" y2="{height:.1f}"'
+            parts.append(f'<line class="limit" {ends}/>')
         parts += _labels(labels, step)
         return _svg(title, "".join(parts), _HEIGHT) + self._legend(series)
 
@@ -64,21 +71,9 @@ class Charts:
             parts.append(f'<text class="value" x="{_BAR_LABEL + width + 6:.1f}" y="{y + 12}">{escape(text)}</text>')
         return _svg(title, "".join(parts), max(1, len(rows)) * (_BAR + _BAR_GAP))
 
-    def burn(self, title: str, labels: Sequence[str], values: Sequence[int], limit: int) -> Markup:
-        """What has been used up over time, against the limit: a step each time something was spent."""
-        top = _ceiling(max([limit, *values]))
-        step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(values))
-        points = []
-        for at, value in enumerate(values):
-            points += [(_LEFT + at * step, _y(value, top)), (_LEFT + (at + 1) * step, _y(value, top))]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        floor = f"{_WIDTH - _RIGHT},{_y(0, top):.1f} {_LEFT},{_y(0, top):.1f}"
-        height = _y(limit, top)
-        content = (
-            f'{_axes(0)}<polygon class="area" points="{line} {floor}"/><polyline class="path" points="{line}"/>'
-            f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>'
-        )
-        return _svg(title, content + "".join(_labels(labels, step)), _HEIGHT)
+    def burn(self, title: str, labels: Sequence[str], series: Sequence[Series], limit: int) -> Markup:
+        """What has been used up by the end of each day, by whom, against the limit."""
+        return self.columns(title, labels, series, limit=limit)
 
     def gauge(self, title: str, used: int, limit: int, level: str) -> Markup:
         """A small bar: how much of a limit is used."""
@@ -111,13 +106,13 @@ def _svg(title: str, content: str, height: int) -> Markup:
     )
 
 
-def _axes(top: int) -> str:
+def _axes(top: int, *, numbers: bool) -> str:
     rules = []
-    for part in (0, 1, 2, 3, 4) if top else (0,):
-        y = _y(top * part / 4, top) if top else float(_HEIGHT - _BOTTOM)
+    for part in (0, 1, 2, 3, 4):
+        y = _y(top * part / 4, top)
         kind = "axis" if part == 0 else "rule"
         rules.append(f'<line class="{kind}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        if top:
+        if numbers:
             rules.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_brief(top * part // 4)}</text>')
     return "".join(rules)
 

@@ -68,7 +68,7 @@ def make_desk(
         healthy=healthy,
         now=now,
         templates=environment(),
-        figures=Figures(store, now=now, clock=monotonic),
+        figures=Figures(state, store, now=now, clock=monotonic),
     )
 
 

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 from weir_server import ledger
@@ -17,6 +18,8 @@ from weir_server.policy.lineage import lineage_quota_id
 from weir_server.store import Transaction, integer, text
 
 _KEPT = 256
+_APART = 5
+"""Requesters that a chart tells apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Burn:
     """Spent by the end of each."""
     by_requester: Sequence[tuple[str, int]]
     """Largest first."""
+    shares: Sequence[tuple[str, Sequence[int]]]
+    """The same by the end of each day, for the largest few requesters, and for the others under an empty name."""
 
 
 def coverage(snapshot: Snapshot) -> Coverage | None:
@@ -71,17 +76,17 @@ def burn(tx: Transaction, card: DatasetCard) -> Burn | None:
     rows = tx.execute(
         "SELECT day, requester, used FROM usage_spent WHERE lineage = ? AND metric = ?", (card.lineage, metric)
     )
+    spent: Counter[tuple[str, str]] = Counter()
     days: Counter[str] = Counter()
     requesters: Counter[str] = Counter()
     for day, requester, used in rows:
+        spent[text(requester), text(day)] += integer(used)
         days[text(day)] += integer(used)
         requesters[text(requester)] += integer(used)
-    return Burn(metric, quota.limit, days.total(), sorted(days), _running(days), requesters.most_common())
-
-
-def _running(days: Mapping[str, int]) -> list[int]:
-    total, found = 0, []
-    for day in sorted(days):
-        total += days[day]
-        found.append(total)
-    return found
+    order, running = sorted(days), list(accumulate(days[day] for day in sorted(days)))
+    largest = [name for name, _ in requesters.most_common(_APART)]
+    shares = [(name, list(accumulate(spent[name, day] for day in order))) for name in largest]
+    others = [total - sum(share[at] for _, share in shares) for at, total in enumerate(running)]
+    if any(others):
+        shares.append(("", others))
+    return Burn(metric, quota.limit, days.total(), order, running, requesters.most_common(), shares)

@@ -113,6 +113,23 @@ def find(tx: Transaction, index: int) -> Entry | None:
     return found[0] if found else None
 
 
+def first_since(tx: Transaction, moment: datetime) -> int:
+    """Index of the first entry at or after a time; the size of the log where there is none. Time never runs back in the
+    log, so a few dozen entries tell.
+    """
+    head = log.read_head(tx)
+    low, high = 0, 0 if head is None else head.size
+    while low < high:
+        middle = (low + high) // 2
+        rows = tx.execute("SELECT idx, type, requester, leaf, hash FROM log_leaves WHERE idx = ?", (middle,))
+        told = _entry(rows[0], None).time if rows else None
+        if told is not None and told < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 def types(tx: Transaction) -> list[str]:
     """Every type of entry there is, by jumping through the index from one to the next."""
     found: list[str] = []

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from weir.errors import UnknownName
 from weir_server.console import calls
+from weir_server.console.charts import Series
 from weir_server.console.reads import datasets as reads
 from weir_server.console.screens.screen import Screen
 from weir_server.console.visit import Visit
@@ -58,6 +59,9 @@ async def show_dataset(visit: Visit) -> Response:
         snapshots=snapshots,
         coverage=coverage,
         burn=burned,
+        series=[Series(name or visit.words.say("dataset.others"), share) for name, share in burned.shares]
+        if burned is not None
+        else [],
         few=_FEW_CELLS,
         contracts=sorted(item.id for item in visit.world.policy.contracts.values() if item.dataset == card.name)[:PAGE],
     )

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, time, timedelta
 
 from starlette.responses import Response
 
-from weir.errors import UnknownName
+from weir.errors import InvalidRequest, UnknownName
 from weir_server import log
 from weir_server.audit.replay_decisions import replay
 from weir_server.console import calls
@@ -26,10 +27,11 @@ _READS = (calls.LIST_ENTRIES, calls.GET_INCLUSION_PROOF, calls.GET_CHECKPOINT)
 async def show(visit: Visit) -> Response:
     """Entries, newest first."""
     wanted = Filter(visit.query("type"), visit.query("requester"), visit.query("contract"))
-    before = visit.number("before")
+    before, day = visit.number("before"), _day(visit.query("day"))
 
     def read(tx: Transaction) -> tuple[EntryPage, list[str]]:
-        return entries.page(tx, wanted, before=before), entries.types(tx)
+        behind = entries.first_since(tx, day + timedelta(days=1)) if day is not None and before is None else before
+        return entries.page(tx, wanted, before=behind), entries.types(tx)
 
     found, types = await visit.read(calls.LIST_ENTRIES, read)
     jump = visit.number("index")
@@ -40,6 +42,7 @@ async def show(visit: Visit) -> Response:
         page=found,
         types=types,
         wanted=wanted,
+        day=visit.query("day"),
         first=visit.link(before=None) if before is not None else "",
         following=visit.link(before=found.next) if found.next is not None else "",
     )
@@ -98,6 +101,18 @@ async def show_replay(visit: Visit) -> Response:
         contract_digest=kept[0][0] if kept else "",
         contract=json.dumps(json.loads(contract), ensure_ascii=False, indent=2) if contract else "",
     )
+
+
+def _day(text: str) -> datetime | None:
+    """First instant of a day in UTC.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC) if text else None
+    except ValueError as error:
+        raise InvalidRequest("a day looks like 2026-11-22", field="day", rule="console.number") from error
 
 
 def _index(visit: Visit) -> int:

@@ -11,23 +11,23 @@ from weir_server import ledger
 from weir_server.console import calls
 from weir_server.console.screens.screen import Screen
 from weir_server.console.visit import Visit
-from weir_server.ledger import Balance, Subject
-from weir_server.policy.standings import standings
-from weir_server.store import Transaction
+from weir_server.ledger import Subject
+from weir_server.services.paging import page_after
 
 PAGE = 50
 
 
 async def show(visit: Visit) -> Response:
-    """Standings by requester."""
+    """Standings by requester, at most some seconds old: they are sums over all that requesters did."""
     after = visit.query("after")
-    request = policy_service_pb2.ListStandingsRequest(page_size=PAGE, page_token=after)
-    listed = await visit.call(calls.LIST_STANDINGS, request)
+    found = await visit.desk.figures.standings.get()
+    page, following = page_after(found, key=lambda item: item.requester, token=after, size=PAGE)
     return visit.page(
         "requesters.html",
-        standings=listed.standings,
+        standings=page,
+        stops=visit.world.suspensions,
         first=visit.link(after=None) if after else "",
-        following=visit.link(after=listed.next_page_token) if listed.next_page_token else "",
+        following=visit.link(after=following) if following else "",
     )
 
 
@@ -42,11 +42,10 @@ async def show_requester(visit: Visit) -> Response:
     if not known:
         raise UnknownName("no requester of this name is known", field="requester", rule="name.requester")
 
-    def read(tx: Transaction) -> tuple[policy_service_pb2.Standing, list[Balance]]:
-        subjects = [Subject(name, item.id, item.dataset, _lineage(visit, item.dataset)) for item in contracts[:PAGE]]
-        return standings(tx, world, now=now, requester=name)[0], ledger.balances(tx, subjects, now=now)
-
-    standing, balances = await visit.read(calls.LIST_STANDINGS, read)
+    subjects = [Subject(name, item.id, item.dataset, _lineage(visit, item.dataset)) for item in contracts[:PAGE]]
+    balances = await visit.read(calls.LIST_STANDINGS, lambda tx: ledger.balances(tx, subjects, now=now))
+    known_standings = {item.requester: item for item in await visit.desk.figures.standings.get()}
+    standing = known_standings.get(name) or policy_service_pb2.Standing(requester=name, level="good")
     return visit.page(
         "requester.html",
         name=name,
@@ -57,6 +56,7 @@ async def show_requester(visit: Visit) -> Response:
         states=world.contract_states,
         balances=balances if visit.may(calls.LIST_QUOTAS) else [],
         stopped=("requester", name) in world.suspensions,
+        blacklisted=("blacklist", name) in world.suspensions,
         can_stop=visit.may(calls.SET_SUSPENSION),
     )
 

@@ -40,7 +40,7 @@ def test_an_axis_reaches_the_largest_number_and_not_much_further(value: int) -> 
 
 @given(values=AMOUNTS, limit=st.integers(0, 10**12))
 def test_a_budget_burns_down_inside_its_picture(values: list[int], limit: int) -> None:
-    drawn = svg(CHARTS.burn("Budget", [str(n) for n in range(len(values))], values, limit))
+    drawn = svg(CHARTS.burn("Budget", [str(n) for n in range(len(values))], [Series("a", values)], limit))
     line = drawn.find("line[@class='limit']")
     assert line is not None
     assert 0 <= float(line.attrib["y1"]) <= 200
@@ -52,7 +52,7 @@ def test_names_are_text_and_nothing_is_styled_in_place(draw: str) -> None:
     drawn = {
         "columns": lambda: CHARTS.columns(nasty, [nasty], [Series(nasty, [1]), Series(nasty, [2])]),
         "bars": lambda: CHARTS.bars(nasty, [(nasty, 3, nasty)]),
-        "burn": lambda: CHARTS.burn(nasty, [nasty], [1], 2),
+        "burn": lambda: CHARTS.burn(nasty, [nasty], [Series(nasty, [1]), Series(nasty, [2])], 2),
         "gauge": lambda: CHARTS.gauge(nasty, 1, 2, "warn"),
     }[draw]()
     assert "<b>" not in drawn

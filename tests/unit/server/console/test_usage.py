@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,22 @@ async def test_an_entry_whose_bytes_or_hash_were_changed_is_marked(tmp_path: Pat
         page = domain.store.read(lambda tx: entries.page(tx, Filter()))
         assert [entry.index for entry in page.entries if entry.altered] == [2]
         assert domain.store.read(entries.types) == sorted({str(event["type"]) for event in domain.events()})
+
+
+async def test_a_day_leads_to_the_entries_until_its_end(tmp_path: Path) -> None:
+    async with running_console(tmp_path) as console:
+        await console.domain.pipeline.run(submit())
+        console.domain.clock.forward(days=2)
+        await console.domain.pipeline.run(submit())
+        browser = await console.signed_in("auditor")
+        events = console.domain.events()
+        for day, newest in (("2026-11-22", True), ("2026-11-24", False), ("2026-11-01", None), ("2030-01-01", False)):
+            moment = datetime.fromisoformat(f"{day}T00:00:00+00:00") + timedelta(days=1)
+            index = console.domain.store.read(lambda tx, at=moment: entries.first_since(tx, at))  # type: ignore[misc]
+            assert index == sum(datetime.fromisoformat(str(event["time"])) < moment for event in events)
+            page = (await browser.get(f"/log?day={day}&requester=alice")).text
+            assert ("2026-11-24 12" in page) == (newest is False)
+        assert (await browser.get("/log?day=yesterday")).status_code == 400
 
 
 async def test_the_budget_burns_down_by_requester_and_day(tmp_path: Path) -> None:
