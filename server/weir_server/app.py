@@ -12,8 +12,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from weir.errors import Unavailable
+from weir.errors import Unavailable, WeirError
 from weir.v1 import (
     audit_service_pb2_grpc,
     case_service_pb2_grpc,
@@ -61,7 +61,7 @@ from weir_server.revocation import watch_revoked
 from weir_server.rotation import live_credentials, watch_certificates
 from weir_server.sandbox.answers import Sandbox
 from weir_server.sandbox.builds import DIRECTORY as SANDBOX_DIRECTORY
-from weir_server.sandbox.builds import Builds
+from weir_server.sandbox.builds import Builds, claim_directory
 from weir_server.services.access import ACCESS, ADMIN, PUBLIC
 from weir_server.services.admission import Admission
 from weir_server.services.audit import AuditService
@@ -208,7 +208,8 @@ async def _build(
         encrypted = EncryptedQueries(
             pipeline=pipeline, store=store, kernels=kernels, clock=clock.now, entropy=os.urandom
         )
-    sandbox = Sandbox(Builds(data_dir / SANDBOX_DIRECTORY, clock=time.monotonic), clock=time.monotonic)
+    place = claim_directory(data_dir / SANDBOX_DIRECTORY, stack.enter_context(ExitStack()))
+    sandbox = Sandbox(Builds(place, clock=time.monotonic), clock=time.monotonic)
     stack.push_async_callback(sandbox.close)
     metrics = Metrics()
     certificates = watch_certificates(data_dir, now=clock.now)
@@ -418,50 +419,60 @@ def _background(
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds
         led.append(partial(keep_cosigned, store, witness=config.witness.key, post=post, seconds=seconds))
-    if console is not None:
-        led.append(partial(keep_counted, store))
-    work = [keep_signed(store), keep_warm(parts.atoms, lambda: parts.state.world.catalogue), _lead(store, led)]
+    warm = keep_warm(parts.atoms, lambda: parts.state.world.catalogue)
+    work = [keep_signed(store), warm, _lead(store, "background", led)]
     if config.ledger.postgres:
         work.append(_follow(store, parts.state))
     if console is not None:
-        work.append(console.keep_certificates())
+        # A task of its own: whoever leads the rest may have no console.
+        work += [console.keep_certificates(), _lead(store, "usage", [partial(keep_counted, store)])]
     return work
 
 
-async def _lead(store: Store, work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+async def _lead(store: Store, task: str, work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Does what one process does for all that share the ledger: at once, or when the process that does it ends."""
     leading = False
     while not leading and not store.stopped:
         with suppress(Unavailable):
-            leading = await store.write(lambda tx: tx.lead("background"))
+            leading = await store.write(lambda tx: tx.lead(task))
         if not leading:
             await asyncio.sleep(_FOLLOW_SECONDS)
-    tasks = [asyncio.create_task(start()) for start in work]
+    running = [asyncio.create_task(start()) for start in work]
     try:
-        await asyncio.wait(tasks)
+        await asyncio.wait(running)
     finally:
-        for task in tasks:
-            await _end(task)
+        for item in running:
+            await _end(item)
 
 
 async def _sweep(store: Store, state: State) -> None:
     """Expires holds, and contracts past their validity. A store that stopped has ended the server by its own signal."""
     while not store.stopped:
         await asyncio.sleep(_SWEEP_SECONDS)
-        with suppress(Unavailable):
-            await store.write(expire_holds)
-            await state.expire_contracts()
-            await state.update_standings()
+        for work in (partial(store.write, expire_holds), state.expire_contracts, state.update_standings):
+            await _once(work)
 
 
 async def _follow(store: Store, state: State) -> None:
     """Sees what other processes did, and gives back what those that are gone held."""
+
+    async def give_back() -> None:
+        if await asyncio.to_thread(store.look, others_hold):
+            await store.write(recover_holds)
+
     while not store.stopped:
         await asyncio.sleep(_FOLLOW_SECONDS)
-        with suppress(Unavailable):
-            await state.catch_up()
-            if await asyncio.to_thread(store.look, others_hold):
-                await store.write(recover_holds)
+        await _once(state.catch_up)
+        await _once(give_back)
+
+
+async def _once(work: Callable[[], Awaitable[object]]) -> None:
+    """One round of what must go on: a round that fails (a snapshot that is not on this machine yet, say) is logged,
+    and neither ends those to come nor holds up what comes after it."""
+    try:
+        await work()
+    except WeirError as error:  # Of a store that stopped, too, which has ended the server by its own signal.
+        event("background_failed", level=logging.ERROR, **exception_fields(error))
 
 
 async def _first(*events: asyncio.Event) -> None:

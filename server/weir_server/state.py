@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from weir.canonical import digest
-from weir.errors import InvalidRequest, PublicationError
+from weir.errors import InvalidRequest, PublicationError, Unavailable
 from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_server.cases import book as cases
 from weir_server.catalog.catalogue import Catalogue
@@ -278,7 +278,11 @@ class State:
             raise WorldMoved
 
     async def catch_up(self) -> None:
-        """See what other processes have done."""
+        """See what other processes have done.
+
+        Raises:
+            Unavailable: a snapshot is not on this machine yet.
+        """
         if self._store.shared and await self._is_behind():
             async with self._one_at_a_time:
                 # Many wait here at once, and one that has read the whole policy has done it for all.
@@ -290,8 +294,15 @@ class State:
 
     async def _load_aside(self) -> None:
         """The world as others have made it, read in another thread: a snapshot of theirs is hashed, which takes long.
-        For whoever holds `_one_at_a_time`."""
-        self.world = await asyncio.to_thread(self._loaded)
+        For whoever holds `_one_at_a_time`.
+
+        Raises:
+            Unavailable: a snapshot that another process made answerable is not here, or not as it was.
+        """
+        try:
+            self.world = await asyncio.to_thread(self._loaded)
+        except PublicationError as error:
+            raise Unavailable("a snapshot has not arrived on this machine", rule="snapshot.missing") from error
 
     def _load(self, snapshot: Snapshot | None = None) -> None:
         """The world as this process has made it. `snapshot`: one that is open already."""

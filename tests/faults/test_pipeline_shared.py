@@ -17,6 +17,7 @@ from tests.support.domain import (
     NANO,
     Domain,
     by_site,
+    census_card,
     contract_document,
     dp_contract_document,
     open_domain,
@@ -26,7 +27,7 @@ from tests.support.domain import (
     submit_dp,
 )
 from tests.support.ledger import LEDGER_SERVER, fsck_of
-from weir.errors import PolicyDenied, QuotaExceeded, Suspended
+from weir.errors import PolicyDenied, QuotaExceeded, Suspended, Unavailable
 
 
 @pytest.fixture
@@ -152,3 +153,15 @@ async def test_a_query_that_waits_for_another_server_s_release_is_decided_again(
         await asyncio.wait_for(waits, 5)
     go_on.set()
     assert (await drawn).answer, "what was charged in time is answered"
+
+
+async def test_a_snapshot_that_has_not_arrived_yet_is_waited_for(two: tuple[Domain, Domain]) -> None:
+    first, second = two
+    await first.activate(census_card(), 2)
+    here, away = second.directory / "snapshots" / "census" / "2", second.directory / "elsewhere"
+    here.rename(away)
+    with pytest.raises(Unavailable) as caught:
+        await second.pipeline.run(submit())
+    assert caught.value.rule == "snapshot.missing"
+    away.rename(here)
+    await second.pipeline.run(submit())

@@ -2,7 +2,8 @@
 """Sandboxes on disk: built when first asked for, one at a time, bounded in number, size and pace, and never kept over
 a restart, since each can be built again from its card.
 
-    DATA/sandbox/<number>/snapshots/<dataset>/1/        a snapshot of synthetic rows, as a publication leaves it
+    DATA/sandbox/<process>/<number>/snapshots/<dataset>/1/     a snapshot of synthetic rows, as a publication leaves it
+    DATA/sandbox/<process>.lock                                held by the process for as long as it lives
 
 Whoever asks for what is being built waits with the others; whoever asks for something else meanwhile waits a little,
 and is then told to come back. A few may be built in a row, then one now and then; a card that failed is not tried again
@@ -12,6 +13,7 @@ for an hour. So no number of requests fills the disk or keeps a core busy.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -19,8 +21,9 @@ import shutil
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from weir.errors import Overloaded, PublicationError, UnknownName
@@ -56,6 +59,28 @@ class Bounds:
     """How long to wait while another is being built."""
     retry_seconds: float = 3600.0
     """How long a card that made none is not tried again."""
+
+
+def claim_directory(parent: Path, stack: ExitStack) -> Path:
+    """A directory below `parent` that is this process's while `stack` is open: several may serve one domain. What
+    processes left that have ended is removed."""
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for leftover in [path for path in parent.iterdir() if path.is_dir()]:
+        with ExitStack() as brief:
+            if _try_lock(leftover, brief):
+                shutil.rmtree(leftover, ignore_errors=True)
+    return next(path for path in (parent / str(number) for number in count()) if _try_lock(path, stack))
+
+
+def _try_lock(directory: Path, stack: ExitStack) -> bool:
+    held = os.open(f"{directory}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        return False
+    stack.callback(os.close, held)
+    return True
 
 
 class Builds:

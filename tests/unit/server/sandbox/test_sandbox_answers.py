@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.plan.values import Principal, Submission
 from weir_server.sandbox.answers import LIMITS, NOWHERE, Sandbox, cards_of
-from weir_server.sandbox.builds import Bounds, Builds
+from weir_server.sandbox.builds import Bounds, Builds, claim_directory
 
 COUNT = "SELECT region, COUNT(*), SUM(spend) FROM clinic GROUP BY region"
 QUICK = Bounds(pause_seconds=0, patience_seconds=0)
@@ -247,3 +248,17 @@ async def test_one_requester_does_not_take_all_seats(sandbox: Sandbox) -> None:
     ended = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(item) for item in ended].count(Overloaded) == 1
     assert (await ask(sandbox, COUNT, catalogue, who="bob")).sandbox
+
+
+def test_each_process_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    """Mutant: a worker that starts would remove the sandboxes of the others, or build where they build."""
+    with ExitStack() as first, ExitStack() as second:
+        mine, theirs = claim_directory(tmp_path / "sandbox", first), claim_directory(tmp_path / "sandbox", second)
+        assert mine != theirs
+        (mine / "1").mkdir(parents=True)
+        (theirs / "1").mkdir(parents=True)
+        first.close()
+        with ExitStack() as third:
+            assert claim_directory(tmp_path / "sandbox", third) == mine
+            assert not mine.exists(), "what an ended process left is removed"
+            assert (theirs / "1").exists()

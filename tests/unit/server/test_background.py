@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs beside the calls goes on, whatever one round of it meets, and is done by a process that can do it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.support.ledger import LEDGER_SERVER, open_books
+from weir.errors import LogInconsistent, PublicationError, Unavailable, WeirError
+from weir_server import app
+from weir_server.state import State
+from weir_server.store import Store
+
+
+class Rounds:
+    """A state and a store that count what they are asked and fail each first time."""
+
+    shared = True
+
+    def __init__(self, error: WeirError) -> None:
+        self.error, self.stopped = error, False
+        self.asked: list[str] = []
+
+    def _ask(self, name: str) -> None:
+        self.asked.append(name)
+        self.stopped = len(self.asked) > 20
+        if self.asked.count(name) == 1:
+            raise self.error
+
+    async def catch_up(self) -> None:
+        self._ask("catch_up")
+
+    async def expire_contracts(self) -> int:
+        self._ask("expire_contracts")
+        return 0
+
+    async def update_standings(self) -> None:
+        self._ask("update_standings")
+
+    async def write(self, operation: Callable[[Any], Any]) -> int:
+        self._ask("write")
+        return 0
+
+    def look(self, operation: Callable[[Any], Any]) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("the ledger cannot be reached"),
+        PublicationError("the snapshot was altered"),
+        LogInconsistent("another history", older="", newer=""),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("work", [app._follow, app._sweep], ids=["follow", "sweep"])
+async def test_a_round_that_fails_ends_neither_the_next_one_nor_what_comes_after_it(
+    work: Callable[[Store, State], Any], error: WeirError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: the first error would end the task, and holds, stops and ends of contracts go unseen from then on."""
+    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.001)
+    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.001)
+    rounds = Rounds(error)
+    await asyncio.wait_for(work(cast(Store, rounds), cast(State, rounds)), 30)
+    assert all(rounds.asked.count(name) > 4 for name in set(rounds.asked))
+    assert len(set(rounds.asked)) > 1
+
+
+async def test_a_task_is_led_by_a_process_that_can_do_it(
+    tmp_path: Path, ledger_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: one lock for all tasks; a worker without a console would lead, and nobody would count for the console."""
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.01)
+    first, second = open_books(tmp_path), open_books(tmp_path)
+    began = {name: asyncio.Event() for name in ("first", "second", "usage")}
+
+    def noting(name: str) -> Callable[[], Any]:
+        async def work() -> None:
+            began[name].set()
+            await asyncio.sleep(60)
+
+        return work
+
+    def lead(store: Store, task: str, name: str) -> asyncio.Task[None]:
+        return asyncio.create_task(app._lead(store, task, [noting(name)]))
+
+    leading = [lead(first.store, "background", "first")]
+    await began["first"].wait()
+    leading += [lead(second.store, "background", "second"), lead(second.store, "usage", "usage")]
+    await began["usage"].wait()
+    assert not began["second"].is_set()
+    first.store.close()
+    await began["second"].wait()
+    for task in leading:
+        await app._end(task)
+    second.store.close()
