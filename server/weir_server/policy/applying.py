@@ -68,23 +68,26 @@ def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
         name: quota for name in {*book.quota_ids(tx), *new.quotas} if (quota := limits.find_quota(tx, name)) is not None
     }
     changes = differences(world.policy, new, in_force)
-    return tuple(
-        replace(change, fields=(*change.fields, *_states(tx, world, new, change), *_warnings(change, findings)))
-        for change in changes
-    )
+    told = []
+    for change in changes:
+        before, after = _states(tx, world, new, change)
+        moves = (f"state: {before} → {after}",) if before != after else ()
+        # Terms that begin anew as active let a contract answer that was suspended or had ended.
+        answers = moves != () and after == lifecycle.ACTIVE
+        shown = (*change.fields, *moves, *_warnings(change, findings))
+        told.append(replace(change, fields=shown, loosens=change.loosens or answers))
+    return tuple(told)
 
 
-def _states(tx: Transaction, world: World, new: Policy, change: Change) -> Iterator[str]:
+def _states(tx: Transaction, world: World, new: Policy, change: Change) -> tuple[str, str]:
     """What becomes of a contract's state: changed terms begin anew. Part of the plan's hash, so that a plan does not
     outlive a signature or a stop."""
     kind, _, name = change.subject.partition("/")
     if kind != "contract":
-        return
+        return "", ""
     contract = new.contracts.get(name)
     before = world.state_of(name) if name in world.policy.contracts else "none"
-    after = "none" if contract is None else lifecycle.state_when_offered(tx, contract)
-    if before != after:
-        yield f"state: {before} → {after}"
+    return before, "none" if contract is None else lifecycle.state_when_offered(tx, contract)
 
 
 def _warnings(change: Change, findings: Sequence[Finding]) -> Iterator[str]:

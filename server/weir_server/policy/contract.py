@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -286,15 +286,20 @@ _PARTIES = ("requester", "provider", "dataset")
 
 def loosens(old: Contract | None, new: Contract | None) -> bool:
     """Whether the change from old to new makes something possible that was not. Its quotas are compared as quotas."""
-    if old is None or new is None:
-        return old is None
+    if old is None:
+        return True
+    if new is None:
+        return bool(old.duties)  # What is overdue counts against its requester no more.
     grew = any(set(getattr(new, key)) - set(getattr(old, key)) for key in _GROWING)
     moved = any(getattr(new, key) != getattr(old, key) for key in _PARTIES)
     longer = new.valid_from < old.valid_from or new.valid_until > old.valid_until
     more = any(getattr(new, key) > getattr(old, key) for key in _SHARES)
+    # A share that is not stated binds nothing where the other account does: 0 is more than any.
+    unbound = any(getattr(old, key) and not getattr(new, key) for key in _SHARES)
     unwatched = _watchers(new) < _watchers(old) or (old.signatures, new.signatures) == ("required", "none")
     elsewhere = bool(old.regions) and (not new.regions or not set(new.regions) <= set(old.regions))
-    return grew or moved or longer or more or unwatched or elsewhere or new.k < old.k or not _owes_as_much(old, new)
+    wider = grew or moved or longer or more or unbound or unwatched or elsewhere or new.k < old.k
+    return wider or not _owes_as_much(old, new) or _cheaper(old.rates, new.rates)
 
 
 def _watchers(contract: Contract) -> int:
@@ -302,8 +307,17 @@ def _watchers(contract: Contract) -> int:
 
 
 def _owes_as_much(old: Contract, new: Contract) -> bool:
-    due = {duty.id: duty.due for duty in new.duties}
-    return all(duty.id in due and due[duty.id] <= duty.due for duty in old.duties)
+    owed = {duty.id: duty for duty in new.duties}
+    return all(
+        (now := owed.get(duty.id)) is not None and now.sentence == duty.sentence and now.due <= duty.due
+        for duty in old.duties
+    )
+
+
+def _cheaper(old: Rates, new: Rates) -> bool:
+    """Whether a limit of money lets more be asked than it did."""
+    names = [item.name for item in fields(Rates) if item.name.endswith("_micro")]
+    return old.currency != new.currency or any(getattr(new, name) < getattr(old, name) for name in names)
 
 
 CONTRACT = Kind(

@@ -98,3 +98,50 @@ async def test_a_plan_says_what_becomes_of_states(domain: Domain) -> None:
     await move(domain, "terminated", who=ALICE)
     await domain.apply(*PARTIES)
     assert fields(await domain.apply(*SIGNED_POLICY, dry_run=True), "contract/s-1") == ["state: none → terminated"]
+
+
+# ── what loosens ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def loosening(domain: Domain, *documents: str) -> bool:
+    """Whether the plan marks the change of contract n-1."""
+    changes = (await domain.apply(*documents, dry_run=True)).changes
+    return next(change.loosens for change in changes if change.subject == "contract/n-1")
+
+
+@pytest.mark.parametrize("state", ["suspended", "terminated"])
+async def test_a_new_text_that_lets_a_stopped_contract_answer_again_loosens(domain: Domain, state: str) -> None:
+    stopped = contract_document("n-1")
+    await domain.apply(stopped)
+    retitled = contract_document("n-1", title="Another title")
+    assert not await loosening(domain, retitled)
+    await move(domain, state, contract="n-1")
+    assert await loosening(domain, retitled)
+    assert not await loosening(domain, contract_document("n-1", title="Another title", signatures="required"), *PARTIES)
+
+
+DUTY = {"duty": "delete", "sentence": "Delete what was derived.", "due": "2026-12-01T00:00:00+00:00"}
+EPSILON, RHO = {"total": "2", "per_query": "1"}, {"total": "0.1", "per_query": "0.01"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"duties": [DUTY]}, {"duties": [DUTY | {"sentence": "Keep whatever you like."}]}),
+        ({"duties": [DUTY]}, {"duties": []}),
+        ({"duties": [DUTY]}, None),
+        ({"epsilon": EPSILON, "rho": RHO}, {"rho": RHO}),
+        ({"rates": {"per_query": "0.5"}}, {"rates": {"per_query": "0.4"}}),
+        ({"rates": {"per_query": "0.5"}}, {"rates": {"per_query": "0.5", "currency": "JPY"}}),
+    ],
+    ids=["a duty that asks less", "a duty less", "duties gone", "a share no longer stated", "cheaper", "other money"],
+)
+async def test_what_a_contract_asks_no_longer_is_marked(
+    domain: Domain, old: dict[str, object], new: dict[str, object] | None
+) -> None:
+    await domain.apply(contract_document("n-1", **old))
+    wanted = () if new is None else (contract_document("n-1", **new),)
+    assert await loosening(domain, *wanted)
+    if new is not None:
+        await domain.apply(*wanted)
+        assert await loosening(domain) is bool(new.get("duties"))
