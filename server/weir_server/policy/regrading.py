@@ -19,39 +19,43 @@ from weir_server.policy.documents import Policy
 
 def effective_grade(catalogue: Catalogue, policy: Policy, card: DatasetCard, *, now: datetime) -> Grade:
     """The grade under which a version with this card is answered at `now`."""
-    return _effective(catalogue, policy, card, now=now, seen=frozenset())
+    inherited = _inherited(catalogue, policy, card, now=now, known={})
+    return _effective(catalogue, policy, card, inherited, now=now)
 
 
 def certificate_of(catalogue: Catalogue, policy: Policy, card: DatasetCard, *, now: datetime) -> Certificate | None:
     """The certificate that regrades this version at `now`, the one that holds longest; None where none does."""
-    inherited = _inherited(catalogue, policy, card, now=now, seen=frozenset())
+    inherited = _inherited(catalogue, policy, card, now=now, known={})
     return _holding(policy, card, now=now) if inherited is Grade.IMPORTANT else None
 
 
-def _effective(
-    catalogue: Catalogue, policy: Policy, card: DatasetCard, *, now: datetime, seen: frozenset[str]
-) -> Grade:
-    inherited = _inherited(catalogue, policy, card, now=now, seen=seen)
+def _effective(catalogue: Catalogue, policy: Policy, card: DatasetCard, inherited: Grade, *, now: datetime) -> Grade:
     if inherited is Grade.IMPORTANT and _holding(policy, card, now=now) is not None:
         inherited = Grade.GENERAL
     return _strictest([card.grade, *(old.card.grade for old in catalogue.datasets.get(card.name, ())), inherited])
 
 
 def _inherited(
-    catalogue: Catalogue, policy: Policy, card: DatasetCard, *, now: datetime, seen: frozenset[str]
+    catalogue: Catalogue, policy: Policy, card: DatasetCard, *, now: datetime, known: dict[str, Grade]
 ) -> Grade:
     """What the sources of any version pass on: a later card cannot forget one."""
-    sources = catalogue.sources(card.name) | set(card.derived_from)
-    ahead = seen | {card.name}
-    return _strictest(_passed_on(catalogue, policy, name, now=now, seen=ahead) for name in sources - ahead)
+    sources = (catalogue.sources(card.name) | set(card.derived_from)) - {card.name}
+    return _strictest(_passed_on(catalogue, policy, name, now=now, known=known) for name in sorted(sources))
 
 
-def _passed_on(catalogue: Catalogue, policy: Policy, name: str, *, now: datetime, seen: frozenset[str]) -> Grade:
-    """The strictest over all versions, since nobody says which one was used. An unknown dataset opens nothing."""
-    versions = catalogue.datasets.get(name)
-    if not versions:
-        return Grade.CORE
-    return _strictest(_effective(catalogue, policy, old.card, now=now, seen=seen) for old in versions)
+def _passed_on(catalogue: Catalogue, policy: Policy, name: str, *, now: datetime, known: dict[str, Grade]) -> Grade:
+    """The strictest over all versions, since nobody says which one was used. An unknown dataset opens nothing.
+
+    `known`: what was found so far. Each dataset is looked at once, and not once a version and way that leads to it: a
+    grade is asked for at every query.
+    """
+    if name not in known:
+        known[name] = Grade.CORE  # While it is looked at: a cycle, which activation refuses, opens nothing.
+        versions = catalogue.datasets.get(name)
+        if versions:
+            inherited = _inherited(catalogue, policy, versions[0].card, now=now, known=known)
+            known[name] = _strictest(_effective(catalogue, policy, v.card, inherited, now=now) for v in versions)
+    return known[name]
 
 
 def _strictest(grades: Iterable[Grade]) -> Grade:

@@ -272,6 +272,30 @@ async def test_grades_are_passed_on_over_any_number_of_steps(domain: Domain) -> 
     assert domain.state.world.grade_of(card, now=now + timedelta(days=9)) is Grade.IMPORTANT
 
 
+async def test_the_work_of_finding_a_grade_grows_with_the_datasets_and_not_with_the_ways_between_them(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of 12 steps has two datasets of 12 versions, made from both of the step before: 24**12 ways."""
+    bare, asked = domain.state.world.catalogue.datasets["spending"][0], list[str]()
+
+    def versions(name: str, step: int) -> tuple[Snapshot, ...]:
+        sources = tuple(f"{side}{step - 1}" for side in "ab") if step else ("spending",)
+        card = replace(bare.card, name=name, grade=Grade.GENERAL, derived_from=sources)
+        return tuple(replace(bare, card=card, version=version) for version in range(12, 0, -1))
+
+    made = {f"{side}{step}": versions(f"{side}{step}", step) for step in range(12) for side in "ab"}
+    catalogue = Catalogue({"spending": (bare,), **made})
+    sources = Catalogue.sources
+
+    def counted(self: Catalogue, name: str) -> frozenset[str]:
+        asked.append(name)
+        return sources(self, name)
+
+    monkeypatch.setattr(Catalogue, "sources", counted)
+    assert effective_grade(catalogue, Policy(), made["a11"][0].card, now=START) is Grade.IMPORTANT
+    assert len(asked) <= 25
+
+
 async def test_datasets_that_are_unknown_or_itself_are_no_sources(domain: Domain) -> None:
     for sources, rule in ((("nowhere",), "derived.unknown"), (("census",), "derived.cycle")):
         name = "spending" if rule == "derived.cycle" else "lost"
