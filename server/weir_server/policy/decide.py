@@ -148,7 +148,8 @@ def _scope_reasons(facts: Facts, contract: Contract) -> Iterator[DenialReason]:
         yield DenialReason("contract.mode", f"the contract allows {_listing(m.value for m in contract.modes)}")
     # By the names as written: binding lowers a filter to its base dimension, and a contract for the coarser one alone
     # must not let its base be told apart. A filter on a coarser one says less than one on its base.
-    written = {*facts.groups, *(name for name, base in facts.filters.items() if base not in contract.dimensions)}
+    coarser = {name for name, base in facts.filters.items() if base and base in contract.dimensions}
+    written = {*facts.groups, *(facts.filters.keys() - coarser)}
     if outside := written - contract.dimensions:
         yield DenialReason(
             "contract.dimension",

@@ -6,9 +6,10 @@ restriction must not vanish.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -57,7 +58,7 @@ class Reader:
     def text(self, key: str, default: str | None = None) -> str:
         """A text of 1 to 500 characters."""
         value = self.get(key, default)
-        if not isinstance(value, str) or not 1 <= len(value) <= 500:
+        if not _is_text(value):
             self.fault(key, "must be a text of 1 to 500 characters")
             return ""
         return value
@@ -70,10 +71,10 @@ class Reader:
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts; empty where the key is absent."""
+        """A list of texts of 1 to 500 characters; empty where the key is absent."""
         value = self.get(key, [])
-        if not isinstance(value, list) or len(value) > 500 or not all(isinstance(item, str) for item in value):
-            self.fault(key, "must be a list of texts")
+        if not isinstance(value, list) or len(value) > 500 or not all(map(_is_text, value)):
+            self.fault(key, "must be a list of texts of 1 to 500 characters")
             return ()
         return tuple(value)
 
@@ -162,4 +163,9 @@ class Reader:
 
 def duplicates(names: Sequence[str], kind: str) -> list[str]:
     """A fault for every name that stands more than once."""
-    return [f"{kind} {name} is defined twice" for name in sorted({n for n in names if n and names.count(n) > 1})]
+    return [f"{kind} {name} is defined twice" for name, times in sorted(Counter(names).items()) if name and times > 1]
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    # An empty name would be "nothing stated" where names are compared: a purpose, or the base of a dimension.
+    return isinstance(value, str) and 1 <= len(value) <= 500

@@ -58,6 +58,8 @@ def test_what_is_missing_is_named(missing: str) -> None:
     ("change", "word"),
     [
         ({"purposes": []}, "purposes"),
+        ({"purposes": ["research", ""]}, "purposes"),
+        ({"dimensions": [""]}, "dimensions"),
         ({"aggregates": []}, "aggregates"),
         ({"modes": []}, "modes"),
         ({"modes": ["exact", "raw"]}, "raw"),

@@ -98,6 +98,11 @@ def test_every_reason_is_reported_at_once() -> None:
     assert set(codes(asked, under)) == expected
 
 
+def test_a_name_without_letters_covers_no_filter() -> None:
+    asked = submit(canonicalise(Query("census", (COUNT,), (), equals("site", "north"))))
+    assert codes(asked, replace(CONTRACT, dimensions=frozenset({""}))) == ["contract.dimension"]
+
+
 def test_a_contract_begins_at_its_first_instant_and_ends_before_its_last() -> None:
     begins, ends = CONTRACT.valid_from, CONTRACT.valid_until
     tick = timedelta(microseconds=1)
