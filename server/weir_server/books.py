@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from weir.checkpoint import verify
+from weir.errors import Unavailable, VerificationError
 from weir_server import clock, ledger, log
 from weir_server.config import LedgerSettings
 from weir_server.fsck import Report, check, fsck, postgres_rows
@@ -35,15 +37,39 @@ def open_books(
 
     Raises:
         LedgerLocked: another process has the directory.
-        Unavailable: the books were written by a newer Weir, or their database cannot be reached or trusted.
+        Unavailable: the books were written by a newer Weir, their database cannot be reached or trusted, or they are
+            older than the exported log.
     """
     store = _store(data_dir, domain, settings, on_failure)
     try:
+        _require_newest(store, data_dir)
         ledger.start(store, origin=domain.log_signers[0].name, now=clock.now, entropy=os.urandom)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _require_newest(store: Store, data_dir: Path) -> None:
+    """Refuses books that were put back, or others than those that were served: they would give budget back and fork the
+    log. Entries are exported after they are durable, so the export is never ahead by itself.
+
+    Raises:
+        Unavailable: the exported log has more entries.
+    """
+    try:
+        note = (data_dir / LOG_DIRECTORY / "checkpoint").read_text(encoding="utf-8")
+        exported = verify(note, log_key(data_dir)).size
+    except (OSError, ValueError, VerificationError):
+        return  # Derived files: what is missing or damaged is written again, and proves nothing.
+    head = store.read(log.read_head)
+    size = 0 if head is None else head.size
+    if exported > size:
+        raise Unavailable(
+            f"the exported log has {exported} entries and the books {size}: these are not the newest books, and would "
+            "give budget back; weir restore brings a copy forward",
+            rule="ledger.behind",
+        )
 
 
 def _store(

@@ -340,6 +340,11 @@ def backup_command(data_dir: Path, target: Path, with_secrets: bool, as_json: bo
     """Copy books and snapshots into the new directory TARGET, while a server may be running."""
     from weir_server.backup import back_up
 
+    if _ledger(data_dir).postgres:
+        # What lies in DATA/ledger would be books of former times.
+        raise InvalidRequest(
+            "a PostgreSQL keeps these books: copy its database, and keep DATA/log", field="data", rule="backup.engine"
+        )
     os.umask(0o077)
     size = back_up(data_dir, target, secrets=with_secrets)
     _show({"target": str(target), "entries": size}, as_json, f"{target}: {size} entries of the log.")
