@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_HONEST = frozenset({"price.limit", "contract.changed"})
-"""Codes of denials that say nothing against who asked."""
-_LIMITS = frozenset({"QUOTA_EXCEEDED", "BUDGET_EXHAUSTED"})
+HONEST = frozenset({"price.limit", "contract.changed", "contract.state", "approval.revoked"})
+"""Codes of denials that say nothing against who asked: a ceiling it set itself, and what others did meanwhile, who
+could lower its standing by it: changed, stopped or ended the contract, or took an approval back."""
+LIMITS = frozenset({"QUOTA_EXCEEDED", "BUDGET_EXHAUSTED"})
+"""Reasons that are its own doing only where a limit of its own was among those that refused."""
 _DISPUTED = frozenset({"accepted", "handled"})
 _GOOD = "good"
 
@@ -63,8 +65,8 @@ def follow_standing(known: Standings, index: int, event: Mapping[str, Any]) -> s
 def _refused(known: Standings, index: int, day: str, data: Mapping[str, Any]) -> None:
     record, requester = data.get("record") or {}, data["subject"]["requester"]
     reason = record.get("reason")
-    denied = reason == "POLICY_DENIED" and not (record.get("reasons") and _HONEST.issuperset(record["reasons"]))
-    limited = reason in _LIMITS and bool(known.own_limits.intersection(record.get("limits", ())))
+    denied = reason == "POLICY_DENIED" and not (record.get("reasons") and HONEST.issuperset(record["reasons"]))
+    limited = reason in LIMITS and bool(known.own_limits.intersection(record.get("limits", ())))
     if requester and (denied or limited):
         known.refusals.setdefault(requester, []).append(Refusal(index, day, denied))
 

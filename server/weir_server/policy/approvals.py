@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from weir.canonical import canonical_json
-from weir.errors import ApprovalRequired, PolicyDenied, QuotaExceeded, UnknownName
+from weir.errors import ApprovalRequired, DenialReason, PolicyDenied, QuotaExceeded, UnknownName
 from weir.query import query_json
 from weir_server.catalog.card import Mode
 from weir_server.clock import from_micros, to_micros
@@ -192,7 +192,8 @@ def check_not_revoked(tx: Transaction, approval: str) -> None:
     """
     rows = tx.execute("SELECT state FROM approvals WHERE id = ?", (approval,))
     if not rows or rows[0][0] == "revoked":
-        raise PolicyDenied("the approval was taken back", rule="approval.revoked", metadata={"approval": approval})
+        reason = DenialReason("approval.revoked", "the approval was taken back")
+        raise PolicyDenied(reason.sentence, reasons=(reason,), rule=reason.code, metadata={"approval": approval})
 
 
 def get(tx: Transaction, approval: str) -> Approval:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from weir.standing import HONEST, LIMITS
 from weir_server.cases import book as cases
 from weir_server.ledger import record
 from weir_server.ledger.windows import ledger_time
@@ -28,10 +29,6 @@ DAYS = 30
 """Days over which refusals count, today included."""
 CHANGED = "weir.standing.changed"
 _DENIED = "POLICY_DENIED"
-_HONEST = frozenset({"price.limit", "contract.changed"})
-"""Codes of denials that say nothing against who asked: a ceiling it set itself, a contract that moved meanwhile."""
-_LIMIT_REASONS = frozenset({"QUOTA_EXCEEDED", "BUDGET_EXHAUSTED"})
-"""Reasons that are its own doing only where a limit of its own was among those that refused."""
 _PAGE = 2_000
 """Refusals read at once."""
 
@@ -184,9 +181,9 @@ def _counts(tx: Transaction, refusal: Mapping[str, object]) -> bool:
     reason = refusal.get("reason")
     if reason == _DENIED:
         codes = refusal.get("reasons")
-        return not (isinstance(codes, list) and codes and _HONEST.issuperset(codes))
+        return not (isinstance(codes, list) and codes and HONEST.issuperset(codes))
     limits = refusal.get("limits")
-    if reason not in _LIMIT_REASONS or not isinstance(limits, list):
+    if reason not in LIMITS or not isinstance(limits, list):
         return False
     return any(_is_own(tx, str(limit)) for limit in limits)
 

@@ -89,7 +89,8 @@ def test_refusals_of_others_old_ones_and_honest_ones_do_not_count(log: Log) -> N
     log.refuse(day="2026-10-23")
     log.refuse(2)
     log.refuse(who="bob")
-    log.refuse(reasons=["price.limit"])
+    for code in ("price.limit", "contract.changed", "contract.state", "approval.revoked"):
+        log.refuse(reasons=[code])
     log.refuse(reason="INVALID_QUERY")
     log.refuse(reason="QUOTA_EXCEEDED", limits=["shared"])
     assert "refusals" in refused(log)

@@ -392,6 +392,8 @@ async def test_taking_back_stops_what_runs_at_its_next_stage(domain: Domain, tem
     assert isinstance(error, PolicyDenied)
     assert error.rule == "approval.revoked"
     assert domain.kinds()[-2:] == ["weir.query.voided", "weir.query.refused"]
+    # A code of its own, since it says nothing against who asked (`weir.standing.HONEST`).
+    assert domain.events("weir.query.refused")[-1]["data"]["record"]["reasons"] == ["approval.revoked"]
     assert domain.metered("queries", "c-1") == 0
 
 

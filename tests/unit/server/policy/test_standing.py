@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.agreements import HOSPITAL, move
 from tests.support.domain import (
     ALICE,
     BOB,
@@ -115,6 +116,15 @@ async def test_honest_mistakes_count_nothing(domain: Domain, what: str) -> None:
         assert error.rule == "price.limit"
     await domain.state.update_standings()
     assert counts(domain) == Counts()
+
+
+async def test_a_provider_that_stops_its_contract_lowers_nobodys_standing(domain: Domain) -> None:
+    await move(domain, "suspended", who=HOSPITAL, contract="c-1")
+    for _ in range(3):
+        error = await domain.refused(submit())
+        assert error.rule == "contract.state"
+    await domain.state.update_standings()
+    assert (counts(domain), level(domain)) == (Counts(), "good")
 
 
 async def test_a_denial_that_is_not_only_ones_own_ceiling_counts(domain: Domain) -> None:
