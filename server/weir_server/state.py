@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from weir_server.ledger import quotas as limits
 from weir_server.plan.values import Principal
 from weir_server.policy import activation, agreeing, applying, approving, book, lifecycle, lineage, standing
 from weir_server.policy.acting import Acting, checked_reason
-from weir_server.policy.documents import parse_documents
+from weir_server.policy.documents import Policy, parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
 from weir_server.policy.once import once
 from weir_server.store import Store, Transaction
@@ -347,8 +347,15 @@ def stops_now(tx: Transaction) -> dict[tuple[str, str], datetime]:
     return held
 
 
+@lru_cache(maxsize=2)
+def _policy_of(documents: tuple[str, ...]) -> Policy:
+    """The policy of these texts. Kept, since every act loads the world anew, those of requesters too, and reading
+    thousands of documents takes seconds."""
+    return parse_documents(documents)
+
+
 def _load_world(tx: Transaction, catalogue: Catalogue) -> World:
-    policy = parse_documents(book.documents(tx))
+    policy = _policy_of(tuple(book.documents(tx)))
     return World(
         catalogue,
         policy,

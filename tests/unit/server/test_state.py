@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cases import file_case
 from tests.support.domain import (
     DOCUMENTS,
     NANO,
@@ -28,7 +29,9 @@ from tests.support.domain import (
 from tests.support.ledger import Clock
 from weir.errors import IdempotencyConflict, InvalidRequest, PublicationError, UnknownName
 from weir.v1 import policy_service_pb2, quota_service_pb2
+from weir_server import state
 from weir_server.catalog.card import DatasetCard, Measure, Mode
+from weir_server.policy.documents import Policy, parse_documents
 from weir_server.state import snapshot_directory
 
 KEY = "operation-of-the-test"
@@ -389,3 +392,20 @@ def test_a_dataset_name_cannot_leave_the_data_directory(tmp_path: Path, name: st
 async def test_an_approval_nobody_asked_for_cannot_be_decided(domain: Domain) -> None:
     with pytest.raises(UnknownName):
         await domain.settle("ap-0000000000000000")
+
+
+async def test_a_requester_s_act_does_not_read_every_document_again(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(documents: Sequence[str]) -> Policy:
+        read.append(len(documents))
+        return parse_documents(documents)
+
+    await file_case(domain)
+    monkeypatch.setattr(state, "parse_documents", counted)
+    await file_case(domain)
+    assert read == []
+    await domain.apply(contract_document(title="Other"))
+    assert domain.state.world.policy.contracts["c-1"].title == "Other"
