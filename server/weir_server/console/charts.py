@@ -15,6 +15,8 @@ from weir_server.console.text import Words
 _WIDTH, _HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 8, 10, 24
 _BAR, _BAR_GAP, _BAR_LABEL = 16, 8, 200
+_WIDEST = 72.0
+"""Of one column with its gap: a day alone is no wall."""
 _COLOURS = 6
 _identifiers = count(1)
 
@@ -39,7 +41,7 @@ class Charts:
         """Stacked columns over time, or over anything that has an order; under a limit where there is one."""
         totals = [sum(item.values[at] for item in series) for at in range(len(labels))]
         top = _ceiling(max([*totals, limit or 0]))
-        step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(labels))
+        step = min(_WIDEST, (_WIDTH - _LEFT - _RIGHT) / max(1, len(labels)))
         # Beside a limit the numbers on the axis would be nano-units: the table has them in the units of people.
         parts = [_axes(top, numbers=limit is None)]
         for at in range(len(labels)):
