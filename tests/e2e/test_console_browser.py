@@ -166,7 +166,7 @@ def test_the_emergency_stop_asks_for_the_domains_name_and_stops_everybody(lab: L
     screen.page.fill("#typed", "another.domain")
     screen.page.fill("#reason-all", "drill")
     screen.press("Emergency stop")
-    assert "type the domain's name" in screen.text()
+    assert "Type the domain's name" in screen.text()
     assert ask(server, "alice").answer
     screen.complaints.clear()  # the browser notes the status 400 of the refusal
     screen.open("/stops")

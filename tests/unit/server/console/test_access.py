@@ -13,6 +13,7 @@ from tests.support.domain import submit
 from weir_server.console.gate import may
 from weir_server.console.links import PEOPLE
 from weir_server.console.screens.table import BY_NAME, ROOMS, SCREENS
+from weir_server.console.web import Web
 from weir_server.identity import ROLES
 from weir_server.services.access import ACCESS
 
@@ -71,6 +72,27 @@ def test_the_matrix_has_a_row_for_every_screen_and_says_what_the_table_says() ->
     assert table == MATRIX
     assert len(SCREENS) == len(BY_NAME)
     assert set(PEOPLE) == {O, P, A}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_there_is_no_route_beside_the_screens_signing_in_and_the_consoles_own_files(
+    console: ConsoleUnderTest,
+) -> None:
+    served = {(route.path, method) for route in Web(console.desk).routes() for method in route.methods or ()}
+    screens = {(path, method) for method, path, _ in MATRIX.values()}
+    beside = {
+        ("/", "GET"),
+        ("/static/{name}", "GET"),
+        ("/sign-in", "GET"),
+        ("/sign-in/code", "POST"),
+        ("/sign-in/certificate", "POST"),
+        ("/sign-out", "POST"),
+        ("/confirm", "GET"),
+        ("/confirm/code", "POST"),
+        ("/confirm/certificate", "POST"),
+        ("/{path:path}", "GET"),
+    }
+    assert {item for item in served if item[1] != "HEAD"} == screens | beside
 
 
 def test_every_screen_stands_for_calls_that_exist_and_changes_ask_for_a_fresh_proof() -> None:
