@@ -28,6 +28,8 @@ from weir_server.policy.lineage import PURPOSE
 from weir_server.store import SqlValue, Transaction, blob, integer, text
 
 APPROVED = "weir.approval.approved"
+_ACTS = (APPROVED, "weir.approval.rejected", "weir.approval.revoked")
+"""Types of entries of what persons do with approvals."""
 _PAGE = 256
 _CHARGED = ("epsilon_nano", "rho_micro", "price_micro")
 
@@ -155,7 +157,8 @@ class _Books:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._contracts: dict[str, Contract | None] = {}
-        self._approvals = _approvals(tx)
+        self._acts = _acts(tx)
+        self._uses = Counter[str]()
         self._page: dict[int, _Kept] = {}
         self._page_end = 0
         first = tx.execute("SELECT MIN(leaf_index) FROM decisions")[0][0]
@@ -200,14 +203,21 @@ class _Books:
         return found or "agreed"
 
     def _unapproved(self, entry: _Entry, facts: Facts, persons: int) -> Difference | None:
-        """The difference where fewer persons than needed had approved; None where enough had."""
-        given = self._approvals.get(f"approval/{entry.record.get('approval')}", [])
-        had = {person for index, person in given if index < entry.index} - {facts.requester}
-        if len(had) >= persons:
-            return None
-        return Difference(
-            entry.index, "decision.approval", f"it needed {persons} persons, and {len(had)} had approved what it names"
-        )
+        """The difference where what the entry names was not approved for it; None where it was."""
+        approval = str(entry.record.get("approval"))
+        acts = [act for act in self._acts.get(f"approval/{approval}", []) if act.index < entry.index]
+        had = {act.person for act in acts if act.type == APPROVED} - {facts.requester}
+        self._uses[approval] += 1
+        wrong = None
+        if len(had) < persons:
+            wrong = f"it needed {persons} persons, and {len(had)} had approved what it names"
+        elif any((act.requester, act.contract) != (facts.requester, _subject(entry).get("contract")) for act in acts):
+            wrong = "what it names was approved for another requester or contract"
+        elif acts[-1].state != "approved":
+            wrong = f"what it names was {acts[-1].state} by then"
+        elif self._uses[approval] > acts[-1].uses:
+            wrong = f"what it names allowed {acts[-1].uses} uses, and this is one more"
+        return None if wrong is None else Difference(entry.index, "decision.approval", wrong)
 
     def kept(self, index: int) -> _Kept | None:
         """What is kept beside a leaf. Indexes MUST ascend."""
@@ -239,18 +249,40 @@ class _Books:
         return self._contracts[contract_digest]
 
 
-def _approvals(tx: Transaction) -> dict[str, list[tuple[int, str]]]:
-    """By approval, index and person of every entry that approves it."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    for index, leaf in log.entries(tx, type=APPROVED):
-        try:
-            event = parse_event(leaf)
-        except InvalidReceipt:
-            continue
-        data = event["data"]
-        if isinstance(data, dict):
-            found.setdefault(str(event["subject"]), []).append((index, str(data.get("actor"))))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """What one person did with an approval, by its entry."""
+
+    index: int
+    type: str
+    person: str
+    requester: str
+    contract: str
+    state: str
+    """State of the approval after it."""
+    uses: int
+    """Queries that it allows."""
+
+
+def _acts(tx: Transaction) -> dict[str, list[_Act]]:
+    """By approval, every act in order."""
+    found: dict[str, list[_Act]] = {}
+    for kind in _ACTS:
+        for index, leaf in log.entries(tx, type=kind):
+            try:
+                event = parse_event(leaf)
+            except InvalidReceipt:
+                continue
+            data = event["data"]
+            if isinstance(data, dict):
+                found.setdefault(str(event["subject"]), []).append(_act(index, kind, data))
+    return {approval: sorted(acts, key=lambda act: act.index) for approval, acts in found.items()}
+
+
+def _act(index: int, kind: str, data: Mapping[str, Any]) -> _Act:
+    person, requester, contract, state = (str(data.get(key)) for key in ("actor", "requester", "contract", "state"))
+    uses = data.get("uses", 1)
+    return _Act(index, kind, person, requester, contract, state, uses if type(uses) is int else 0)
 
 
 def _compared(entry: _Entry, again: Mapping[str, object]) -> Difference | None:

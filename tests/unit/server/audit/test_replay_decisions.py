@@ -142,6 +142,29 @@ def test_an_approval_that_the_persons_did_not_give_is_found(copy: Path, person: 
     assert [(item.index, item.rule) for item in replayed(copy).differences] == [(index, "decision.approval")]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"requester": "bob"}, {"contract": "c-9"}, {"state": "waiting"}],
+    ids=["for another", "under another contract", "not there yet"],
+)
+def test_an_approval_of_something_else_is_found(copy: Path, change: dict[str, str]) -> None:
+    index = some_leaf(copy, decision="approved", persons=1)
+    (given,) = approved_by(copy, dict(leaves_of(copy))[index]["record"]["approval"])
+    change_leaf(copy, given[0], lambda data: data.update(change))
+    assert [(item.index, item.rule) for item in replayed(copy).differences] == [(index, "decision.approval")]
+
+
+def test_one_approval_for_two_queries_is_found(copy: Path) -> None:
+    found = [
+        (index, data["record"]["approval"])
+        for index, data in leaves_of(copy)
+        if data["record"].get("decision") == "approved" and data["subject"]["contract"] == "c-2"
+    ]
+    (_, approval), (second, _) = found[:2]
+    change_leaf(copy, second, _say(approval=approval))
+    assert [(item.index, item.rule) for item in replayed(copy).differences] == [(second, "decision.approval")]
+
+
 def test_facts_that_are_younger_than_their_leaf_are_found(copy: Path) -> None:
     index = some_leaf(copy, verdict="deny")
     change_leaf(copy, index, lambda data: None, time="2026-11-01T00:00:00.000000Z")

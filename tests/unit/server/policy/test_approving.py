@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.approvals import approved, standing, waiting
+from tests.support.decisions import replayed
 from tests.support.domain import (
     ALICE,
     DOLLARS,
@@ -209,6 +210,7 @@ async def test_a_standing_approval_answers_other_literals_until_its_uses_are_gon
     for age in (18, 65, 0):
         await domain.pipeline.run(submit(aged(age)))
     assert (domain.approval(approval).state, domain.approval(approval).uses_left) == ("used", 0)
+    assert replayed(domain.directory).differences == ()
     assert await waiting(domain, submit(aged(18))) != approval
 
 
