@@ -88,6 +88,8 @@ HOLD_SECONDS = 900
 """A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
 _KEPT_BYTES = 16 * 1024
 """Longest release whose further answer is kept in memory."""
+CLOCKS_DIFFER = timedelta(seconds=1)
+"""How far behind the ledger's time a decision may be made; processes on several machines have several clocks."""
 AT_ONCE = timedelta(milliseconds=250)
 """What was decided so recently, in a world that has not changed since, is not decided again before the charge."""
 
@@ -502,12 +504,26 @@ class Pipeline:
     async def _write(self, judged: Judged, prepare: Callable[[Judged], Callable[[Transaction], T]]) -> tuple[Judged, T]:
         """Write under the world that was decided in: where another process has acted since, decide again first."""
         while True:
-            operation, world = prepare(judged), judged.world
+            operation, current = prepare(judged), judged
             try:
-                return judged, await self._store.write(partial(self._in_world, world, operation))
+                return judged, await self._store.write(partial(self._in_time, current, operation))
             except WorldMoved:
                 await self._state.catch_up()
                 judged = self.judge_again(judged)
+
+    def _in_time(self, judged: Judged, operation: Callable[[Transaction], T], tx: Transaction) -> T:
+        """In the world and at the time of the decision. A process whose clock is behind takes the ledger's time from
+        here on: what has ended by the clock of any has ended for all.
+
+        Raises:
+            WorldMoved: decide again.
+        """
+        self._state.require_current(tx, judged.world)
+        moment = ledger_time(tx, self._now())
+        if moment - self._now() > CLOCKS_DIFFER:
+            self._latest = moment
+            raise WorldMoved
+        return operation(tx)
 
     def _in_world(self, world: World, operation: Callable[[Transaction], T], tx: Transaction) -> T:
         self._state.require_current(tx, world)

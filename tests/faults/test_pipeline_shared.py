@@ -165,3 +165,18 @@ async def test_a_snapshot_that_has_not_arrived_yet_is_waited_for(two: tuple[Doma
     assert caught.value.rule == "snapshot.missing"
     away.rename(here)
     await second.pipeline.run(submit())
+
+
+async def test_what_has_ended_by_one_server_s_clock_has_ended_for_the_other(two: tuple[Domain, Domain]) -> None:
+    """Mutant: a server whose clock is behind would go on answering under a contract that is over."""
+    first, second = two
+    soon = first.clock() + timedelta(minutes=5)
+    await first.apply(contract_document(valid_until=soon.isoformat()), dp_contract_document())
+    await second.state.catch_up()
+    second.clock.moment = first.clock() - timedelta(minutes=5)
+    await second.pipeline.run(submit())
+    first.clock.forward(minutes=6)
+    assert isinstance(await first.refused(submit()), PolicyDenied)
+    with pytest.raises(PolicyDenied):
+        await second.pipeline.run(submit())
+    assert second.metered("queries", "c-1") == 1
