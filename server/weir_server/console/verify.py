@@ -93,7 +93,6 @@ def verify_growth(*, older: str, newer: str, path: Sequence[bytes], log_key: str
             good=not rule,
             values={**sizes, "rule": rule},
             shown=[("verify.old_root", old.root.hex()), ("verify.new_root", new.root.hex())],
-            folds=(),
         ),
     ])  # fmt: skip
 

@@ -16,7 +16,6 @@ from weir_server.console.visit import Visit
 from weir_server.services.paging import page_after
 
 PAGE = 50
-_FEW_CELLS = 40
 
 
 async def show(visit: Visit) -> Response:
@@ -62,7 +61,6 @@ async def show_dataset(visit: Visit) -> Response:
         series=[Series(name or visit.words.say("dataset.others"), share) for name, share in burned.shares]
         if burned is not None
         else [],
-        few=_FEW_CELLS,
         contracts=sorted(item.id for item in visit.world.policy.contracts.values() if item.dataset == card.name)[:PAGE],
     )
 
