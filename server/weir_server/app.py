@@ -57,7 +57,7 @@ from weir_server.observe import Metrics, event, exception_fields
 from weir_server.oidc import open_tokens
 from weir_server.pipeline import Pipeline
 from weir_server.pki import Domain, load_domain, log_key
-from weir_server.revocation import watch_revoked
+from weir_server.revocation import Revoked, watch_revoked
 from weir_server.rotation import live_credentials, watch_certificates
 from weir_server.sandbox.answers import Sandbox
 from weir_server.sandbox.builds import DIRECTORY as SANDBOX_DIRECTORY
@@ -120,6 +120,7 @@ class Parts:
     sandbox: Sandbox
     metrics: Metrics
     admission: Admission
+    revoked: Revoked
     authentication: Authentication
     credentials: grpc.ServerCredentials
     """Of both listeners. Held here for as long as they run: gRPC calls back into it at each handshake."""
@@ -212,6 +213,7 @@ async def _build(
     sandbox = Sandbox(Builds(place, clock=time.monotonic), clock=time.monotonic)
     stack.push_async_callback(sandbox.close)
     metrics = Metrics()
+    revoked = Revoked(watch_revoked(data_dir, known=store.read(logged_revocations)))
     certificates = watch_certificates(data_dir, now=clock.now)
     metrics.certificate_seconds.set_function(lambda: (certificates.get().not_after - clock.now()).total_seconds())
 
@@ -231,10 +233,11 @@ async def _build(
         encrypted=encrypted,
         sandbox=sandbox,
         metrics=metrics,
+        revoked=revoked,
         admission=Admission(config.limits, clock=time.monotonic),
         authentication=Authentication(
             domain=domain.name,
-            revoked=watch_revoked(data_dir, known=store.read(logged_revocations)).get,
+            revoked=revoked,
             tokens=open_tokens(config.oidc, data_dir=data_dir),
             require_token=config.oidc.require_token,
         ),
@@ -413,16 +416,17 @@ def _background(
     led: list[Callable[[], Coroutine[Any, Any, None]]] = [
         partial(_sweep, store, parts.state),
         partial(keep_exported, store, data_dir / LOG_DIRECTORY),
-        partial(keep_logged, store, data_dir, now=clock.now, entropy=os.urandom),
     ]
     if config.witness.url:
         post = http_post(config.witness.url)
         seconds = config.witness.interval_seconds
         led.append(partial(keep_cosigned, store, witness=config.witness.key, post=post, seconds=seconds))
     warm = keep_warm(parts.atoms, lambda: parts.state.world.catalogue)
-    work = [keep_signed(store), warm, _lead(store, "background", led)]
+    # Each machine has its own record of identities, and what stands in the log is written once.
+    logged = keep_logged(store, data_dir, now=clock.now, entropy=os.urandom)
+    work = [keep_signed(store), warm, logged, _lead(store, "background", led)]
     if config.ledger.postgres:
-        work.append(_follow(store, parts.state))
+        work.append(_follow(store, parts.state, parts.revoked.learn))
     if console is not None:
         # A task of its own: whoever leads the rest may have no console.
         work += [console.keep_certificates(), _lead(store, "usage", [partial(keep_counted, store)])]
@@ -453,17 +457,21 @@ async def _sweep(store: Store, state: State) -> None:
             await _once(work)
 
 
-async def _follow(store: Store, state: State) -> None:
-    """Sees what other processes did, and gives back what those that are gone held."""
+async def _follow(store: Store, state: State, learn: Callable[[frozenset[int]], None]) -> None:
+    """Sees what other processes did, whom other machines revoked (`learn`), and gives back what those that are gone
+    held."""
 
     async def give_back() -> None:
         if await asyncio.to_thread(store.look, others_hold):
             await store.write(recover_holds)
 
+    async def revocations() -> None:
+        learn(await asyncio.to_thread(store.look, logged_revocations))
+
     while not store.stopped:
         await asyncio.sleep(_FOLLOW_SECONDS)
-        await _once(state.catch_up)
-        await _once(give_back)
+        for work in (state.catch_up, revocations, give_back):
+            await _once(work)
 
 
 async def _once(work: Callable[[], Awaitable[object]]) -> None:

@@ -47,6 +47,27 @@ class _Reader:
         return self._revoked
 
 
+class Revoked:
+    """Serial numbers that are revoked now: by the list of this machine, and by what the log says of other machines'."""
+
+    def __init__(self, listed: Watched[frozenset[int]]) -> None:
+        self._listed = listed
+        self._logged: frozenset[int] = frozenset()
+        self._joined = (listed.get(), self._logged, listed.get())
+
+    def __call__(self) -> frozenset[int]:
+        """All of them; joined anew only where one of the two has changed, since every call asks."""
+        listed, logged = self._listed.get(), self._logged
+        if self._joined[0] is not listed or self._joined[1] is not logged:
+            self._joined = listed, logged, listed | logged
+        return self._joined[2]
+
+    def learn(self, logged: frozenset[int]) -> None:
+        """Add what the log calls revoked; nothing ever goes."""
+        if not logged <= self._logged:
+            self._logged |= logged
+
+
 def read_revoked(data_dir: Path) -> dict[int, datetime]:
     """Serial numbers on the list, with when each was taken back.
 

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests.support.ledger import LEDGER_SERVER, open_books
+from tests.support.server import make_domain
 from weir.errors import LogInconsistent, PublicationError, Unavailable, WeirError
 from weir_server import app
+from weir_server.identity_log import keep_logged
+from weir_server.revocation import Revoked, revoke, watch_revoked
 from weir_server.state import State
 from weir_server.store import Store
 
@@ -47,6 +52,7 @@ class Rounds:
         return 0
 
     def look(self, operation: Callable[[Any], Any]) -> bool:
+        self._ask(operation.__name__)
         return True
 
 
@@ -59,7 +65,9 @@ class Rounds:
     ],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.parametrize("work", [app._follow, app._sweep], ids=["follow", "sweep"])
+@pytest.mark.parametrize(
+    "work", [partial(app._follow, learn=lambda serials: None), app._sweep], ids=["follow", "sweep"]
+)
 async def test_a_round_that_fails_ends_neither_the_next_one_nor_what_comes_after_it(
     work: Callable[[Store, State], Any], error: WeirError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +76,7 @@ async def test_a_round_that_fails_ends_neither_the_next_one_nor_what_comes_after
     monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.001)
     rounds = Rounds(error)
     await asyncio.wait_for(work(cast(Store, rounds), cast(State, rounds)), 30)
-    assert all(rounds.asked.count(name) > 4 for name in set(rounds.asked))
+    assert all(rounds.asked.count(name) > 3 for name in set(rounds.asked))
     assert len(set(rounds.asked)) > 1
 
 
@@ -100,4 +108,30 @@ async def test_a_task_is_led_by_a_process_that_can_do_it(
     await began["second"].wait()
     for task in leading:
         await app._end(task)
+    second.store.close()
+
+
+async def test_a_certificate_that_one_machine_revoked_is_refused_by_the_others(
+    tmp_path: Path, ledger_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.01)
+    here = make_domain(tmp_path)
+    first, second = open_books(tmp_path), open_books(tmp_path)
+    revoked = Revoked(watch_revoked(make_domain(tmp_path / "there")))
+    heard = asyncio.Event()
+
+    def learn(serials: frozenset[int]) -> None:
+        revoked.learn(serials)
+        if serials:
+            heard.set()
+
+    following = asyncio.create_task(app._follow(second.store, cast(State, Rounds(Unavailable(""))), learn))
+    logging = asyncio.create_task(keep_logged(first.store, here, now=first.clock, entropy=os.urandom))
+    revoke(here, [7], now=first.clock())
+    await heard.wait()
+    assert revoked() == {7}
+    for task in (following, logging):
+        await app._end(task)
+    first.store.close()
     second.store.close()

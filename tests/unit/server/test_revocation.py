@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.support.server import make_domain
 from weir.errors import Unavailable
 from weir_server import pki, revocation
-from weir_server.revocation import FILE_NAME, read_revoked, revoke, watch_revoked
+from weir_server.revocation import FILE_NAME, Revoked, read_revoked, revoke, watch_revoked
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -134,3 +134,17 @@ def test_revoking_needs_the_authority_and_checking_does_not(data_dir: Path) -> N
     assert revocation.watch_revoked(data_dir).get() == {7}
     with pytest.raises(Unavailable):
         revoke(data_dir, [8], now=NOW)
+
+
+def test_what_other_machines_revoked_joins_what_this_one_did(data_dir: Path) -> None:
+    """Mutant: a server that reads the log at its start alone would take certificates that another machine revoked."""
+    revoked = Revoked(watch_revoked(data_dir))
+    assert revoked() == frozenset()
+    revoked.learn(frozenset({7}))
+    assert revoked() == {7}
+    revoke(data_dir, [1], now=NOW)
+    assert revoked() == {1, 7}
+    assert revoked() is revoked(), "joined once: every call asks"
+    revoked.learn(frozenset({8}))
+    revoked.learn(frozenset())
+    assert revoked() == {1, 7, 8}, "nothing is forgotten"
