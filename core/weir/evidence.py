@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from weir.agreements import SIGNED, SignedTerms, verify_signed_event
@@ -30,7 +31,7 @@ from weir.canonical import SALT_BYTES, NotCanonical, canonical_json, digest, ope
 from weir.checkpoint import Checkpoint, verify
 from weir.errors import InvalidReceipt, VerificationError
 from weir.merkle import leaf_hash, verify_inclusion
-from weir.receipts import MAX_LEAF_BYTES, parse_event
+from weir.receipts import MAX_LEAF_BYTES, RELEASED, parse_event
 
 VERSION = 1
 _MEMBERS = frozenset(
@@ -119,6 +120,7 @@ def verify_evidence(data: bytes, *, vkey: str) -> Evidence:
         signatures = tuple(_signatures(entries, terms))
         # 5. Inputs of decisions open the commitments of their entries.
         decisions = tuple(_decisions(content["decisions"], entries))
+        _check_decided(content, entries)
         _check_salts(content, entries)
         # 6. The policies named are those the entries name.
         if content["policy_digests"] != policy_digests([entry.event for entry in entries.values()]):
@@ -213,6 +215,8 @@ def _check_case(case: Mapping[str, Any], entries: Mapping[int, Proved]) -> bool:
         raise _wrong("the steps are not all of the case's entries", "evidence.steps")
     for step, entry in zip(case["steps"], own, strict=True):
         _check_step(step, entry)
+    if any(after.data["previous"] != before.index for before, after in pairwise(own)):
+        raise _wrong("a step of the case is left out", "evidence.steps")
     filing = own[0]
     if filing.event["type"] != "weir.case.received":
         raise _wrong("the case does not begin with its filing", "evidence.steps")
@@ -300,6 +304,17 @@ def _decisions(decisions: list[Any], entries: Mapping[int, Proved]) -> Iterator[
             raise _wrong(f"entry {entry.index} was decided under another contract", "evidence.decision")
         if _opens(entry, "facts", item["facts"]):
             yield entry.index
+
+
+def _check_decided(content: Mapping[str, Any], entries: Mapping[int, Proved]) -> None:
+    """What decided on a named entry is there: its own facts, or for an answer those of its reservation."""
+    given = {item["index"] for item in content["decisions"]}
+    for named in content["case"]["entries"]:
+        data, kind = entries[named].data, entries[named].event["type"]
+        index = int(data["reservation"]) if kind == RELEASED else named
+        decided = entries.get(index)
+        if decided is None or ("facts" in (decided.data.get("commitments") or {}) and index not in given):
+            raise _wrong(f"what entry {named} was decided on is left out", "evidence.decision")
 
 
 def _wrong(sentence: str, rule: str) -> InvalidReceipt:

@@ -14,6 +14,7 @@ from typing import Any
 from weir.canonical import digest
 from weir.errors import UnknownName
 from weir.evidence import contract_digest_of, policy_digests, sealed_file
+from weir.receipts import RELEASED
 from weir_server import log
 from weir_server.cases import book
 from weir_server.cases.values import Case
@@ -35,8 +36,9 @@ def bundle(tx: Transaction, case_id: str) -> bytes:
     if case is None or newest is None:
         raise UnknownName("no case of this id", field="case", rule="case.unknown")
     size, note = newest
-    filing, inputs = case.steps[0].leaf_index, _inputs(tx, _decided(tx, case.entries))
-    named = {*case.entries, *inputs, *(step.leaf_index for step in case.steps)}
+    filing, decided = case.steps[0].leaf_index, _decided(tx, case.entries)
+    inputs = _inputs(tx, decided)
+    named = {*decided, *(step.leaf_index for step in case.steps)}
     around, omitted = _around(tx, case, size, named)
     leaves = _leaves(tx, sorted({*named, *around}))
     opened = sorted({filing, *inputs})
@@ -62,10 +64,9 @@ def bundle(tx: Transaction, case_id: str) -> bytes:
 
 def _decided(tx: Transaction, entries: Sequence[int]) -> list[int]:
     """The entries, and for each answer the entry of its reservation, which the decision belongs to."""
-    rows = [
-        row for index in entries for row in tx.execute("SELECT reservation FROM answers WHERE leaf_index = ?", (index,))
-    ]
-    return sorted({*entries, *(integer(row[0]) for row in rows)})
+    events = [json.loads(leaf) for leaf in _leaves(tx, entries).values()]
+    reservations = {int(event["data"]["reservation"]) for event in events if event["type"] == RELEASED}
+    return sorted({*entries, *reservations})
 
 
 def _around(tx: Transaction, case: Case, size: int, named: set[int]) -> tuple[list[int], int]:

@@ -67,7 +67,9 @@ def advance(acting: Acting, case: str, *, state: CaseState, note: str, freeze: b
         raise InvalidRequest(f"a case that is {known.state} does not become {state}", field="state", rule="case.state")
     if freeze and (state == "closed" or not known.contract):
         raise InvalidRequest("only an open case about a contract holds one", field="freeze", rule="case.freeze")
-    told = {"contract": known.contract, "against": known.against, "reason": note}
+    # The step before is named, so that evidence cannot leave one out in between.
+    previous = known.steps[-1].leaf_index
+    told = {"contract": known.contract, "against": known.against, "reason": note, "previous": previous}
     step = _step(acting, case, state, note, frozen=freeze, told=told)
     book.add_step(acting.tx, case, step)
     found = book.find(acting.tx, case)

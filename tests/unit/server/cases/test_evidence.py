@@ -109,6 +109,18 @@ def _swap_facts(content: dict[str, Any]) -> None:
     one["facts"], other["facts"] = other["facts"], one["facts"]
 
 
+def _drop_decision(content: dict[str, Any], *, leaf: bool = False) -> None:
+    """Leave out the first decision, an answer's, and with it the reservation that it stands with."""
+    index = content["decisions"].pop(0)["index"]
+    entry(content, index).pop("salt")
+    if leaf:
+        content["leaves"].remove(entry(content, index))
+
+
+def _drop_last_decision(content: dict[str, Any]) -> None:
+    entry(content, content["decisions"].pop()["index"]).pop("salt")
+
+
 def _sort(content: dict[str, Any], key: str) -> None:
     content[key] = content[key][::-1]
 
@@ -147,6 +159,9 @@ FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no terms": lambda c: c["contracts"][0].clear(),
     "facts changed": lambda c: c["decisions"][0].update(facts=c["decisions"][0]["facts"].replace("alice", "bob")),
     "facts swapped": _swap_facts,
+    "an answer's decision left out": _drop_decision,
+    "an answer's reservation left out": lambda c: _drop_decision(c, leaf=True),
+    "a refusal's decision left out": _drop_last_decision,
     "facts left out": lambda c: c["decisions"][0].update(facts=None),
     "decided under another contract": lambda c: c["decisions"][0].update(contract_digest="0" * 64),
     "a decision of another entry": lambda c: c["decisions"][0].update(index=c["case"]["steps"][0]["leaf_index"]),
@@ -170,6 +185,18 @@ async def test_a_forger_who_makes_the_digest_anew_is_found(settled: Settled, wha
     changed = remade(settled.content(), FORGERIES[what])
     with pytest.raises(InvalidReceipt):
         verify_evidence(changed, vkey=VKEY)
+
+
+async def test_a_step_in_between_cannot_be_left_out(settled: Settled) -> None:
+    await advance_case(settled.domain, settled.case, "closed", note="paid back")
+    assert len(settled.verified().case["steps"]) == 3
+
+    def skip(content: dict[str, Any]) -> None:
+        accepted = content["case"]["steps"].pop(1)
+        content["leaves"].remove(entry(content, accepted["leaf_index"]))
+
+    with pytest.raises(InvalidReceipt, match="a step of the case is left out"):
+        verify_evidence(remade(settled.content(), skip), vkey=VKEY)
 
 
 async def test_terms_with_a_signature_of_somebody_else_do_not_pass_as_signed(
