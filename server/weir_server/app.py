@@ -240,6 +240,7 @@ async def _build(
             revoked=revoked,
             tokens=open_tokens(config.oidc, data_dir=data_dir),
             require_token=config.oidc.require_token,
+            authorities=lambda: certificates.get().authorities,
         ),
         credentials=live_credentials(certificates),
         healthy=healthy,

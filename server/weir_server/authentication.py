@@ -14,8 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+
+from cryptography import x509
 
 from weir.errors import Unauthenticated
+from weir_server.certificates import issued_by
 from weir_server.identity import GATEWAY, REQUESTER, Certificate, valid_certificate
 from weir_server.oidc import Tokens
 from weir_server.plan.values import Principal
@@ -35,6 +39,9 @@ class Authentication:
     """None where the service takes no tokens."""
     require_token: bool = False
     """Whether a requester's certificate alone is not enough."""
+    authorities: Callable[[], bytes] | None = None
+    """PEM of the authorities that count now; None where TLS has seen to it. A connection may outlive the authority that
+    it was opened under."""
 
     def caller(self, pem: bytes, headers: Sequence[str | bytes], *, now: datetime) -> Principal:
         """Caller of a call over a connection of that certificate, with these values of the authorization metadata.
@@ -45,6 +52,8 @@ class Authentication:
         certificate = valid_certificate(pem, domain=self.domain, now=now)
         if certificate.serial in self.revoked():
             raise Unauthenticated("the certificate was revoked", rule="certificate.revoked")
+        if self.authorities is not None and not _is_signed(pem, self.authorities()):
+            raise Unauthenticated("the certificate's authority counts no more", rule="certificate.authority")
         return self._principal(certificate, headers, now=now)
 
     def _principal(self, certificate: Certificate, headers: Sequence[str | bytes], *, now: datetime) -> Principal:
@@ -63,6 +72,13 @@ class Authentication:
         if holder.role == REQUESTER and holder.name != name:
             raise Unauthenticated("token and certificate stand for two requesters", rule="token.other")
         return Principal(name=name, role=REQUESTER, domain=holder.domain)
+
+
+@lru_cache(maxsize=4096)
+def _is_signed(pem: bytes, authorities: bytes) -> bool:
+    """Whether one of the authorities signed the certificate. Cached: a connection shows the same one on every call."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    return any(issued_by(certificate, authority) for authority in x509.load_pem_x509_certificates(authorities))
 
 
 def _bearer(headers: Sequence[str | bytes]) -> str:

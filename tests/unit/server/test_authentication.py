@@ -133,3 +133,16 @@ def test_a_revoked_certificate_is_nobody_with_or_without_a_token(
         with pytest.raises(Unauthenticated) as caught:
             rules.caller(shown, headers, now=NOW)
         assert caught.value.rule == "certificate.revoked"
+
+
+def test_a_certificate_is_refused_once_its_authority_counts_no_more(data_dir: Path, tmp_path: Path) -> None:
+    """Mutant: a connection that stays open would keep the old authority alive for as long as it likes."""
+    old, new = ((domain / "secrets" / "ca.crt").read_bytes() for domain in (data_dir, make_domain(tmp_path)))
+    counting = [new + old]
+    authentication = Authentication(domain="test.weir", revoked=frozenset, authorities=lambda: counting[0])
+    alice = pem(data_dir, "requester", "alice")
+    assert authentication.caller(alice, [], now=NOW).name == "alice"
+    counting[0] = new
+    with pytest.raises(Unauthenticated) as caught:
+        authentication.caller(alice, [], now=NOW)
+    assert caught.value.rule == "certificate.authority"
