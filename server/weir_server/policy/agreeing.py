@@ -24,7 +24,7 @@ from weir_server import ledger
 from weir_server.identity import OPERATOR, PROVIDER, REQUESTER
 from weir_server.ledger.windows import advance, ledger_time
 from weir_server.plan.values import Principal
-from weir_server.policy import lifecycle
+from weir_server.policy import approvals, lifecycle
 from weir_server.policy.acting import Acting, checked_reason
 from weir_server.policy.contract import Contract
 from weir_server.policy.documents import Policy
@@ -55,6 +55,7 @@ def offer(acting: Acting, contract: Contract, *, reason: str) -> None:
     if state in ENDED:
         return
     lifecycle.forget(acting.tx, contract)
+    approvals.lapse(acting.tx, contract, now=acting.now)
     lifecycle.store_state(acting.tx, contract, state, now=acting.now)
     data = {"reason": reason, "signatures": contract.signatures}
     # Without signatures, applying is offer, acceptance and activation in one; `signatures` says so.

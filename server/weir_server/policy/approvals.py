@@ -196,6 +196,16 @@ def check_not_revoked(tx: Transaction, approval: str) -> None:
         raise PolicyDenied(reason.sentence, reasons=(reason,), rule=reason.code, metadata={"approval": approval})
 
 
+def lapse(tx: Transaction, contract: Contract, *, now: datetime) -> None:
+    """End what waits or was approved under terms that are offered again: nothing carries over."""
+    moment = to_micros(now)
+    tx.execute(
+        "UPDATE approvals SET expires = ? WHERE contract_digest = ? AND state IN ('waiting', 'approved') "
+        "AND expires > ?",
+        (moment, contract.digest, moment),
+    )
+
+
 def get(tx: Transaction, approval: str) -> Approval:
     """One approval.
 

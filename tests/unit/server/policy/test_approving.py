@@ -33,7 +33,7 @@ from tests.support.domain import (
 from weir.errors import ApprovalRequired, InvalidRequest, PermissionDenied, PolicyDenied
 from weir.query import Query
 from weir_server.plan.values import BoundQuery, Principal, Submission
-from weir_server.policy import approvals, approving
+from weir_server.policy import approvals, approving, book
 
 WATCHED = (contract_document(approval="per_query"), dp_contract_document(approval="per_query"))
 TWO = (contract_document(approval="per_query", approvers=2), WATCHED[1])
@@ -434,3 +434,12 @@ async def test_approvals_from_before_keep_who_decided_them(tmp_path: Path) -> No
         domain.store.write_sync(lambda tx: tx.execute(moved))
         assert domain.store.read(lambda tx: approvals.get(tx, approval)).approved_by == ("olga",)
         await domain.pipeline.run(submit())
+
+
+@pytest.mark.parametrize("template", [False, True], ids=["single", "standing"])
+async def test_an_approval_does_not_survive_that_its_terms_go_and_come_back(domain: Domain, template: bool) -> None:
+    in_force = list(domain.store.read(book.documents))
+    approval = await approved(domain, submit(aged(0)), **({"standing": standing("age")} if template else {}))
+    await domain.apply(*(text for text in in_force if "contract: c-1" not in text))
+    await domain.apply(*in_force)
+    assert await waiting(domain, submit(aged(0))) != approval
