@@ -75,8 +75,18 @@ def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
         # Terms that begin anew as active let a contract answer that was suspended or had ended.
         answers = moves != () and after == lifecycle.ACTIVE
         shown = (*change.fields, *moves, *_warnings(change, findings))
-        told.append(replace(change, fields=shown, loosens=change.loosens or answers))
+        loosens = change.loosens or answers or _forgives(tx, world.policy, new, change)
+        told.append(replace(change, fields=shown, loosens=loosens))
     return tuple(told)
+
+
+def _forgives(tx: Transaction, old: Policy, new: Policy, change: Change) -> bool:
+    """Whether open duties count no more: those of terms that go, or must be signed anew."""
+    kind, _, name = change.subject.partition("/")
+    known, wanted = (policy.contracts.get(name) if kind == "contract" else None for policy in (old, new))
+    if known is None or not known.duties or (wanted is not None and wanted.signatures == "none"):
+        return False
+    return bool(lifecycle.open_duties(known, lifecycle.lives(tx, [known])[known.id]))
 
 
 def _states(tx: Transaction, world: World, new: Policy, change: Change) -> tuple[str, str]:

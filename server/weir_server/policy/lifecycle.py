@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from weir.agreements import ROLES, SignedTerms, is_signed
 from weir_server.clock import from_micros, to_micros
-from weir_server.policy.contract import Contract
+from weir_server.policy.contract import Contract, Duty
 from weir_server.policy.documents import Policy
 from weir_server.store import Row, Transaction, blob, integer, text
 
@@ -122,13 +122,18 @@ def state_at(contract: Contract, life: ContractLife, *, now: datetime) -> str:
 
 def overdue_duties(tx: Transaction, policy: Policy, now: datetime) -> Mapping[str, int]:
     """How many duties each requester owes past their date: due, not attested, of terms that were agreed."""
-    found = lives(tx, policy.contracts.values())
+    due = [contract for contract in policy.contracts.values() if any(duty.due < now for duty in contract.duties)]
+    found = lives(tx, due) if due else {}  # Anybody may ask for a standing: what owes nothing is not read.
     owed = Counter[str]()
-    for name, life in found.items():
-        contract = policy.contracts[name]
-        if contract.signatures == "none" or is_signed_by_both(contract, life):
-            owed[contract.requester] += sum(duty.due < now and duty.id not in life.attested for duty in contract.duties)
+    for contract in due:
+        owed[contract.requester] += sum(duty.due < now for duty in open_duties(contract, found[contract.id]))
     return MappingProxyType(dict(+owed))
+
+
+def open_duties(contract: Contract, life: ContractLife) -> tuple[Duty, ...]:
+    """Duties of agreed terms that nobody has attested; none of terms that were only offered."""
+    agreed = contract.signatures == "none" or is_signed_by_both(contract, life)
+    return tuple(duty for duty in contract.duties if agreed and duty.id not in life.attested)
 
 
 def store_state(tx: Transaction, contract: Contract, state: str, *, now: datetime) -> None:

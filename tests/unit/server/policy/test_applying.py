@@ -17,6 +17,7 @@ from tests.support.domain import (
 )
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, quota_service_pb2
+from weir_server.policy import agreeing
 
 WANTED = (signed_document(k=20), quota_document(limit=7), *PARTIES)
 
@@ -145,3 +146,22 @@ async def test_what_a_contract_asks_no_longer_is_marked(
     if new is not None:
         await domain.apply(*wanted)
         assert await loosening(domain) is bool(new.get("duties"))
+
+
+async def test_terms_whose_open_duties_count_no_more_are_marked(domain: Domain) -> None:
+    """A requester that owes something gains by a new offer, which it need not sign."""
+
+    async def marked(*documents: str) -> bool:
+        changes = (await domain.apply(*documents, *PARTIES, dry_run=True)).changes
+        return next(change.loosens for change in changes if change.subject == "contract/s-1")
+
+    await domain.apply(signed_document(duties=[DUTY]), *PARTIES)
+    retitled = signed_document(duties=[DUTY], title="Another title")
+    assert (await marked(retitled), await marked()) == (False, False)
+    await agree(domain)
+    assert (await marked(retitled), await marked()) == (True, True)
+    request = policy_service_pb2.AttestDutyRequest(
+        contract="s-1", duty="delete", statement="deleted", idempotency_key=domain.new_key()
+    )
+    await domain.state.mutate(ALICE, request, lambda acting: agreeing.attest(acting, request))
+    assert (await marked(retitled), await marked()) == (False, False)
