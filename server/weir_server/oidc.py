@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -37,6 +36,8 @@ _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _TYPES = (None, "JWT", "jwt", "at+jwt", "application/at+jwt")
 """`typ` of ID and access tokens; others (logout tokens, DPoP proofs) are signed with the same keys for another use."""
 _CACHED = 4096
+_LAST_TIME = 2**53
+"""Seconds; beyond it, and at infinity, is no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +271,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared before it is converted: an integer may be longer than any float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LAST_TIME < value < _LAST_TIME:
         _refuse("times", f"the token needs a time in {name}")
     return float(value)
 

@@ -103,6 +103,7 @@ ATTACKS: dict[str, tuple[Callable[[], str], str]] = {
     "no beginning": (lambda: token(iat=None), "times"),
     "an end that is text": (lambda: token(exp=None, until=1, nbf="now"), "times"),
     "an end that is true": (lambda: token(exp=True), "times"),
+    "an end that is longer than a float": (lambda: ISSUER.token("ed", now=AT, exp=10**400), "times"),
     "an end that is infinite": (
         lambda: ISSUER.token("ed", now=AT, exp=float("inf")),
         "times",

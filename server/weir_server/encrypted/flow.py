@@ -23,8 +23,10 @@ from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.encrypted.pool import KernelPool
 from weir_server.identity import identity_uri
+from weir_server.judged import Judged
 from weir_server.ledger import Posted, Replay, Reservation
-from weir_server.pipeline import Judged, Pipeline
+from weir_server.metering import reservation_request
+from weir_server.pipeline import Pipeline
 from weir_server.plan.analyse import reply_width, sealed_layout
 from weir_server.plan.values import EncryptedTerms, Principal, Submission
 from weir_server.policy import book
@@ -100,7 +102,7 @@ class EncryptedQueries:
         lock = self._registering.setdefault(principal.name, asyncio.Lock())
         await lock.acquire()
         # To its end, whoever goes away: cut off half-way it would cost its worker, and the next caller a new one.
-        return await self._pipeline.to_the_end(self._register(lock, principal, key, proof))
+        return await self._pipeline.turns.to_the_end(self._register(lock, principal, key, proof))
 
     async def _register(self, lock: asyncio.Lock, principal: Principal, key: PublicKey, proof: bytes) -> str:
         """Prove and write down; gives the lock back."""
@@ -165,7 +167,7 @@ class EncryptedQueries:
     def _check_affordable(self, judged: Judged) -> None:
         """Refuse before the upload what the reservation would refuse after it. Holds nothing."""
         sticky = self._pipeline.find_release(judged.plan) is not None
-        request = self._pipeline.reservation_request(judged, sticky=sticky)
+        request = reservation_request(judged, sticky=sticky)
         self._store.read(lambda tx: ledger.check_charge(tx, request.subject, request.charge, now=self._clock()))
 
     async def finish(self, opened: Opened, weights: bytes) -> EncryptedAnswered:
@@ -189,7 +191,7 @@ class EncryptedQueries:
                 return await self._again(stored)
             await self._kernels.check(opened.key, weights)
         judged = _for_submission(opened.judged, submission)
-        return await self._pipeline.to_the_end(
+        return await self._pipeline.turns.to_the_end(
             self._charge_and_answer(
                 submission,
                 judged,
@@ -230,7 +232,7 @@ class EncryptedQueries:
             judged = await self._pipeline.judge(submission)
             layout = sealed_layout(_terms(submission), judged.plan.analysis)
             judged = await self._pipeline.require_allowed(judged)
-        return await self._pipeline.to_the_end(
+        return await self._pipeline.turns.to_the_end(
             self._charge_and_answer(
                 submission, judged, lambda release: self._seal(key, layout, terms.max_addends, release)
             )
@@ -261,7 +263,7 @@ class EncryptedQueries:
     ) -> EncryptedAnswered:
         """Reserve, take or make the release underneath, encrypt, commit."""
         pipeline, plan = self._pipeline, judged.plan
-        async with pipeline.metered_refusals(submission), pipeline.one_release_at_a_time(plan.release_key):
+        async with pipeline.metered_refusals(submission), pipeline.turns.one_release_at_a_time(plan.release_key):
             judged = pipeline.judge_again(judged)
             known = pipeline.find_release(plan)
             judged, reserved, known = await pipeline.reserve(judged, known=known)
@@ -269,35 +271,34 @@ class EncryptedQueries:
                 return await self._again(reserved)
             async with pipeline.voided_on_failure(reserved):
                 pipeline.check_not_revoked(judged)
-                release = (
-                    answer_pb2.Answer.FromString(known.release)
-                    if known is not None
-                    else await pipeline.execute_and_release(plan)
-                )
-                return await self._post(judged, reserved, release, reply_to)
+                # As bytes from here on: what another version of Weir released need not be written the same way twice.
+                if known is not None:
+                    return await self._post(judged, reserved, known.release, reply_to)
+                fresh = (await pipeline.execute_and_release(plan)).SerializeToString(deterministic=True)
+                return await self._post(judged, reserved, fresh, reply_to)
 
     async def _post(
         self,
         judged: Judged,
         reserved: Reservation,
-        release: answer_pb2.Answer,
+        release: bytes,
         reply_to: Callable[[answer_pb2.Answer], Coroutine[Any, Any, _Reply]],
     ) -> EncryptedAnswered:
         while True:
-            reply = await reply_to(release)
+            reply = await reply_to(answer_pb2.Answer.FromString(release))
             answer = reply.answer.SerializeToString(deterministic=True)
             self._pipeline.check_running(judged.plan.bound.submission)
             posted = await self._pipeline.post(
                 judged,
                 reserved,
                 answer=answer,
-                release=release.SerializeToString(deterministic=True),
+                release=release,
                 attachment=reply.results,
             )
             if isinstance(posted, Posted):
                 return EncryptedAnswered(reply.results, answer, await self._pipeline.receipt_of(posted))
             # Another server released first: combine that release instead; ours is never told.
-            release = answer_pb2.Answer.FromString(posted.release)
+            release = posted.release
 
     async def _again(self, stored: Replay) -> EncryptedAnswered:
         """A stored reply, byte for byte: fresh randomness on every repeat would be a second reply."""

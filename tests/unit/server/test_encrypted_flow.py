@@ -50,6 +50,7 @@ from weir_server.encrypted.flow import EncryptedAnswered, EncryptedQueries, key_
 from weir_server.encrypted.pool import KernelPool
 from weir_server.plan.values import EncryptedTerms, Principal, Submission
 from weir_server.policy import approvals, approving, book
+from weir_server.store import Transaction
 
 OWN, OTHER = real_keypair(), real_keypair(seed="other")
 WEIGHTS = (3, -2, 0, 2**20 - 1)
@@ -93,7 +94,7 @@ async def encrypted(tmp_path: Path) -> AsyncIterator[Encrypted]:
             lambda tx: book.add_public_key(tx, key_id=own.key_id, owner=name, modulus=own.to_bytes(), now=moment)
         )
         yield Encrypted(domain, flow)
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
         await pool.close()
 
 
@@ -154,6 +155,21 @@ async def test_a_release_made_in_the_open_serves_encrypted_queries_for_nothing(e
     answered = await encrypted.run(submit_dp(encrypted=terms()))
     assert opened(answered) == [oracle(numbers(plain))]
     assert encrypted.domain.used("contract-d-1-epsilon") == 0
+
+
+async def test_a_release_that_another_version_wrote_serves_encrypted_queries(encrypted: Encrypted) -> None:
+    """Mutant: written anew its bytes would differ from those that are stored, and the reply be made again for ever."""
+    await encrypted.domain.pipeline.run(submit())
+    same = answer_pb2.Answer(dataset="census").SerializeToString()
+
+    def rewrite(tx: Transaction) -> None:
+        for key, content in tx.execute("SELECT release_key, release_bytes FROM releases"):
+            assert isinstance(content, bytes)
+            tx.execute("UPDATE releases SET release_bytes = ? WHERE release_key = ?", (content + same, key))
+
+    await encrypted.domain.store.write(rewrite)
+    answered = await asyncio.wait_for(encrypted.run(submit(encrypted=terms())), 60)
+    assert opened(answered) == [oracle(list(CELLS))]
 
 
 async def test_equal_queries_at_once_share_one_draw(encrypted: Encrypted) -> None:
