@@ -175,27 +175,27 @@ def contract_text(contract: Contract) -> str:
     rates = contract.rates
     regions = f" · regions {', '.join(contract.regions)}" if contract.regions else ""
     approval = f"{contract.approval} by {contract.approvers}" if contract.approval != "none" else "none"
-    return "\n".join(
-        (
-            f"{contract.id}: {contract.title}",
-            f"{contract.state} · {contract.provider} → {contract.requester}, dataset {contract.dataset}",
-            f"purposes {', '.join(contract.purposes)} · modes {' '.join(contract.modes)}",
-            f"approval {approval} · k {contract.k}{regions}",
-            f"dimensions {', '.join(contract.dimensions)}",
-            f"measures {', '.join(contract.measures)} · aggregates {' '.join(contract.aggregates)}",
-            f"ε {format_epsilon(contract.epsilon_nano)} over its life,"
-            f" {format_epsilon(contract.epsilon_per_query_nano)} a query",
-            f"ρ {format_rho(contract.rho_micro)} over its life, {format_rho(contract.rho_per_query_micro)} a query",
-            f"valid {contract.valid_from} to {contract.valid_until}",
-            f"prices in {rates.currency}: query {format_price(rates.per_query_micro)},"
-            f" cell {format_price(rates.per_cell_micro)}, ε {format_price(rates.per_epsilon_micro)},"
-            f" encrypted operation {format_price(rates.per_encrypted_operation_micro)}",
-            *(_duty(duty) for duty in contract.duties),
-            *(_signature(contract, signature) for signature in contract.signatures),
-            *(() if contract.signed else ("no signatures asked for",)),
-            f"digest {contract.digest}",
-        )
+    lines = (
+        f"{contract.id}: {contract.title}",
+        f"{contract.state} · {contract.provider} → {contract.requester}, dataset {contract.dataset}",
+        f"purposes {', '.join(contract.purposes)} · modes {' '.join(contract.modes)}",
+        f"approval {approval} · k {contract.k}{regions}",
+        f"dimensions {', '.join(contract.dimensions)}",
+        f"measures {', '.join(contract.measures)} · aggregates {' '.join(contract.aggregates)}",
+        f"ε {format_epsilon(contract.epsilon_nano)} over its life,"
+        f" {format_epsilon(contract.epsilon_per_query_nano)} a query",
+        f"ρ {format_rho(contract.rho_micro)} over its life, {format_rho(contract.rho_per_query_micro)} a query",
+        f"valid {contract.valid_from} to {contract.valid_until}",
+        f"prices in {rates.currency}: query {format_price(rates.per_query_micro)},"
+        f" cell {format_price(rates.per_cell_micro)}, ε {format_price(rates.per_epsilon_micro)},"
+        f" encrypted operation {format_price(rates.per_encrypted_operation_micro)}",
+        *(_duty(duty) for duty in contract.duties),
+        *(_signature(contract, signature) for signature in contract.signatures),
+        *(() if contract.signed else ("no signatures asked for",)),
+        f"digest {contract.digest}",
     )
+    # Titles and sentences are other people's: none makes a line that reads like a term.
+    return "\n".join(printable(line.replace("\n", " ")) for line in lines)
 
 
 def _duty(duty: Duty) -> str:

@@ -193,3 +193,11 @@ def test_a_contract_is_exported_as_an_agreement_or_as_the_bytes_that_are_signed(
     assert weir("contracts", "export", "c-1", "--format", "terms", "-o", path)[0] == 0
     assert path.read_bytes() == TERMS
     assert weir("contracts", "export", "c-1", "-o", path)[0] == 2
+
+
+def test_no_title_makes_a_line_or_steers_the_terminal(weir, domain):
+    domain.contract.title = "Visits\nk 50\x1b[2J"
+    domain.contract.duties[0].sentence = "delete\nno signatures asked for"
+    lines = weir("contracts", "show", "c-1")[1].splitlines()
+    assert lines[0] == "c-1: Visits k 50\\u001b[2J"
+    assert "no signatures asked for" not in lines
