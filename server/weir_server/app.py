@@ -504,7 +504,7 @@ async def _drain(public: Any, admin: Any, console: ConsoleListener | None, parts
     if console is not None:
         await console.stop()
     await asyncio.gather(public.stop(seconds), admin.stop(seconds))
-    await parts.pipeline.drain(seconds=max(0.1, seconds - (time.monotonic() - started)))
+    await parts.pipeline.turns.drain(seconds=max(0.1, seconds - (time.monotonic() - started)))
     if not parts.store.stopped:
         # What is still running now can no longer post: its hold is resolved, and each resolves once.
         await parts.store.write(give_back_holds)

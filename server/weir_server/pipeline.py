@@ -19,21 +19,19 @@ the same idempotency key fetches it. Every refusal leaves a leaf before it is to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from weir.canonical import canonical_json
 from weir.errors import (
     ApprovalRequired,
-    BudgetExhausted,
     DenialReason,
     InternalError,
     PolicyDenied,
-    QuotaExceeded,
     RefusalError,
     RequestError,
     Unavailable,
@@ -44,6 +42,7 @@ from weir.query import query_json
 from weir.v1 import answer_pb2, query_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.catalog.card import Mode
+from weir_server.judged import Decided, Judged, decision_to_proto, denied, with_evidence
 from weir_server.ledger import (
     Charge,
     Inputs,
@@ -58,36 +57,39 @@ from weir_server.ledger import (
 )
 from weir_server.ledger.windows import ledger_time
 from weir_server.log.receipts import GroupedReceipts, Receipts
-from weir_server.plan.analyse import analyse, ciphertexts, without_loss
+from weir_server.metering import (
+    inputs_of,
+    refusal,
+    refused_event,
+    refused_subject,
+    reservation_request,
+    sticky_answer,
+    subject_of,
+)
+from weir_server.plan.analyse import analyse, without_loss
 from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Principal, Raw, Submission, Technique
 from weir_server.policy import approvals
-from weir_server.policy.contract import Contract
 from weir_server.policy.decide import (
     Allow,
-    Decision,
     Deny,
     NeedsApproval,
     decide,
-    outcome_json,
-    purpose_of,
     red_lines,
 )
 from weir_server.policy.exposure import exposures
-from weir_server.policy.facts import Facts, facts_before_analysis, facts_bytes, facts_of
+from weir_server.policy.facts import facts_before_analysis, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
+from weir_server.turns import Turns
 from weir_server.world import World, WorldMoved
 
 T = TypeVar("T")
 _Reserved = Reservation | Replay
-E = TypeVar("E", bound=WeirError)
 TURN_SECONDS = 0.05
 """Between looks at a release that another process is drawing."""
 HOLD_SECONDS = 900
 """A reservation nobody resolves lapses after this long; longer than any deadline the service accepts."""
-_KEPT_BYTES = 16 * 1024
-"""Longest release whose further answer is kept in memory."""
 CLOCKS_DIFFER = timedelta(seconds=1)
 """How far behind the ledger's time a decision may be made; processes on several machines have several clocks."""
 AT_ONCE = timedelta(milliseconds=250)
@@ -100,26 +102,6 @@ class Answered:
 
     answer: bytes
     receipt: receipt_pb2.Receipt
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A decision with all that it was made from."""
-
-    contract: Contract
-    facts: Facts
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Judged(Decided):
-    """A plan with the contract it was judged under and the outcome."""
-
-    plan: Plan
-    world: World
-    """What it was judged in; compared by identity, since each change of the world makes a new one."""
-    approval: str | None = None
-    """Id of the approval that it runs on; None where it needs none, or has none yet."""
 
 
 class Pipeline:
@@ -137,8 +119,7 @@ class Pipeline:
     ) -> None:
         self._state, self._store, self._techniques = state, store, techniques
         self._receipts, self._clock, self._entropy = GroupedReceipts(store, receipts), clock, entropy
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._release_locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self.turns = Turns()
         self._latest = store.read(lambda tx: ledger_time(tx, clock()))
 
     def _now(self) -> datetime:
@@ -188,7 +169,7 @@ class Pipeline:
         if reasons := red_lines(bound, grade=grade.name, offered=offered):
             facts = facts_before_analysis(bound, world, now=now)
             decision = decide(facts, contract, policy_digest=world.policy.digest)
-            raise _denied(reasons, Decided(contract, facts, decision))
+            raise denied(reasons, Decided(contract, facts, decision))
         plan = analyse(bound, self._techniques[bound.mode], contract)
         facts = facts_of(plan, world, now=now)
         decision = decide(facts, contract, policy_digest=world.policy.digest)
@@ -221,7 +202,7 @@ class Pipeline:
         charge = without_loss(plan, judged.contract.rates) if sticky else plan.charge
         told = plan.bound.mode is Mode.DP and not isinstance(judged.decision, Deny)
         return query_service_pb2.EstimateQueryResponse(
-            decision=_decision_to_proto(judged.decision),
+            decision=decision_to_proto(judged.decision),
             epsilon_nano=charge["epsilon_nano"],
             rho_micro=charge["rho_micro"],
             cells=plan.bound.cells,
@@ -255,7 +236,7 @@ class Pipeline:
                 self.check_running(submission)
                 return await self.answered(found)
             judged = await self.require_allowed(found)
-        return await self.to_the_end(self._charge_and_answer(submission, judged))
+        return await self.turns.to_the_end(self._charge_and_answer(submission, judged))
 
     async def _judge_or_find(self, submission: Submission) -> Judged | Replay:
         """The decision, or the answer already given under this key, where the query would now be refused or must wait.
@@ -280,7 +261,7 @@ class Pipeline:
             return await self._release_once(judged)
 
     async def _release_once(self, judged: Judged) -> Answered:
-        async with self.one_release_at_a_time(judged.plan.release_key) as waited:
+        async with self.turns.one_release_at_a_time(judged.plan.release_key) as waited:
             judged = self.judge_again(judged)
             release = self.find_release(judged.plan) if waited else None
             if release is not None:
@@ -301,7 +282,7 @@ class Pipeline:
         answer = sticky_answer(release.release)
 
         def prepare(judged: Judged) -> Callable[[Transaction], Posted | Replay]:
-            return partial(self._post_again, judged, self.reservation_request(judged, sticky=True), answer, release)
+            return partial(self._post_again, judged, reservation_request(judged, sticky=True), answer, release)
 
         _, posted = await self._write(judged, prepare)
         if isinstance(posted, Replay):
@@ -368,7 +349,7 @@ class Pipeline:
             case Allow():
                 return judged
             case Deny(_, reasons):
-                raise _denied(reasons, judged)
+                raise denied(reasons, judged)
             case NeedsApproval(_, _, persons):
                 return replace(judged, approval=await self._find_approval(judged, persons))
 
@@ -385,17 +366,17 @@ class Pipeline:
         self.check_running(submission)
         if world.policy.contracts.get(submission.contract) != judged.contract:
             sentence = "the contract changed while the query waited; send it again"
-            raise _denied((DenialReason("contract.changed", sentence),))
+            raise denied((DenialReason("contract.changed", sentence),))
         facts = facts_of(judged.plan, world, now=self._now())
         decision = decide(facts, judged.contract, policy_digest=world.policy.digest)
         again = replace(judged, facts=facts, decision=decision, world=world)
         if isinstance(decision, Deny):
-            raise _denied(decision.reasons, again)
+            raise denied(decision.reasons, again)
         if isinstance(decision, Allow):
             return replace(again, approval=None)
         if again.approval is None:
             sentence = "a person must approve this query since a moment ago; send it again"
-            raise _with_evidence(ApprovalRequired(sentence, rule="approval.changed"), again)
+            raise with_evidence(ApprovalRequired(sentence, rule="approval.changed"), again)
         return again
 
     async def _find_approval(self, judged: Judged, persons: int) -> str:
@@ -424,14 +405,14 @@ class Pipeline:
         if approval.state == "approved":
             return approval.id
         if approval.state == "rejected":
-            raise _with_evidence(PolicyDenied("a person rejected this query", rule="approval.rejected"), judged)
+            raise with_evidence(PolicyDenied("a person rejected this query", rule="approval.rejected"), judged)
         error = ApprovalRequired(
             f"{'a person' if persons == 1 else 'two persons'} must approve this query; send it again once "
             f"{approval.id} is approved",
             rule="contract.approval",
             metadata={"approval": approval.id},
         )
-        raise _with_evidence(error, judged)
+        raise with_evidence(error, judged)
 
     def _use_approval(self, tx: Transaction, judged: Judged) -> None:
         """Spend one use of the approval that a query runs on, in the transaction that charges it."""
@@ -439,7 +420,7 @@ class Pipeline:
             try:
                 approvals.use(tx, judged.approval, persons=judged.decision.persons, now=self._now())
             except ApprovalRequired as error:
-                raise _with_evidence(error, judged) from None
+                raise with_evidence(error, judged) from None
 
     def check_not_revoked(self, judged: Judged) -> None:
         """Stop a query whose approval was taken back since it was charged.
@@ -450,26 +431,6 @@ class Pipeline:
         if judged.approval is not None:
             approval = judged.approval
             self._store.read(lambda tx: approvals.check_not_revoked(tx, approval))
-
-    def reservation_request(self, judged: Judged, *, sticky: bool) -> ReservationRequest:
-        """What the ledger is asked to charge, and the meter record that its leaves carry."""
-        plan, submission = judged.plan, judged.plan.bound.submission
-        return ReservationRequest(
-            subject=subject_of(plan),
-            idempotency_key=submission.idempotency_key,
-            request_digest=submission.request_digest,
-            charge=without_loss(plan, judged.contract.rates) if sticky else plan.charge,
-            plan_digest=plan.digest,
-            policy_digest=judged.decision.policy_digest,
-            event=meter_record(judged, sticky=sticky),
-            commitments={
-                "query": plan.query,
-                "mechanism": plan.mechanism,
-            },
-            budget=plan.bound.card.budget_metric if plan.bound.mode is Mode.DP else None,
-            release_key="" if sticky else plan.release_key,
-            inputs=_inputs(judged),
-        )
 
     async def reserve(
         self, judged: Judged, *, known: StoredRelease | None = None
@@ -485,7 +446,7 @@ class Pipeline:
         for _ in range(int(HOLD_SECONDS / TURN_SECONDS)):
 
             def prepare(judged: Judged, sticky: bool = known is not None) -> Callable[[Transaction], _Reserved]:
-                return partial(self._reserve, judged, self.reservation_request(judged, sticky=sticky))
+                return partial(self._reserve, judged, reservation_request(judged, sticky=sticky))
 
             try:
                 return *(await self._write(judged, prepare)), known
@@ -607,32 +568,15 @@ class Pipeline:
         """Meter a refusal and attach its receipt to the error. A second call for one error does nothing."""
         if error.receipt is not None:
             return
-        principal, query = submission.principal, submission.query
-        snapshots = self._state.world.catalogue.datasets.get(query.dataset, ())
-        known = self._state.world.policy.contracts.get(submission.contract)
-        subject = Subject(
-            requester=principal.name,
-            contract=submission.contract if known is not None and known.requester == principal.name else "",
-            dataset=query.dataset if snapshots else "",
-            lineage=snapshots[0].card.lineage if snapshots else "",
+        world, decided = self._state.world, error.evidence
+        inputs = inputs_of(decided) if isinstance(decided, Decided) else None
+        await self._refused(
+            refused_subject(submission, world),
+            refused_event(submission, error, world),
+            error,
+            {"query": canonical_json(query_json(submission.query))},
+            inputs,
         )
-        event: dict[str, object] = {
-            "decision": "refused",
-            "reason": error.reason,
-            "rule": error.rule or "",
-            "role": principal.role,
-            "policy_digest": self._state.world.policy.digest,
-        }
-        if isinstance(error, PolicyDenied):
-            event["reasons"] = [reason.code for reason in error.reasons]
-        if isinstance(error, BudgetExhausted | QuotaExceeded):
-            event["limits"] = [hit.quota for hit in error.limits]  # Standing counts those of one's own.
-        decided = error.evidence if isinstance(error.evidence, Decided) else None
-        if decided is not None:
-            event |= {**outcome_json(decided.decision), "contract_digest": decided.contract.digest}
-            event["policy_digest"] = decided.decision.policy_digest
-        inputs = None if decided is None else _inputs(decided)
-        await self._refused(subject, event, error, {"query": canonical_json(query_json(query))}, inputs)
 
     async def refuse_call(self, principal_name: str, role: str, call: str, error: WeirError) -> None:
         """Meter the refusal of a call that never became a submission.
@@ -640,13 +584,7 @@ class Pipeline:
         Names are unique within a role only, so a leaf belongs to a requester's own only where a requester called.
         """
         own = principal_name if role == "requester" else ""
-        event = {
-            "decision": "refused",
-            "reason": error.reason,
-            "rule": error.rule or "",
-            "role": role,
-            "call": call,
-        }
+        event = {**refusal(error, role=role), "call": call}
         if not own:
             event["actor"] = principal_name
         await self._refused(Subject(own, "", "", ""), event, error, {})
@@ -686,110 +624,3 @@ class Pipeline:
                 lambda tx: ledger.void(tx, reservation, reason_code=code, now=self._now(), entropy=self._entropy)
             )
             raise
-
-    @asynccontextmanager
-    async def one_release_at_a_time(self, release_key: str) -> AsyncIterator[bool]:
-        """Equal queries wait for the first one's release instead of paying for a second draw of noise.
-
-        Gives whether this one waited, so that a release may have been made since it last looked.
-        """
-        lock, waiting = self._release_locks.get(release_key, (asyncio.Lock(), 0))
-        self._release_locks[release_key] = (lock, waiting + 1)
-        try:
-            async with lock:
-                yield waiting > 0
-        finally:
-            lock, waiting = self._release_locks.pop(release_key)
-            if waiting > 1:
-                self._release_locks[release_key] = (lock, waiting - 1)
-
-    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run what must not stop half-way; a caller that goes away leaves it running."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # Read, so that an abandoned refusal is not reported as never retrieved.
-
-    async def drain(self, *, seconds: float) -> None:
-        """Wait for running queries, at most so long."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-
-
-def _denied(reasons: tuple[DenialReason, ...], decided: Decided | None = None) -> PolicyDenied:
-    sentence = "; ".join(reason.sentence for reason in reasons)
-    return _with_evidence(PolicyDenied(sentence, reasons=reasons, rule=reasons[0].code), decided)
-
-
-def _with_evidence(error: E, decided: Decided | None) -> E:
-    """The refusal with the decision behind it, which its leaf will name and keep."""
-    error.evidence = decided
-    return error
-
-
-def _inputs(decided: Decided) -> Inputs:
-    return Inputs(decided.contract.digest, facts_bytes(decided.facts))
-
-
-def subject_of(plan: Plan) -> Subject:
-    """Whom and what a plan's charge belongs to."""
-    submission = plan.bound.submission
-    return Subject(
-        requester=submission.principal.name,
-        contract=submission.contract,
-        dataset=plan.bound.query.dataset,
-        lineage=plan.bound.card.lineage,
-    )
-
-
-def meter_record(judged: Judged, *, sticky: bool) -> dict[str, object]:
-    """The meter record of a query; what could be guessed travels as commitments beside it."""
-    bound, submission, decision = judged.plan.bound, judged.plan.bound.submission, judged.decision
-    incoming, outgoing = ciphertexts(bound, judged.plan.analysis)
-    approved = {} if judged.approval is None else {**outcome_json(decision), "approval": judged.approval}
-    return {
-        **approved,
-        "decision": "allowed" if judged.approval is None else "approved",
-        "purpose": purpose_of(submission.purpose, judged.contract),
-        "snapshot": bound.snapshot.version,
-        "manifest_digest": bound.snapshot.manifest_digest,
-        "mode": bound.mode.value if submission.encrypted is None else Mode.ENCRYPTED.value,
-        "release_mode": bound.mode.value,
-        "contract_digest": judged.contract.digest,
-        "technique": str(judged.plan.analysis.mechanism["technique"]),
-        "work": judged.plan.analysis.work,
-        "ciphertexts_in": incoming,
-        "ciphertexts_out": outgoing,
-        "currency": judged.contract.rates.currency,
-        "sticky": sticky,
-    }
-
-
-@lru_cache(maxsize=256)
-def _sticky(release: bytes) -> bytes:
-    answer = answer_pb2.Answer.FromString(release)
-    answer.sticky = True
-    return answer.SerializeToString(deterministic=True)
-
-
-def sticky_answer(release: bytes) -> bytes:
-    """The stored release as a further answer: the same numbers, marked as returned again."""
-    return _sticky(release) if len(release) <= _KEPT_BYTES else _sticky.__wrapped__(release)
-
-
-def _decision_to_proto(decision: Decision) -> query_service_pb2.Decision:
-    verdicts = {
-        Allow: query_service_pb2.VERDICT_ALLOW,
-        NeedsApproval: query_service_pb2.VERDICT_NEEDS_APPROVAL,
-        Deny: query_service_pb2.VERDICT_DENY,
-    }
-    reasons = () if isinstance(decision, Allow) else decision.reasons
-    return query_service_pb2.Decision(
-        verdict=verdicts[type(decision)],
-        reasons=[query_service_pb2.DecisionReason(code=r.code, sentence=r.sentence) for r in reasons],
-    )

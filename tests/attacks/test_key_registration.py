@@ -62,7 +62,7 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
         )
         yield Registry(domain, verifier, flow)
         verifier.go.set()
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
 
 
 async def turns() -> None:

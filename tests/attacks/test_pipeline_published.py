@@ -103,7 +103,7 @@ async def published(directory: Path, rows: list[Person]) -> AsyncIterator[Domain
             dp_contract_document("e-1", requester="bob"),
         )  # fmt: skip
         yield domain
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         domain.store.close()
         dp.close()

@@ -40,7 +40,7 @@ async def restarted(directory: Path) -> AsyncIterator[Domain]:
     domain = open_domain(directory)
     try:
         yield domain
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         domain.store.close()
 

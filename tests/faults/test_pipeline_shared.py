@@ -40,8 +40,8 @@ async def two(
     second = open_domain(tmp_path)
     try:
         yield first, second
-        await first.pipeline.drain(seconds=10)
-        await second.pipeline.drain(seconds=10)
+        await first.pipeline.turns.drain(seconds=10)
+        await second.pipeline.turns.drain(seconds=10)
     finally:
         first.store.close()
         second.store.close()

@@ -59,7 +59,7 @@ async def answering(directory: Path, card: DatasetCard, *documents: str) -> Asyn
         await domain.activate(card, digest=publish_card(domain, card).manifest_digest)
         await domain.apply(*documents)
         yield domain
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         domain.store.close()
         dp.close()

@@ -127,6 +127,6 @@ async def running_console(
             now=domain.clock,
         )
         yield ConsoleUnderTest(domain, desk, build(desk), directory)
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         domain.store.close()

@@ -440,7 +440,7 @@ async def running_domain(directory: Path, *, documents: Sequence[str] = DOCUMENT
     try:
         await populate(domain, documents=documents)
         yield domain
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         domain.store.close()
 

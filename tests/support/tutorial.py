@@ -138,7 +138,7 @@ async def tutorial_domain(directory: Path, case: str) -> AsyncIterator[Domain]:
         for contract in domain.state.world.policy.contracts.values():
             await _agree(domain, contract)
         yield domain
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         dp.close()
         domain.store.close()

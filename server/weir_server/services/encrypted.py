@@ -70,7 +70,7 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
         # What has come whole runs to its end: cut off half-way it would cost a worker, and the next caller a new one.
         finishing = self._finish(opened, weights, share)
         del weights  # A reader slow to take the reply must not keep the upload in memory.
-        answered = await self._pipeline.to_the_end(finishing)
+        answered = await self._pipeline.turns.to_the_end(finishing)
         self._metrics.answered("encrypted")
         for chunk in _chunks(answered.results):
             yield pb.RunEncryptedQueryResponse(results=chunk)
@@ -94,7 +94,7 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
 
     def _log_cut(self, submission: Submission) -> None:
         cut = InvalidRequest("the upload was cut off", field="weights", rule="upload.cut")
-        task = asyncio.ensure_future(self._pipeline.to_the_end(self._pipeline.refuse(submission, cut)))
+        task = asyncio.ensure_future(self._pipeline.turns.to_the_end(self._pipeline.refuse(submission, cut)))
         self._cuts.add(task)
         task.add_done_callback(self._cuts.discard)
 

@@ -245,7 +245,7 @@ async def test_a_caller_that_goes_away_leaves_its_answer_to_be_fetched(domain: D
     with pytest.raises(asyncio.CancelledError):
         await caller
     release.set()
-    await domain.pipeline.drain(seconds=10)
+    await domain.pipeline.turns.drain(seconds=10)
     assert domain.kinds()[-1] == "weir.query.released"
     fetched = await domain.pipeline.run(submit_dp(key=KEY))
     check_receipt(fetched.receipt, answer=fetched.answer)

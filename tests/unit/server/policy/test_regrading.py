@@ -76,7 +76,7 @@ async def _domain(tmp_path: Path) -> AsyncIterator[Domain]:
         await domain.activate(UNIT_TABLE)
         await domain.apply(contract_document(), party())
         yield domain
-        await domain.pipeline.drain(seconds=10)
+        await domain.pipeline.turns.drain(seconds=10)
     finally:
         domain.store.close()
 
