@@ -270,3 +270,14 @@ def test_a_malformed_connection_string_is_not_repeated() -> None:
     with pytest.raises(Unavailable) as caught:
         open_connection(f"host=db user=weir {secret}", "weir")
     assert secret not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_role_that_owns_its_schema_needs_no_other_right(own_server: Server) -> None:
+    with psycopg.connect(own_server.conninfo, autocommit=True) as connection:
+        connection.execute("CREATE ROLE books LOGIN")
+        connection.execute("REVOKE CREATE ON DATABASE postgres FROM PUBLIC")
+        connection.execute("CREATE SCHEMA weir AUTHORIZATION books")
+    conninfo = psycopg.conninfo.make_conninfo(own_server.conninfo, user="books")
+    store = PostgresStore(conninfo, seal=lambda tx: None)
+    assert store.read(ledger.meter_totals) == []
+    store.close()

@@ -353,6 +353,8 @@ def _migrate(connection: Connection, schema: str) -> int:
         found = connection.execute("SELECT hashtextextended('weir/' || %s::text, 0)", (schema,)).fetchone()
         lock = cast("int", found[0]) if found is not None else 0
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchall():
+            # Only then: even `IF NOT EXISTS` asks for a right that who owns a schema made for it need not have.
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         migrate(PostgresTransaction(connection), types=_TYPES)
     return lock
