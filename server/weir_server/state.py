@@ -44,7 +44,7 @@ class State:
     ) -> None:
         self._store, self._data_dir = store, data_dir
         self._clock, self._entropy = clock, entropy
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time, self._catching_up = asyncio.Lock(), asyncio.Lock()
         self._tasks: set[asyncio.Task[bytes]] = set()
         self.world = store.read(lambda tx: _load_world(tx, _load_catalogue(tx, data_dir, Catalogue())))
         if store.read(lambda tx: lifecycle.lacks_terms(tx, self.world.policy)):
@@ -176,17 +176,18 @@ class State:
         """
 
         async def alone() -> bytes:
+            # Before its turn: hashing a large snapshot takes long, and a stop must not wait for it.
+            directory = snapshot_directory(self._data_dir, request.dataset, request.snapshot)
+            snapshot = await asyncio.to_thread(open_snapshot, directory, expected_digest=request.manifest_digest)
+            if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
+                raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
+            report = await asyncio.to_thread(lineage.read_report, snapshot)
+
+            def act(acting: Acting) -> bytes:
+                index = activation.activate(acting, snapshot, report)
+                return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
+
             async with self._one_at_a_time:
-                directory = snapshot_directory(self._data_dir, request.dataset, request.snapshot)
-                snapshot = await asyncio.to_thread(open_snapshot, directory, expected_digest=request.manifest_digest)
-                if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
-                    raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
-                report = await asyncio.to_thread(lineage.read_report, snapshot)
-
-                def act(acting: Acting) -> bytes:
-                    index = activation.activate(acting, snapshot, report)
-                    return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
-
                 return await self._mutate(principal, request, act, snapshot=snapshot)
 
         return policy_service_pb2.ActivateSnapshotResponse.FromString(await self._to_the_end(alone()))
@@ -194,12 +195,13 @@ class State:
     async def expire_contracts(self) -> int:
         """Leave a leaf for every contract whose validity has ended since the last time; gives how many."""
         async with self._one_at_a_time:
-            policy, now = self.world.policy, self._clock()
+            world, now = self.world, self._clock()
+            policy = world.policy
             if not self._store.read(lambda tx: agreeing.past_validity(tx, policy, now=now)):
                 return 0
 
             def operation(tx: Transaction) -> int:
-                self.require_current(tx, self.world)
+                self.require_current(tx, world)
                 book.raise_world_number(tx)
                 return agreeing.expire(tx, policy, now=now, entropy=self._entropy)
 
@@ -234,8 +236,9 @@ class State:
         key, request_digest = request.idempotency_key, digest(_without_key(request))  # type: ignore[attr-defined]
 
         def operation(tx: Transaction) -> bytes:
-            self.require_current(tx, self.world)
-            acting = Acting(tx, principal, self._clock(), self._entropy, self.world)
+            world = self.world
+            self.require_current(tx, world)
+            acting = Acting(tx, principal, self._clock(), self._entropy, world)
 
             def acted() -> bytes:
                 reply = act(acting)
@@ -249,7 +252,7 @@ class State:
                 reply = await self._store.write(operation)
                 break
             except WorldMoved:
-                await self._load_aside()
+                await self.catch_up()
         # A reply that was given before changed nothing, and reading the whole policy again is not for everybody to ask.
         if self._store.read(book.world_number) != self.world.number:
             self._load(snapshot)
@@ -283,26 +286,22 @@ class State:
         Raises:
             Unavailable: a snapshot is not on this machine yet.
         """
-        if self._store.shared and await self._is_behind():
-            async with self._one_at_a_time:
-                # Many wait here at once, and one that has read the whole policy has done it for all.
-                if await self._is_behind():
-                    await self._load_aside()
+        if not self._store.shared or not await self._is_behind():
+            return
+        # A lock of its own: a snapshot of another process is hashed here, which takes long, and a stop need not wait.
+        async with self._catching_up:
+            # Many wait here at once, and one that has read the whole policy has done it for all.
+            if not await self._is_behind():
+                return
+            try:
+                world = await asyncio.to_thread(self._loaded)
+            except PublicationError as error:
+                raise Unavailable("a snapshot has not arrived on this machine", rule="snapshot.missing") from error
+            if world.number > self.world.number:  # An act of this process may have shown more meanwhile.
+                self.world = world
 
     async def _is_behind(self) -> bool:
         return await asyncio.to_thread(self._store.look, book.world_number) != self.world.number
-
-    async def _load_aside(self) -> None:
-        """The world as others have made it, read in another thread: a snapshot of theirs is hashed, which takes long.
-        For whoever holds `_one_at_a_time`.
-
-        Raises:
-            Unavailable: a snapshot that another process made answerable is not here, or not as it was.
-        """
-        try:
-            self.world = await asyncio.to_thread(self._loaded)
-        except PublicationError as error:
-            raise Unavailable("a snapshot has not arrived on this machine", rule="snapshot.missing") from error
 
     def _load(self, snapshot: Snapshot | None = None) -> None:
         """The world as this process has made it. `snapshot`: one that is open already."""
@@ -315,11 +314,12 @@ class State:
         return self._store.read(lambda tx: _load_world(tx, _load_catalogue(tx, self._data_dir, catalogue)))
 
     async def _refresh_levels(self) -> None:
-        policy, now = self.world.policy, self._clock()
+        world, now = self.world, self._clock()
+        policy = world.policy
         if self._store.read(lambda tx: standing.outdated(tx, policy, now=now)):
 
             def operation(tx: Transaction) -> None:
-                self.require_current(tx, self.world)
+                self.require_current(tx, world)
                 standing.refresh(tx, policy, now=now, entropy=self._entropy)
                 book.raise_world_number(tx)
 

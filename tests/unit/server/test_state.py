@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,7 @@ from weir.errors import IdempotencyConflict, InvalidRequest, PublicationError, U
 from weir.v1 import policy_service_pb2, quota_service_pb2
 from weir_server import state
 from weir_server.catalog.card import DatasetCard, Measure, Mode
+from weir_server.catalog.snapshot import open_snapshot
 from weir_server.policy.documents import Policy, parse_documents
 from weir_server.state import snapshot_directory
 
@@ -409,3 +412,27 @@ async def test_a_requester_s_act_does_not_read_every_document_again(
     assert read == []
     await domain.apply(contract_document(title="Other"))
     assert domain.state.world.policy.contracts["c-1"].title == "Other"
+
+
+async def test_a_stop_does_not_wait_for_a_snapshot_that_is_being_hashed(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: an emergency stop would wait for as long as it takes to read a large publication."""
+    hashing, go_on, opened = threading.Event(), threading.Event(), open_snapshot
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        hashing.set()
+        assert go_on.wait(30)
+        return opened(*arguments, **named)
+
+    monkeypatch.setattr("weir_server.state.open_snapshot", slowly)
+    activating = asyncio.create_task(domain.activate(census_card(), 2))
+    try:
+        assert await asyncio.to_thread(hashing.wait, 30)
+        await asyncio.wait_for(domain.suspend("all"), 5)
+        assert ("all", "") in domain.state.world.suspensions
+    finally:
+        go_on.set()
+    await activating
+    assert ("all", "") in domain.state.world.suspensions
+    assert domain.state.world.catalogue.datasets["census"][0].version == 2
