@@ -12,7 +12,7 @@ The file is canonical JSON (RFC 8785) of this form, version 1:
     decisions        what decisions on the named entries were made from (an answer's stands with its reservation):
                      index, contract_digest, facts (text, or null where the salt was erased: nothing proves them then)
     policy_digests   every policy that an entry was decided under, ordered
-    omitted          entries of the contract that were left out for their number, the oldest
+    omitted          entries of the contract that were left out for their number: the oldest queries, acts last
     digest           SHA-256 of the same JSON without this member: a copy that was damaged shows
 
 All but the checkpoint's unknown signature lines is compared with what the log proves; the digest alone proves nothing,

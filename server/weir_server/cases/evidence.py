@@ -22,7 +22,8 @@ from weir_server.log.tree import inclusion_paths
 from weir_server.store import Transaction, blob, integer, text
 
 MAX_ENTRIES = 10_000
-"""Entries of the contract in one file; the newest of them where there are more."""
+"""Entries of the contract in one file; where there are more, its acts and the newest queries."""
+_QUERIES = "weir.query."
 _PAGE = 500
 
 
@@ -38,7 +39,7 @@ def bundle(tx: Transaction, case_id: str) -> bytes:
     size, note = newest
     filing, decided = case.steps[0].leaf_index, _decided(tx, case.entries)
     inputs = _inputs(tx, decided)
-    named = {*decided, *(step.leaf_index for step in case.steps)}
+    named = {*decided, *(step.leaf_index for step in case.steps), *_approvals(tx, decided, size)}
     around, omitted = _around(tx, case, size, named)
     leaves = _leaves(tx, sorted({*named, *around}))
     opened = sorted({filing, *inputs})
@@ -75,16 +76,35 @@ def _around(tx: Transaction, case: Case, size: int, named: set[int]) -> tuple[li
     if not case.contract:
         return [], 0
     subject, start = f'"subject":"contract/{case.contract}"'.encode(), min(case.entries, default=0)
-    found = [
-        index for index, leaf in _candidates(tx, size, start) if subject in leaf and _is_about(leaf, case.contract)
-    ]
-    kept = [index for index in sorted(found) if index not in named]
-    return kept[-MAX_ENTRIES:], max(0, len(kept) - MAX_ENTRIES)
-
-
-def _candidates(tx: Transaction, size: int, start: int) -> Iterable[tuple[int, bytes]]:
+    acts, queries = list[int](), list[int]()
     for kind in _types(tx):
-        yield from _read(tx, kind, start if kind.startswith("weir.query.") else 0, size)
+        is_query = kind.startswith(_QUERIES)
+        found = queries if is_query else acts
+        for index, leaf in _read(tx, kind, start if is_query else 0, size):
+            if subject in leaf and index not in named and _is_about(leaf, f"contract/{case.contract}"):
+                found.append(index)
+    # Acts first: whoever asks ten thousand questions must not push the signatures out of the file.
+    acts, queries = sorted(acts), sorted(queries)
+    kept = acts[-MAX_ENTRIES:]
+    kept += queries[max(0, len(queries) - (MAX_ENTRIES - len(kept))) :]
+    return kept, len(acts) + len(queries) - len(kept)
+
+
+def _approvals(tx: Transaction, decided: Sequence[int], size: int) -> list[int]:
+    """Entries of the approvals that decisions rest on: who asked for them, who gave them, and when."""
+    events = [json.loads(leaf) for leaf in _leaves(tx, decided).values()]
+    records = [event["data"].get("record") or {} for event in events]
+    subjects = {f"approval/{record['approval']}" for record in records if record.get("approval")}
+    if not subjects:
+        return []
+    needles = [f'"subject":"{subject}"'.encode() for subject in subjects]
+    return [
+        index
+        for kind in _types(tx)
+        if kind.startswith("weir.approval.")
+        for index, leaf in _read(tx, kind, 0, size)
+        if any(needle in leaf for needle in needles) and any(_is_about(leaf, subject) for subject in subjects)
+    ]
 
 
 def _types(tx: Transaction) -> Iterable[str]:
@@ -111,8 +131,8 @@ def _read(tx: Transaction, kind: str, start: int, size: int) -> Iterable[tuple[i
         start = integer(rows[-1][0]) + 1
 
 
-def _is_about(leaf: bytes, contract: str) -> bool:
-    return bool(json.loads(leaf)["subject"] == f"contract/{contract}")
+def _is_about(leaf: bytes, subject: str) -> bool:
+    return bool(json.loads(leaf)["subject"] == subject)
 
 
 def _leaves(tx: Transaction, indexes: Sequence[int]) -> dict[int, bytes]:

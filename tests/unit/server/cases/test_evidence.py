@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.agreements import PARTIES, agree, signed_document
+from tests.support.approvals import approved
 from tests.support.cases import advance_case, evidence_of, file_case
-from tests.support.domain import Domain, running_domain, submit
+from tests.support.domain import Domain, by_site, contract_document, equals, running_domain, submit
 from tests.support.ledger import PQ_SIGNER, VKEY
 from weir import evidence as core
 from weir.canonical import canonical_json, digest
@@ -263,13 +264,34 @@ async def test_queries_before_the_first_named_entry_are_not_in_the_file(settled:
     assert min(queries) >= later - 1
 
 
-async def test_the_oldest_are_left_out_where_there_are_too_many(
+async def test_the_oldest_queries_are_left_out_where_there_are_too_many_and_no_act(
     settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Asking is cheap: whoever asks much must not push the signatures out of the file."""
+    for _ in range(9):
+        await settled.domain.refused(submit(contract="s-1", purpose="sale"))
     every = settled.verified()
-    monkeypatch.setattr(evidence, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(evidence, "MAX_ENTRIES", 9)
     found = settled.verified()
     assert found.omitted == len(every.entries) - len(found.entries) > 0
+    assert found.signatures == every.signatures
+    queries = [entry.index for entry in every.entries if str(entry.event["type"]).startswith("weir.query.")]
+    left = {entry.index for entry in every.entries} - {entry.index for entry in found.entries}
+    assert left <= set(queries)
+    assert max(queries) not in left
+
+
+async def test_who_approved_a_named_query_is_in_the_file(tmp_path: Path) -> None:
+    async with running_domain(tmp_path, documents=(contract_document(approval="per_query"),)) as domain:
+        approval = await approved(domain, submit())
+        await approved(domain, submit(by_site(where=equals("age", 18))))
+        answer = (await domain.pipeline.run(submit())).receipt.leaf_index
+        case = await file_case(domain, entries=[answer])
+        found = verify_evidence(evidence_of(domain, case.id), vkey=VKEY)
+        told = [entry.event for entry in found.entries if str(entry.event["subject"]).startswith("approval/")]
+        assert [event["type"] for event in told] == ["weir.approval.requested", "weir.approval.approved"]
+        assert {event["subject"] for event in told} == {f"approval/{approval}"}
+        assert told[1]["data"]["actor"] == "olga"
 
 
 async def test_there_is_no_evidence_of_a_case_that_is_not_there(settled: Settled) -> None:
