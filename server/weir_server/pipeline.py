@@ -350,8 +350,9 @@ class Pipeline:
                 return judged
             case Deny(_, reasons):
                 raise denied(reasons, judged)
-            case NeedsApproval(_, _, persons):
-                return replace(judged, approval=await self._find_approval(judged, persons))
+            case NeedsApproval(_, reasons, persons):
+                found = await self._find_approval(judged, persons, rule=reasons[0].code)
+                return replace(judged, approval=found)
 
     def judge_again(self, judged: Judged) -> Judged:
         """Decide anew before the charge: what was decided may have waited for an upload or for an equal query.
@@ -379,7 +380,7 @@ class Pipeline:
             raise with_evidence(ApprovalRequired(sentence, rule="approval.changed"), again)
         return again
 
-    async def _find_approval(self, judged: Judged, persons: int) -> str:
+    async def _find_approval(self, judged: Judged, persons: int, *, rule: str) -> str:
         plan, contract, now = judged.plan, judged.contract, self._now()
         usable = self._store.read(lambda tx: approvals.usable(tx, plan, contract, persons=persons, now=now))
         if usable is not None:
@@ -409,7 +410,7 @@ class Pipeline:
         error = ApprovalRequired(
             f"{'a person' if persons == 1 else 'two persons'} must approve this query; send it again once "
             f"{approval.id} is approved",
-            rule="contract.approval",
+            rule=rule,
             metadata={"approval": approval.id},
         )
         raise with_evidence(error, judged)
