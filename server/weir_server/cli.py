@@ -123,6 +123,12 @@ def serve_command(
         load_config(config_file, data_dir=data_dir), public=listen, admin=admin, metrics=metrics, console=console
     )
 
+    if settings.ledger != _ledger(data_dir):
+        raise InvalidRequest(
+            "state [ledger] in weir.toml of the data directory, where every other command finds the books, too",
+            field="ledger",
+            rule="ledger.place",
+        )
     if worker:
         settings = replace(settings, listen=replace(settings.listen, log=""))  # Served once, by worker 0.
 

@@ -157,6 +157,11 @@ def test_workers_without_a_ledger_to_share_are_refused(tmp_path: Path) -> None:
         start_server(make_domain(tmp_path), workers=2)
 
 
+def test_a_ledger_that_other_commands_would_not_find_is_refused(tmp_path: Path, ledger_server: str) -> None:
+    with pytest.raises(RuntimeError, match="InvalidRequest"):
+        start_server(make_domain(tmp_path), settings=f'[ledger]\npostgres = "{ledger_server}"')
+
+
 def used(server: RunningServer, quota: str) -> int:
     """What is used of a limit."""
     admin = open_channel(server.admin, server.identity("operator", "olga"), local=True)
