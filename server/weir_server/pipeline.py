@@ -464,13 +464,13 @@ class Pipeline:
         return reserved
 
     async def _write(self, judged: Judged, prepare: Callable[[Judged], Callable[[Transaction], T]]) -> tuple[Judged, T]:
-        """Write under the world that was decided in: where another process has acted since, decide again first."""
+        """Write under the world that was decided in: where somebody has acted since, decide again first."""
         while True:
             operation, current = prepare(judged), judged
             try:
                 return judged, await self._store.write(partial(self._in_time, current, operation))
             except WorldMoved:
-                await self._state.catch_up()
+                await self._state.see_act()
                 judged = self.judge_again(judged)
 
     def _in_time(self, judged: Judged, operation: Callable[[Transaction], T], tx: Transaction) -> T:
@@ -549,7 +549,7 @@ class Pipeline:
             try:
                 return await self._store.write(partial(self._in_world, world, operation))
             except WorldMoved:
-                await self._state.catch_up()
+                await self._state.see_act()
 
     async def answered(self, replay: Replay) -> Answered:
         """A stored answer, byte for byte with its receipt."""

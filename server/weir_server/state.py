@@ -35,6 +35,10 @@ from weir_server.policy.once import once
 from weir_server.store import Store, Transaction
 from weir_server.world import World, WorldMoved
 
+_TURN_SECONDS = 0.001
+_SHOWN_WITHIN = 5_000
+"""Looks at a world that is to be shown, each after a turn."""
+
 
 class State:
     """Owns the current world. Mutations run one at a time."""
@@ -272,13 +276,23 @@ class State:
             task.exception()  # Read, so that a refusal nobody waits for is not reported as never retrieved.
 
     def require_current(self, tx: Transaction, world: World) -> None:
-        """Refuse to write what was decided under a world in which another process has acted since.
+        """Refuse to write what was decided under a world in which somebody has acted since: another process, or this
+        one in an act that is durable, or will be with this group, and not shown yet.
 
         Raises:
-            WorldMoved: `catch_up`, decide again, and write then.
+            WorldMoved: `see_act`, decide again, and write then.
         """
-        if tx.owner and book.world_number(tx) != world.number:
+        if book.world_number_of_group(tx) != world.number:
             raise WorldMoved
+
+    async def see_act(self) -> None:
+        """See what moved the world: acts of other processes, or one of this process, once it is shown."""
+        await self.catch_up()
+        for _ in range(_SHOWN_WITHIN):
+            if self._store.look(book.world_number) == self.world.number:
+                return
+            await asyncio.sleep(_TURN_SECONDS)
+        self._load()  # Whoever acted has failed to.
 
     async def catch_up(self) -> None:
         """See what other processes have done.

@@ -172,3 +172,21 @@ async def test_no_query_that_is_asked_after_a_termination_is_answered(domain: Do
     for _ in range(3):
         assert await codes(domain) == ["contract.state"]
     assert set(domain.kinds(since=leaves)) == {"weir.query.refused"}
+
+
+@pytest.mark.parametrize("stop", ["terminated", "suspended requester"])
+async def test_nothing_is_charged_behind_the_entry_that_stops_it(domain: Domain, stop: str) -> None:
+    """Kills: comparing the world only between processes. An act is durable a moment before queries see it."""
+    await agree(domain)
+
+    async def asked(turns: int) -> object:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await domain.pipeline.run(submit(contract="s-1"))
+
+    act = move(domain, "terminated") if stop == "terminated" else domain.suspend("requester", "alice")
+    await asyncio.gather(act, *(asked(turns) for turns in range(30)), return_exceptions=True)
+    kinds = domain.kinds()
+    entry = "weir.contract.terminated" if stop == "terminated" else "weir.suspension.set"
+    behind = set(kinds[kinds.index(entry) :])
+    assert behind == {entry, "weir.query.refused"}

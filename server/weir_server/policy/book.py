@@ -11,6 +11,9 @@ from weir_server.catalog.snapshot import Snapshot
 from weir_server.clock import from_micros, to_micros
 from weir_server.store import Transaction, blob, integer, text
 
+_WORLD = "world"
+"""Under which the number is remembered within a group."""
+
 
 def documents(tx: Transaction) -> list[str]:
     """Policy documents in force, as applied."""
@@ -67,9 +70,19 @@ def world_number(tx: Transaction) -> int:
     return integer(tx.look_up("SELECT number FROM world WHERE id = 1")[0][0])
 
 
+def world_number_of_group(tx: Transaction) -> int:
+    """The same within a group of writes, acts of this group included; read once, since every charge asks."""
+    known = tx.recall(_WORLD)
+    if known is None:
+        known = world_number(tx)
+        tx.remember(_WORLD, known)
+    return integer(known)
+
+
 def raise_world_number(tx: Transaction) -> None:
     """An act changes the world: part of its transaction."""
     tx.execute("UPDATE world SET number = number + 1 WHERE id = 1")
+    tx.remember(_WORLD, None)
 
 
 def add_public_key(tx: Transaction, *, key_id: str, owner: str, modulus: bytes, now: datetime) -> bool:
