@@ -99,16 +99,17 @@ def _condition_told(node: list[Any], words: Words) -> str:
     if node[0] == "not":
         return words.say("question.not", where=_condition_told(node[1], words))
     if node[0] in ("in", "not in"):
-        shown = [str(item[1]) for item in node[2][:_FEW]]
+        shown = [_literal(item) for item in node[2][:_FEW]]
         more = words.say("question.more", number=len(node[2]) - _FEW) if len(node[2]) > _FEW else ""
         key = "question.in" if node[0] == "in" else "question.not_in"
         return words.say(key, column=node[1], values=words.say("question.comma").join(shown) + more)
     if node[0] in ("is null", "is not null"):
         return words.say("question.null" if node[0] == "is null" else "question.not_null", column=node[1])
-    return f"{node[1]} {_SIGNS[node[0]]} {node[2][1]}"
+    return f"{node[1]} {_SIGNS[node[0]]} {_literal(node[2])}"
 
 
 def _literal(item: list[Any]) -> str:
+    """Quoted in the sentence too: a requester chooses the text, and none may read there as a condition."""
     kind, value = item
     if kind == "boolean":
         return "TRUE" if value else "FALSE"

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from weir.errors import WeirError
 from weir_server import log
@@ -26,6 +27,8 @@ from weir_server.store import Store, Transaction, blob, integer
 _BATCH = 1_000
 _PAUSE_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
+_MOST = 10**15
+"""A charge of one entry is below it: a thousand of them still fit a column."""
 RELEASED, REFUSED, RESERVED = "weir.query.released", "weir.query.refused", "weir.query.reserved"
 ANSWERS = "answers"
 """Counted beside the metrics of a bill: how many queries were answered."""
@@ -53,21 +56,31 @@ def add_up(entries: Iterable[tuple[int, bytes]]) -> Sums:
     sums = Sums()
     for index, leaf in entries:
         try:
-            told = json.loads(leaf)
-            kind, moment, data = told["type"], datetime.fromisoformat(told["time"]).astimezone(UTC), told["data"]
-        except (ValueError, KeyError, TypeError):
-            continue  # Not an entry of ours: what it means is shown on its own page, where its hash is checked.
-        record, subject = data.get("record", {}), data.get("subject", {})
-        reason = str(record.get("reason", "")) if kind == REFUSED else ""
-        sums.traffic[int(moment.timestamp()) // 3600, kind, reason] += 1
-        contract = _contract_of(told, data, subject)
-        if contract:
-            sums.contracts.append((contract, index))
-        if kind == RELEASED:
-            _bill(sums, moment, subject, record, data.get("charge", {}))
-        elif kind == RESERVED:
-            _spend(sums, moment, subject, data.get("charge", {}))
+            _add(sums, index, json.loads(leaf))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            # Not an entry as this log writes them: somebody changed it. Its own page shows that, and where it was a
+            # bill, meter and log differ; the entries behind it are counted all the same.
+            continue
     return sums
+
+
+def _add(sums: Sums, index: int, told: dict[str, Any]) -> None:
+    """Adds one event.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: it has not the form of one.
+    """
+    kind, moment, data = str(told["type"]), datetime.fromisoformat(told["time"]).astimezone(UTC), told["data"]
+    record, subject = data.get("record", {}), data.get("subject", {})
+    reason = str(record.get("reason", "")) if kind == REFUSED else ""
+    sums.traffic[int(moment.timestamp()) // 3600, kind, reason] += 1
+    contract = _contract_of(told, data, subject)
+    if contract:
+        sums.contracts.append((contract, index))
+    if kind == RELEASED:
+        _bill(sums, moment, subject, record, data.get("charge", {}))
+    elif kind == RESERVED:
+        _spend(sums, moment, subject, data.get("charge", {}))
 
 
 def keep(tx: Transaction, sums: Sums, *, start: int, end: int) -> bool:
@@ -157,12 +170,19 @@ def _bill(
     )
     sums.billed[(*key, ANSWERS)] += 1
     for metric, amount in charge.items():
-        if int(amount):
-            sums.billed[(*key, metric)] += int(amount)
+        if _amount(amount):
+            sums.billed[(*key, metric)] += _amount(amount)
 
 
 def _spend(sums: Sums, moment: datetime, subject: dict[str, str], charge: dict[str, str]) -> None:
     names = (subject["lineage"], subject["requester"], subject["contract"], subject["dataset"])
     for metric in PRIVACY_METRICS:
-        if int(charge.get(metric, 0)):
-            sums.spent[(*names, moment.strftime("%Y-%m-%d"), metric)] += int(charge[metric])
+        if _amount(charge.get(metric, "0")):
+            sums.spent[(*names, moment.strftime("%Y-%m-%d"), metric)] += _amount(charge[metric])
+
+
+def _amount(text: str) -> int:
+    amount = int(text)
+    if not 0 <= amount < _MOST:
+        raise OverflowError("more than any entry charges")
+    return amount

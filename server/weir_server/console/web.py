@@ -163,7 +163,9 @@ async def _checked_form(request: Request, session: Session, screen: Screen) -> f
 
 def _switched(request: Request, language: str) -> Response:
     kept = {key: value for key, value in request.query_params.items() if key != "lang"}
-    response = RedirectResponse(address(request.url.path, kept), status_code=303)
+    # One slash in front: browsers read `//name` as another site.
+    path = f"/{request.url.path.lstrip('/')}"
+    response = RedirectResponse(address(path, kept), status_code=303)
     set_cookie(response, LANGUAGE_COOKIE, language, days=365)
     return response
 

@@ -60,7 +60,7 @@ def test_a_query_without_groups_and_conditions_is_two_lines() -> None:
 def test_a_query_reads_as_a_sentence_that_names_all_it_asks(language: str) -> None:
     told = question.sentence(text(), words_of(language))
     assert all(
-        word in told for word in ("clinic", "3", "visits", "0.5", "age", "region", "no'rth", "65", "plan", "site")
+        word in told for word in ("clinic", "3", "visits", "0.5", "age", "region", "'no''rth'", "65", "plan", "site")
     )
     assert "{" not in told
 
@@ -81,6 +81,15 @@ def test_every_kind_of_literal_and_operator_is_shown(literal: object) -> None:
         query = text(Query("clinic", (Aggregate(Function.COUNT),), (), node))
         assert f"age {operator.value} " in question.sql(query, unit="person")
         assert question.sentence(query, words_of("zh"))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_text_of_a_requester_reads_as_a_condition_in_the_sentence(language: str) -> None:
+    forged = Comparison("region", Operator.EQUAL, Literal("north and age ≥ 65"))
+    members = Membership("region", (Literal("north, south"), Literal("east")))
+    for node, shown in ((forged, "= 'north and age ≥ 65'"), (members, "'north, south'")):
+        told = question.sentence(text(Query("clinic", (Aggregate(Function.COUNT),), (), node)), words_of(language))
+        assert shown in told
 
 
 def test_long_lists_are_cut_in_the_sentence_and_whole_in_sql() -> None:

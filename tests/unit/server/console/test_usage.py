@@ -85,6 +85,25 @@ async def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:
     assert not sums.contracts
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param("[]", id="no object"),
+        pytest.param('{"record": [], "subject": "c", "charge": 3}', id="parts of another kind"),
+        pytest.param('{"subject": {"contract": "c-1"}, "charge": {"price_micro": "much"}}', id="no number"),
+        pytest.param('{"subject": {"contract": "c-1"}, "charge": {"price_micro": "9' + "9" * 40 + '"}}', id="too much"),
+        pytest.param('{"subject": {"contract": "c-1"}, "charge": {"epsilon_nano": "1"}}', id="no lineage"),
+    ],
+)
+@pytest.mark.parametrize("kind", [usage.RELEASED, usage.RESERVED, usage.REFUSED])
+async def test_an_entry_that_was_tampered_with_does_not_stop_the_count(kind: str, data: str) -> None:
+    leaf = f'{{"type": "{kind}", "time": "2026-11-22T12:00:00Z", "data": {data}}}'.encode()
+    good = b'{"type": "x", "time": "2026-11-22T12:00:00Z", "data": {}, "subject": "contract/c-9"}'
+    sums = usage.add_up([(0, leaf), (1, good)])
+    assert ("c-9", 1) in sums.contracts
+    assert all(amount < 2**62 for amount in (*sums.billed.values(), *sums.spent.values()))
+
+
 async def test_pages_of_the_log_show_every_entry_that_fits_and_none_twice(tmp_path: Path) -> None:
     async with running_domain(tmp_path) as domain:
         await business(domain)

@@ -132,6 +132,16 @@ async def test_names_that_look_like_markup_are_text(console: ConsoleUnderTest) -
         assert "&lt;script&gt;" in shown
 
 
+@pytest.mark.parametrize("path", ["//evil.example/", "///evil.example", "/%2fevil.example/x", "/%5cevil.example"])
+async def test_choosing_a_language_leads_to_no_other_site(console: ConsoleUnderTest, path: str) -> None:
+    browser = console.browser()
+    reply = await browser.http.get(f"https://{HOST}{path}?lang=zh")
+    assert reply.status_code == 303
+    where = reply.headers["location"]
+    assert where.startswith("/")
+    assert where[1:2] not in ("/", "\\")
+
+
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:7446", "", "[", "user@localhost@evil"])
 async def test_another_name_for_the_server_is_refused(console: ConsoleUnderTest, host: str) -> None:
     browser = await console.signed_in("operator", "olga")
