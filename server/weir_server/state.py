@@ -287,7 +287,9 @@ class State:
 
     async def see_act(self) -> None:
         """See what moved the world: acts of other processes, or one of this process, once it is shown."""
-        await self.catch_up()
+        if self._store.shared:
+            await self.catch_up()
+            return
         for _ in range(_SHOWN_WITHIN):
             if self._store.look(book.world_number) == self.world.number:
                 return
