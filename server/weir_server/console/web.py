@@ -33,6 +33,7 @@ from weir.errors import (
     Unauthenticated,
     Unavailable,
     UnknownName,
+    VerificationError,
     WeirError,
 )
 from weir_server.console import forms
@@ -56,6 +57,7 @@ _STATUS: tuple[tuple[type[WeirError], int], ...] = (
     (Unauthenticated, 401),
     (AccessError, 403),
     (RefusalError, 409),
+    (VerificationError, 409),
     (Overloaded, 429),
     (Unavailable, 503),
 )

@@ -8,8 +8,9 @@ short, and the next one goes on from where it stopped.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from weir_server import log
 from weir_server.store import Row, SqlValue, Transaction, blob, integer, text
 
 PAGE = 50
+_AMOUNT = re.compile(r"[1-9][0-9]{0,18}")
 _LOOKED_AT = 2_000
 """Rows that one page looks at."""
 
@@ -47,7 +49,8 @@ class Entry:
     requester: str
     leaf: bytes
     altered: bool
-    """Whether its bytes do not hash to what was signed."""
+    """Whether its bytes do not hash to what is in the tree, are gone, or say another type or requester than the
+    columns that lists are filtered by."""
     event: Mapping[str, Any] = field(default_factory=dict)
     """Decoded; empty where it is no event."""
 
@@ -71,6 +74,20 @@ class Entry:
         for name in path:
             found = found.get(name) if isinstance(found, dict) else None
         return "" if found is None or isinstance(found, dict | list) else str(found)
+
+    @property
+    def charges(self) -> list[tuple[str, int]]:
+        """Metric and amount of what was charged; what is no amount is left out, and stands in the event."""
+        charge = self.data.get("charge")
+        items = charge.items() if isinstance(charge, dict) else ()
+        return [(name, int(text)) for name, text in items if isinstance(text, str) and _AMOUNT.fullmatch(text)]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Reasons of a decision, as stated."""
+        record = self.data.get("record")
+        reasons = record.get("reasons") if isinstance(record, dict) else None
+        return [str(reason) for reason in reasons] if isinstance(reasons, list) else []
 
     @property
     def subject(self) -> str:
@@ -100,7 +117,13 @@ def page(tx: Transaction, wanted: Filter, *, before: int | None = None, limit: i
     full = len(rows) == _LOOKED_AT or len(fitting) > limit
     last = shown[-1] if len(fitting) > limit else (rows[-1] if rows else None)
     following = integer(last[0]) if full and last is not None and integer(last[0]) > 0 else None
-    leaves = _leaves(tx, [integer(row[0]) for row in shown])
+    indexes = [integer(row[0]) for row in shown]
+    if not wanted.any:
+        # The log has no gaps: what is missing between two entries was taken out.
+        lowest = indexes[-1] if full else 0
+        indexes = list(range(bound - 1, max(lowest, bound - limit) - 1, -1))
+        following = indexes[-1] if indexes and indexes[-1] > 0 else None
+    leaves = _leaves(tx, indexes)
     return EntryPage(leaves, following, size)
 
 
@@ -109,8 +132,7 @@ def find(tx: Transaction, index: int) -> Entry | None:
     head = log.read_head(tx)
     if head is None or not 0 <= index < head.size:
         return None
-    found = _leaves(tx, [index])
-    return found[0] if found else None
+    return _leaves(tx, [index])[0]
 
 
 def first_since(tx: Transaction, moment: datetime) -> int:
@@ -166,7 +188,8 @@ def _fits(row: Row, wanted: Filter) -> bool:
 
 
 def _leaves(tx: Transaction, indexes: Sequence[int]) -> list[Entry]:
-    """Entries of these indexes, in their order, each held against the hash that is in the tree."""
+    """Entries of these indexes, in their order, each held against the hash that is in the tree; one whose row is gone
+    is empty, and altered."""
     if not indexes:
         return []
     marks = ", ".join("?" * len(indexes))
@@ -176,7 +199,7 @@ def _leaves(tx: Transaction, indexes: Sequence[int]) -> list[Entry]:
     }
     rows = tx.execute(f"SELECT idx, type, requester, leaf, hash FROM log_leaves WHERE idx IN ({marks})", indexes)  # noqa: S608
     found = {integer(row[0]): _entry(row, nodes.get(integer(row[0]))) for row in rows}
-    return [found[index] for index in indexes if index in found]
+    return [found.get(index) or Entry(index, "", "", b"", altered=True) for index in indexes]
 
 
 def _entry(row: Row, node: bytes | None) -> Entry:
@@ -186,5 +209,7 @@ def _entry(row: Row, node: bytes | None) -> Entry:
     try:
         event = parse_event(blob(leaf))
     except InvalidReceipt:
-        event = {}
-    return Entry(integer(index), text(kind), text(requester), blob(leaf), altered, event)
+        return Entry(integer(index), text(kind), text(requester), blob(leaf), altered=True)
+    entry = Entry(integer(index), str(event["type"]), text(requester), blob(leaf), altered, event)
+    whose = entry.told("subject", "requester") if entry.type.startswith("weir.query.") else ""
+    return entry if (entry.type, whose) == (kind, requester) else replace(entry, altered=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weir.errors import InvalidRequest
+from weir.merkle import leaf_hash
 from weir.statement import Line, statement
 from weir_server.console.usage import ANSWERS, RELEASED, position
 from weir_server.ledger.values import METRICS, PRIVACY_METRICS
@@ -50,6 +51,8 @@ class Bill:
     contract: str
     lines: Sequence[Line]
     compared: Sequence[Compared]
+    altered: Sequence[int]
+    """Entries of the bill whose bytes are not those in the tree."""
     counted: int
     """Log entries counted when it was worked out."""
     size: int
@@ -62,8 +65,8 @@ class Bill:
 
     @property
     def same(self) -> bool:
-        """Whether meter and log agree."""
-        return all(item.same for item in self.compared)
+        """Whether meter and log agree, and the log is what was signed."""
+        return not self.altered and all(item.same for item in self.compared)
 
 
 def sums_by(tx: Transaction, column: str) -> list[Row]:
@@ -126,26 +129,40 @@ def bill(tx: Transaction, contract: str) -> Bill:
         InvalidRequest: it has more entries than one page reads.
     """
     head = read_head(tx)
-    leaves = released(tx, contract)
-    compared = compare(tx, [contract])[contract]
-    return Bill(
-        contract, statement(leaves, contract=contract), compared, position(tx), 0 if head is None else head.size
-    )
+    leaves, altered = released(tx, contract)
+    lines = statement(leaves, contract=contract)
+    # Privacy is spent when a query is reserved: only of the rest do these entries tell all.
+    compared = [
+        item
+        if item.metric in PRIVACY_METRICS
+        else replace(item, logged=sum(line.amounts.get(item.metric, 0) for line in lines))
+        for item in compare(tx, [contract])[contract]
+    ]
+    return Bill(contract, lines, compared, altered, position(tx), 0 if head is None else head.size)
 
 
-def released(tx: Transaction, contract: str) -> list[bytes]:
-    """Entries of answers under a contract, in order.
+def released(tx: Transaction, contract: str) -> tuple[list[bytes], list[int]]:
+    """Entries of answers under a contract, in order; and the indexes of those whose bytes are not those in the tree.
 
     Raises:
         InvalidRequest: there are more than one page reads.
     """
     rows = tx.execute(
-        "SELECT leaf FROM usage_contracts JOIN log_leaves ON log_leaves.idx = usage_contracts.idx "
-        "WHERE contract = ? AND type = ? ORDER BY usage_contracts.idx LIMIT ?",
+        "SELECT usage_contracts.idx, leaf, log_nodes.hash FROM usage_contracts "
+        "LEFT JOIN log_leaves ON log_leaves.idx = usage_contracts.idx "
+        "LEFT JOIN log_nodes ON log_nodes.level = 0 AND log_nodes.idx = usage_contracts.idx "
+        "WHERE contract = ? AND (type = ? OR leaf IS NULL) ORDER BY usage_contracts.idx LIMIT ?",
         (contract, RELEASED, MOST_LEAVES + 1),
     )
     if len(rows) > MOST_LEAVES:
         raise InvalidRequest(
             f"more than {MOST_LEAVES} answers: use weir audit statement", field="contract", rule="console.bill_size"
         )
-    return [blob(row[0]) for row in rows]
+    good: list[bytes] = []
+    altered: list[int] = []
+    for index, leaf, node in rows:
+        if leaf is None or node is None or leaf_hash(blob(leaf)) != blob(node):
+            altered.append(integer(index))
+        else:
+            good.append(blob(leaf))
+    return good, altered

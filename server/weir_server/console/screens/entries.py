@@ -73,6 +73,7 @@ async def show_entry(visit: Visit) -> Response:
     return visit.page(
         "entry.html",
         entry=entry,
+        missing=not entry.leaf,
         head=head,
         verified=verified,
         pretty=json.dumps(entry.event, ensure_ascii=False, indent=2, sort_keys=True),
@@ -110,8 +111,10 @@ def _day(text: str) -> datetime | None:
         InvalidRequest: it is none.
     """
     try:
-        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC) if text else None
-    except ValueError as error:
+        day = datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC) if text else None
+        # The day after it must be one too.
+        return None if day is None else day + timedelta(days=1) - timedelta(days=1)
+    except (ValueError, OverflowError) as error:
         raise InvalidRequest("a day looks like 2026-11-22", field="day", rule="console.number") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from weir.errors import UnknownName
+from weir.errors import UnknownName, VerificationError
 from weir.statement import focus_csv, statement
 from weir_server.console import calls
 from weir_server.console.charts import Series
@@ -73,7 +73,9 @@ async def show_bill(visit: Visit) -> Response:
 async def download(visit: Visit) -> Response:
     """The same bill as CSV with FOCUS columns."""
     contract = _contract(visit)
-    leaves = await visit.read(calls.LIST_METER, lambda tx: meter.released(tx, contract))
+    leaves, altered = await visit.read(calls.LIST_METER, lambda tx: meter.released(tx, contract))
+    if altered:
+        raise VerificationError("entries of this bill are not what was signed", rule="console.altered")
     headers = {"content-disposition": f'attachment; filename="bill-{contract}.csv"'}
     return Response(focus_csv(statement(leaves, contract=contract)), media_type="text/csv", headers=headers)
 

@@ -147,6 +147,61 @@ async def test_an_entry_whose_bytes_or_hash_were_changed_is_marked(tmp_path: Pat
         assert domain.store.read(entries.types) == sorted({str(event["type"]) for event in domain.events()})
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE log_leaves SET type = 'weir.query.voided' WHERE idx = ?", "DELETE FROM log_leaves WHERE idx = ?",
+     "UPDATE log_leaves SET requester = 'mallory' WHERE idx = ?"],
+)  # fmt: skip
+async def test_an_entry_that_was_taken_out_or_is_listed_as_another_is_marked(tmp_path: Path, change: str) -> None:
+    async with running_console(tmp_path) as console:
+        domain = console.domain
+        await business(domain)
+        index = int(domain.events("weir.query.released")[0]["id"])
+        await domain.store.write(lambda tx: tx.execute(change, (index,)))
+        page = domain.store.read(lambda tx: entries.page(tx, Filter()))
+        assert [entry.index for entry in page.entries if entry.altered] == [index]
+        assert [entry.index for entry in page.entries] == list(range(page.size))[::-1]
+        browser = await console.signed_in("auditor")
+        shown = await browser.get(f"/log/{index}")
+        assert shown.status_code == 200
+        assert 'role="alert"' in shown.text
+
+
+@pytest.mark.parametrize("leaf", [b"nonsense", None])
+async def test_a_bill_whose_entries_were_altered_is_not_called_good(tmp_path: Path, leaf: bytes | None) -> None:
+    async with running_console(tmp_path) as console:
+        domain = console.domain
+        await business(domain)
+        await count_all(domain.store)
+        index = int(domain.events("weir.query.released")[0]["id"])
+        assert domain.store.read(lambda tx: meter.bill(tx, "c-1")).same
+        sql = "DELETE FROM log_leaves WHERE idx = ?" if leaf is None else "UPDATE log_leaves SET leaf = ? WHERE idx = ?"
+        await domain.store.write(lambda tx: tx.execute(sql, (index,) if leaf is None else (leaf, index)))
+        bill = domain.store.read(lambda tx: meter.bill(tx, "c-1"))
+        assert (bill.same, list(bill.altered)) == (False, [index])
+        browser = await console.signed_in("auditor")
+        shown = await browser.get("/bills/c-1")
+        assert 'data-verdict="bad"' in shown.text
+        assert 'data-verdict="good"' not in shown.text
+        assert (await browser.get("/bills/c-1/focus.csv")).status_code >= 400
+
+
+@pytest.mark.parametrize("charge", ['"x"', "[]", '{"price_micro":"much"}', '{"price_micro":3}'])
+async def test_an_entry_of_another_form_is_shown_and_called_altered(tmp_path: Path, charge: str) -> None:
+    leaf = (
+        f'{{"data":{{"charge":{charge},"record":[]}},"datacontenttype":"application/json","id":"0","source":"s",'
+        '"specversion":"1.0","subject":"x","time":"never","type":"weir.query.released"}'
+    ).encode()
+    async with running_console(tmp_path) as console:
+        await business(console.domain)
+        await console.domain.store.write(lambda tx: tx.execute("UPDATE log_leaves SET leaf = ? WHERE idx = 0", (leaf,)))
+        browser = await console.signed_in("auditor")
+        for path in ("/log/0", "/log", "/log/0/replay"):
+            reply = await browser.get(path)
+            assert (path, reply.status_code) == (path, 200)
+        assert 'data-verdict="bad"' in (await browser.get("/log/0")).text
+
+
 async def test_a_day_leads_to_the_entries_until_its_end(tmp_path: Path) -> None:
     async with running_console(tmp_path) as console:
         await console.domain.pipeline.run(submit())
@@ -160,7 +215,8 @@ async def test_a_day_leads_to_the_entries_until_its_end(tmp_path: Path) -> None:
             assert index == sum(datetime.fromisoformat(str(event["time"])) < moment for event in events)
             page = (await browser.get(f"/log?day={day}&requester=alice")).text
             assert ("2026-11-24 12" in page) == (newest is False)
-        assert (await browser.get("/log?day=yesterday")).status_code == 400
+        for day in ("yesterday", "9999-12-31"):
+            assert (await browser.get(f"/log?day={day}")).status_code == 400
 
 
 async def test_the_budget_burns_down_by_requester_and_day(tmp_path: Path) -> None:
