@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -28,18 +29,51 @@ CERTIFICATE, CONNECTED = "certificate", "connected"
 _MAX_HEADERS = 32 * 1024
 _IDLE_SECONDS = 5
 _MAX_CONNECTIONS = 256
+_REQUEST_SECONDS = 20.0
+"""How long a request may take to arrive whole, from the handshake or its first byte on."""
+_HANDSHAKE_SECONDS = 10.0
 _FILES = ("server.key", "server.crt", "ca.crt")
 _LOOK_SECONDS = 10.0
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that tells the application with which certificate, and when, its connection was made."""
+    """HTTP/1.1 that tells the application with which certificate, and when, its connection was made.
+
+    A connection that says nothing, or says it slowly, is closed, and so is one too many: the process shares its file
+    descriptors with the gRPC listeners. Holders of certificates get in all the same, so that strangers keep none of
+    them from a stop.
+    """
+
+    _arriving: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         tls = transport.get_extra_info("ssl_object")
         shown = None if tls is None else tls.getpeercert(binary_form=True)
         self.app_state = {**self.app_state, CERTIFICATE: shown, CONNECTED: time.monotonic()}
         super().connection_made(transport)
+        if len(self.connections) > (_MAX_CONNECTIONS if shown is None else 2 * _MAX_CONNECTIONS):
+            transport.abort()
+            return
+        self._arriving = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Serves what came, and watches how long the rest takes."""
+        if self._arriving is None:
+            self._arriving = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+        super().data_received(data)
+        # Between requests uvicorn's own, shorter patience holds.
+        if self.conn.their_state is not h11.SEND_BODY and not self.conn.trailing_data[0]:
+            self._arrived()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._arrived()
+        super().connection_lost(exc)
+
+    def _arrived(self) -> None:
+        if self._arriving is not None:
+            self._arriving.cancel()
+            self._arriving = None
 
 
 class _Server(uvicorn.Server):
@@ -48,8 +82,23 @@ class _Server(uvicorn.Server):
         self.up = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Says when connections are taken."""
-        await super().startup(sockets)
+        """As the base does, with a handshake that may not take long; says when connections are taken."""
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def protocol() -> asyncio.Protocol:
+            return _Protocol(config=config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=listening,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+            )
+            for listening in sockets or ()
+        ]
+        self.started = True
         self.up.set()
 
     @contextmanager
@@ -86,7 +135,6 @@ class ConsoleListener:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MAX_CONNECTIONS,
             timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=_MAX_HEADERS,

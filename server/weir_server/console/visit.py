@@ -94,6 +94,10 @@ class Visit:
         """A text field of the form; empty where it is not given."""
         return self.form.get(name, "").strip()
 
+    def reason(self) -> str:
+        """The reason of the form on one line, as the log keeps it: people break lines where the page lets them."""
+        return " ".join(self.field("reason").split())
+
     def key(self) -> str:
         """The idempotency key of the form, made with the page: pressing twice does it once."""
         return self.field("key")

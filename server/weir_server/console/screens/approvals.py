@@ -82,7 +82,7 @@ async def decide(visit: Visit) -> Response:
         approval=wanted,
         approve=act in ("approve", "standing"),
         revoke=act == "revoke",
-        reason=visit.field("reason"),
+        reason=visit.reason(),
         idempotency_key=visit.key(),
     )
     if act == "standing":

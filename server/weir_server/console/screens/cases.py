@@ -52,7 +52,7 @@ async def advance(visit: Visit) -> Response:
     request = case_service_pb2.AdvanceCaseRequest(
         case=case,
         state=f"CASE_STATE_{state.upper()}",
-        note=visit.field("reason"),
+        note=visit.reason(),
         freeze=visit.field("freeze") == "yes",
         idempotency_key=visit.key(),
     )

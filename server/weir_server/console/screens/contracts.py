@@ -80,7 +80,7 @@ async def move(visit: Visit) -> Response:
     request = policy_service_pb2.SetContractStateRequest(
         contract=contract,
         state=f"CONTRACT_STATE_{state.upper()}",
-        reason=visit.field("reason"),
+        reason=visit.reason(),
         idempotency_key=visit.key(),
     )
     await visit.call(calls.SET_CONTRACT_STATE, request)

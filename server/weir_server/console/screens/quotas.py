@@ -55,7 +55,7 @@ async def set_quota(visit: Visit) -> Response:
     if visit.field("seen") != str(balance.quota.limit):
         raise InvalidRequest("the limit moved since it was looked at; look again", field="limit", rule="policy.moved")
     request = quota_service_pb2.SetQuotaRequest(
-        quota=quota_to_proto(proposed), reason=visit.field("reason"), idempotency_key=visit.key()
+        quota=quota_to_proto(proposed), reason=visit.reason(), idempotency_key=visit.key()
     )
     await visit.call(calls.SET_QUOTA, request)
     visit.desk.figures.nearly_used.forget()

@@ -41,7 +41,7 @@ async def set_stop(visit: Visit) -> Response:
         scope=f"SUSPENSION_SCOPE_{scope.upper()}",
         name="" if scope == "all" else name,
         suspended=stop,
-        reason=visit.field("reason"),
+        reason=visit.reason(),
         idempotency_key=visit.key(),
     )
     await visit.call(calls.SET_SUSPENSION, request)

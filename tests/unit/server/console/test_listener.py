@@ -7,7 +7,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ async def tell(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body.encode()})
 
 
+async def wait_for_body(scope: Any, receive: Any, send: Any) -> None:
+    """Answers once all has come."""
+    while (message := await receive()).get("more_body"):
+        pass
+    if message["type"] == "http.request":
+        await tell(scope, receive, send)
+
+
 def make_domain(directory: Path) -> Path:
     directory.mkdir()
     pki.init_domain(directory, domain="weir.test", hosts=(), now=datetime.now(UTC))
@@ -35,8 +43,8 @@ def make_domain(directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def listening(data_dir: Path) -> AsyncIterator[ConsoleListener]:
-    listener = ConsoleListener(tell, host="127.0.0.1", port=0, data_dir=data_dir)
+async def listening(data_dir: Path, app: Any = tell) -> AsyncIterator[ConsoleListener]:
+    listener = ConsoleListener(app, host="127.0.0.1", port=0, data_dir=data_dir)
     try:
         await listener.start()
         yield listener
@@ -143,6 +151,70 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(
             raise AssertionError("the old certificate is still shown")
         finally:
             following.cancel()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: loc", id="half a head"),
+        pytest.param(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab", id="half a body"),
+    ],
+)
+async def test_a_connection_that_does_not_finish_its_request_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(listeners, "_REQUEST_SECONDS", 0.2)
+    data_dir = make_domain(tmp_path / "data")
+    async with listening(data_dir, wait_for_body) as listener:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", listener.port, ssl=client_context(data_dir), server_hostname="localhost"
+        )
+        writer.write(said)
+        with suppress(ConnectionError, ssl.SSLError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_connection_that_never_shakes_hands_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "_HANDSHAKE_SECONDS", 0.2)
+    data_dir = make_domain(tmp_path / "data")
+    async with listening(data_dir) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_request_that_arrived_may_be_served_for_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "_REQUEST_SECONDS", 0.1)
+    data_dir = make_domain(tmp_path / "data")
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.4)
+        await tell(scope, receive, send)
+
+    async with listening(data_dir, slow) as listener:
+        assert (await ask(listener.port, client_context(data_dir)))[0]["scheme"] == "https"
+
+
+async def test_strangers_that_hold_every_connection_keep_no_holder_of_a_certificate_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "_MAX_CONNECTIONS", 2)
+    data_dir = make_domain(tmp_path / "data")
+    olga = identity(data_dir)
+    strange = client_context(data_dir)
+    async with listening(data_dir) as listener:
+        held = [
+            await asyncio.open_connection("127.0.0.1", listener.port, ssl=strange, server_hostname="localhost")
+            for _ in range(2)
+        ]
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await ask(listener.port, strange)
+        assert (await ask(listener.port, client_context(data_dir, identity=olga)))[0]["certificate"]
+        for _, writer in held:
+            writer.close()
 
 
 async def test_an_address_that_is_taken_is_refused_by_name(tmp_path: Path) -> None:
