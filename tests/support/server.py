@@ -67,11 +67,11 @@ class RunningServer:
         return self.process.wait(timeout=seconds)
 
 
-def make_domain(tmp_path: Path, *, domain: str = "test.weir") -> Path:
-    """A fresh data directory."""
+def make_domain(tmp_path: Path, *, domain: str = "test.weir", now: datetime | None = None) -> Path:
+    """A fresh data directory; its certificates are valid from `now` on."""
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700, parents=True)
-    pki.init_domain(data_dir, domain=domain, hosts=(), now=datetime.now(UTC))
+    pki.init_domain(data_dir, domain=domain, hosts=(), now=now or datetime.now(UTC))
     return data_dir
 
 

@@ -26,7 +26,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = make_domain(tmp_path_factory.mktemp("authentication"))
+    directory = make_domain(tmp_path_factory.mktemp("authentication"), now=NOW)
     ISSUER.write_jwks(directory / "jwks.json")
     return directory
 
@@ -42,7 +42,7 @@ def pem(data_dir: Path, role: str, name: str) -> bytes:
 
 
 def bearer(**claims: object) -> list[str]:
-    return [f"Bearer {ISSUER.token(**claims)}"]  # type: ignore[arg-type]
+    return [f"Bearer {ISSUER.token(now=NOW.timestamp(), **claims)}"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -137,7 +137,7 @@ def test_a_revoked_certificate_is_nobody_with_or_without_a_token(
 
 def test_a_certificate_is_refused_once_its_authority_counts_no_more(data_dir: Path, tmp_path: Path) -> None:
     """Mutant: a connection that stays open would keep the old authority alive for as long as it likes."""
-    old, new = ((domain / "secrets" / "ca.crt").read_bytes() for domain in (data_dir, make_domain(tmp_path)))
+    old, new = ((domain / "secrets" / "ca.crt").read_bytes() for domain in (data_dir, make_domain(tmp_path, now=NOW)))
     counting = [new + old]
     authentication = Authentication(domain="test.weir", revoked=frozenset, authorities=lambda: counting[0])
     alice = pem(data_dir, "requester", "alice")

@@ -16,7 +16,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    return make_domain(tmp_path)
+    return make_domain(tmp_path, now=NOW)
 
 
 def check(data_dir: Path, name: str) -> Check:

@@ -20,7 +20,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    return make_domain(tmp_path)
+    return make_domain(tmp_path, now=NOW)
 
 
 def issue(data_dir: Path, role: str = "requester", name: str = "alice", **given: Any) -> dict[str, Any]:
@@ -83,7 +83,9 @@ def test_renewing_asks_the_certificate_and_not_the_file_who_the_holder_is(data_d
         pytest.param(lambda d, i: {}, "identity.form", id="an empty file"),
         pytest.param(lambda d, i: {**i, "certificate": 3}, "identity.form", id="no certificate"),
         pytest.param(
-            lambda d, i: issue(make_domain(d.parent / "other")), "identity.form", id="of another domain of that name"
+            lambda d, i: issue(make_domain(d.parent / "other", now=NOW)),
+            "identity.form",
+            id="of another domain of that name",
         ),
         pytest.param(lambda d, i: issue(d, now=NOW - timedelta(days=8)), "identity.ended", id="one that has ended"),
         pytest.param(
@@ -159,7 +161,7 @@ def test_another_authority_takes_over_as_the_manual_says(data_dir: Path) -> None
     old = issue(data_dir)
     identities.revoke(data_dir, "requester/alice", reason="lost", now=NOW)
     kept = issue(data_dir, name="bob")
-    other, secrets = make_domain(data_dir.parent / "other") / pki.SECRETS, data_dir / pki.SECRETS
+    other, secrets = make_domain(data_dir.parent / "other", now=NOW) / pki.SECRETS, data_dir / pki.SECRETS
     before = (secrets / "ca.crt").read_text()
     (secrets / "ca.crt").write_text((other / "ca.crt").read_text() + before)
     (secrets / "ca.key").write_bytes((other / "ca.key").read_bytes())
@@ -178,7 +180,7 @@ def test_another_authority_takes_over_as_the_manual_says(data_dir: Path) -> None
 
 
 def test_a_key_that_is_not_the_authoritys_issues_nothing(data_dir: Path) -> None:
-    other = make_domain(data_dir.parent / "other") / pki.SECRETS
+    other = make_domain(data_dir.parent / "other", now=NOW) / pki.SECRETS
     (data_dir / pki.SECRETS / "ca.key").write_bytes((other / "ca.key").read_bytes())
     with pytest.raises(Unavailable) as caught:
         issue(data_dir)

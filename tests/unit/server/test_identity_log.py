@@ -25,7 +25,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    return make_domain(tmp_path)
+    return make_domain(tmp_path, now=NOW)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    return make_domain(tmp_path)
+    return make_domain(tmp_path, now=NOW)
 
 
 def test_a_domain_begins_with_nothing_revoked(data_dir: Path) -> None:
@@ -94,7 +94,7 @@ def test_an_older_list_put_back_brings_nothing_back_while_the_server_runs(data_d
 
 
 def _of_another_domain(data_dir: Path) -> bytes:
-    other = make_domain(data_dir.parent / "other")
+    other = make_domain(data_dir.parent / "other", now=NOW)
     revoke(other, [], now=NOW)
     return (other / FILE_NAME).read_bytes()
 

@@ -20,7 +20,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    return make_domain(tmp_path)
+    return make_domain(tmp_path, now=NOW)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_half_a_renewal_is_never_shown(data_dir: Path, watched: Watched[Shown], 
 
 
 def _of_another_domain(data_dir: Path) -> None:
-    other = make_domain(data_dir.parent / "other")
+    other = make_domain(data_dir.parent / "other", now=NOW)
     for name in ("server.key", "server.crt"):
         shutil.copy(secret(other, name), secret(data_dir, name))
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_shown_is_refused_at_the_start_and_passed_over_later(
 
 
 def test_a_second_authority_may_take_over_from_the_first(data_dir: Path, watched: Watched[Shown]) -> None:
-    other = make_domain(data_dir.parent / "other")
+    other = make_domain(data_dir.parent / "other", now=NOW)
     both = secret(other, "ca.crt").read_bytes() + secret(data_dir, "ca.crt").read_bytes()
     secret(data_dir, "ca.crt").write_bytes(both)
     assert watched.get().authorities == both
