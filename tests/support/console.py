@@ -28,6 +28,7 @@ from weir_server.console.desk import Desk
 from weir_server.console.links import issue_code
 from weir_server.console.open import make_desk
 from weir_server.console.web import build
+from weir_server.revocation import watch_revoked
 from weir_server.services.admission import Admission
 
 HOST = "localhost:7446"
@@ -122,7 +123,7 @@ async def running_console(
             store=domain.store,
             settings=settings or ConsoleSettings(),
             admission=Admission(limits or Limits(), clock=time.monotonic),
-            authentication=Authentication(domain="weir.test", revoked=frozenset),
+            authentication=Authentication(domain="weir.test", revoked=watch_revoked(directory).get),
             healthy=lambda: True,
             now=domain.clock,
         )

@@ -34,6 +34,8 @@ class Desk:
     domain: str
     authenticate: Callable[[bytes], Principal]
     """Holder of a client certificate in PEM, as the gRPC listeners take it, revocation included."""
+    revoked: Callable[[], frozenset[int]]
+    """Serial numbers of certificates that were taken back, as of now."""
     log_key: str
     """Verifier keys of the log, as identities hold them: what a reader would check with."""
     witness_key: str

@@ -59,6 +59,7 @@ def make_desk(
         log_key=log_key,
         witness_key=witness_key,
         hosts=hosts_of(domain.server_certificate),
+        revoked=authentication.revoked,
         authenticate=lambda pem: authentication.caller(pem, (), now=now()),
         state=state,
         store=store,

@@ -37,6 +37,8 @@ class Session:
     seen: float
     proved: float
     """When the holder last proved who they are; monotonic seconds, as the two above."""
+    revoked: frozenset[int] = frozenset()
+    """Certificates that were taken back before it began."""
     notice: Notice | None = None
     """What the next page tells."""
     after: str = "/overview"
@@ -54,14 +56,16 @@ class Sessions:
         self._clock, self._entropy = clock, entropy
         self._sessions: dict[bytes, Session] = {}
 
-    def begin(self, principal: Principal, *, certificate: bytes) -> tuple[str, Session]:
+    def begin(
+        self, principal: Principal, *, certificate: bytes, revoked: frozenset[int] = frozenset()
+    ) -> tuple[str, Session]:
         """A new session and the cookie that names it; never one that a browser brought along."""
         now = self._clock()
         self._end_lapsed(now)
         if len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].seen)]
         token = self._entropy(_TOKEN_BYTES).hex()
-        session = Session(principal, self._entropy(_TOKEN_BYTES).hex(), certificate, now, now, now)
+        session = Session(principal, self._entropy(_TOKEN_BYTES).hex(), certificate, now, now, now, revoked)
         self._sessions[_key(token)] = session
         return token, session
 

@@ -32,6 +32,7 @@ from weir_server.console.limits import Tries
 from weir_server.console.links import PEOPLE, use_code
 from weir_server.console.sessions import Session
 from weir_server.console.visit import Visit
+from weir_server.identities import issued
 from weir_server.ledger import record
 from weir_server.plan.values import Principal
 from weir_server.store import Transaction
@@ -151,7 +152,8 @@ class SignIn:
             )
 
         await self._desk.store.write(operation)
-        token, _ = self._desk.sessions.begin(principal, certificate=certificate)
+        self._desk.sessions.end(request.cookies.get(COOKIE, ""))
+        token, _ = self._desk.sessions.begin(principal, certificate=certificate, revoked=self._desk.revoked())
         response = RedirectResponse("/overview", status_code=303)
         set_cookie(response, COOKIE, token)
         return response
@@ -177,6 +179,27 @@ class SignIn:
         if principal.role not in PEOPLE:
             raise PermissionDenied(f"the role {principal.role} has no console", rule="console.role")
         return principal
+
+    def holder(self, request: Request, session: Session) -> Principal:
+        """Who is signed in, as of now.
+
+        Raises:
+            Unauthenticated: the session's certificate is not valid any more; or a code signed in, and a certificate of
+                that person was taken back since.
+            PermissionDenied: the role has no console.
+        """
+        if session.certificate:
+            return self.shown(request)
+        added = self._desk.revoked() - session.revoked
+        if added:
+            known, person = issued(self._desk.data_dir), session.principal
+            holders = [known.get(serial) for serial in added]
+            # Of a serial number that this machine does not know, nobody can say that it is not this person's.
+            if any(of is None or (of.role, of.name) == (person.role, person.name) for of in holders):
+                self._desk.sessions.end(request.cookies[COOKIE])
+                raise Unauthenticated("the certificate was revoked", rule="certificate.revoked")
+            session.revoked |= added
+        return session.principal
 
     def _holder(self, request: Request) -> Principal | None:
         try:

@@ -114,7 +114,7 @@ class Web:
             session = session_of(request, self._desk.sessions)
             if session is None:
                 return RedirectResponse("/sign-in", status_code=303)
-            principal = self._signin.shown(request) if session.certificate else session.principal
+            principal = self._signin.holder(request, session)
             with self._desk.admission.seat(f"{principal.role}/{principal.name}"):
                 require(principal, *screen.calls)
                 visit = Visit(request, self._desk, session, language_of(request), screen.name)

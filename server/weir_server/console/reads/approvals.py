@@ -20,7 +20,7 @@ def page(tx: Transaction, state: str, *, now: datetime, before: str = "", limit:
     `before`: a key that an earlier page gave.
     """
     moment, _, last = before.partition(":")
-    bound = int(moment) if moment.isdecimal() else 2**62
+    bound = int(moment) if moment.isdecimal() and len(moment) <= 18 else 2**62
     rows = tx.execute(
         "SELECT id FROM approvals WHERE state = ? AND (requested < ? OR (requested = ? AND id < ?)) AND expires > ? "
         "ORDER BY requested DESC, id DESC LIMIT ?",

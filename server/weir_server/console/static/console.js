@@ -5,11 +5,15 @@
 const SECONDS = 5;
 
 // A one-time code in the fragment of a link: no browser sends it, so it is put into the form here, and out of the bar.
+// Whoever is signed in already is led on, and browsers carry a fragment along: it goes there too.
 const code = document.querySelector("input[name=code]");
-if (code && location.hash.length > 1) {
-  code.value = decodeURIComponent(location.hash.slice(1));
+const given = location.hash.slice(1);
+if (/^[A-Za-z2-7]{4}(-?[A-Za-z2-7]{4}){7}$/.test(given)) {
   history.replaceState(null, "", location.pathname + location.search);
-  code.form.querySelector("button").focus();
+  if (code) {
+    code.value = given;
+    code.form.querySelector("button").focus();
+  }
 }
 
 // Parts of a page that follow the domain: fetched again every few seconds, unless the reader said no or is busy there.

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.support.console import HOST, ConsoleUnderTest, running_console
 from tests.support.domain import contract_document
+from weir_server import identities
 from weir_server.config import ConsoleSettings, Limits
 from weir_server.console.headers import CONTENT_SECURITY_POLICY, HEADERS
 from weir_server.console.limits import TRIES
@@ -185,6 +186,34 @@ async def test_a_certificate_signs_in_and_only_it_goes_on(console: ConsoleUnderT
     assert (await browser.get("/overview")).headers["location"] == "/sign-in"
     browser.certificate = None
     assert (await browser.get("/overview")).headers["location"] == "/sign-in"
+
+
+async def test_a_code_keeps_nobody_signed_in_whose_certificate_was_taken_back(console: ConsoleUnderTest) -> None:
+    olga, vera = await console.signed_in("operator", "olga"), await console.signed_in("operator", "vera")
+    for name in ("olga", "peter"):
+        identities.issue(console.data_dir, role="operator", name=name, now=console.domain.clock(), days=30)
+    identities.revoke(console.data_dir, "operator/peter", reason="lost", now=console.domain.clock())
+    assert (await olga.get("/overview")).status_code == 200
+    identities.revoke(console.data_dir, "operator/olga", reason="left", now=console.domain.clock())
+    reply = await olga.get("/overview")
+    assert (reply.status_code, "certificate.revoked" in reply.text) == (401, True)
+    assert (await olga.get("/overview")).headers["location"] == "/sign-in"
+    assert (await vera.get("/overview")).status_code == 200
+
+
+async def test_signing_in_again_ends_the_session_before(console: ConsoleUnderTest) -> None:
+    browser = await console.signed_in("operator", "olga")
+    before = browser.http.cookies["__Host-weir-console"]
+    await browser.post("/sign-in/code", {"code": console.code("auditor", "zhou")})
+    other = console.browser()
+    other.http.cookies.set("__Host-weir-console", before, domain="localhost", path="/")
+    assert (await other.get("/overview")).headers["location"] == "/sign-in"
+
+
+@pytest.mark.parametrize("before", ["9" * 30 + ":x", "²:x", "x", ":"])
+async def test_a_page_key_that_nobody_gave_is_no_fault(console: ConsoleUnderTest, before: str) -> None:
+    browser = await console.signed_in("approver", "anna")
+    assert (await browser.http.get("/approvals", params={"before": before})).status_code == 200
 
 
 async def test_an_old_connection_proves_nothing(console: ConsoleUnderTest) -> None:
