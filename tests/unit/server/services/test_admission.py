@@ -66,3 +66,17 @@ def test_seats_are_bounded_per_caller_and_over_all_and_given_back_on_errors() ->
     with pytest.raises(ValueError, match="inside"), admission.seat("alice"):
         raise ValueError("inside")
     assert admission.in_flight == 0
+
+
+@pytest.mark.parametrize("role", ["operator", "approver", "auditor"])
+def test_requesters_that_hold_every_seat_keep_out_nobody_who_may_stop_them(role: str) -> None:
+    admission = Admission(Limits(max_in_flight=2, max_in_flight_per_requester=2), clock=Time())
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(admission.seat("requester/alice"))
+        with pytest.raises(Overloaded), admission.seat("requester/bob"):
+            pass
+        for _ in range(2):
+            stack.enter_context(admission.seat(f"{role}/olga"))
+        with pytest.raises(Overloaded), admission.seat(f"{role}/olga"):
+            pass
