@@ -42,6 +42,7 @@ async def test_two_persons_approve_what_needs_two_and_nobody_counts_twice(consol
     olga, anna = await console.signed_in("operator", "olga"), await console.signed_in("approver", "anna")
     shown = await decide(olga, approval, act="approve")
     assert "1 of 2" in shown
+    assert "2 different persons must approve, 1 did so far" in (await anna.get(f"/approvals/{approval}")).text
     assert 'value="approve"' not in shown, "who has approved is not asked again"
     again = await olga.act(f"/approvals/{approval}", f"/approvals/{approval}/decide", {"act": "approve", "reason": "x"})
     assert again.status_code == 400
