@@ -141,7 +141,7 @@ def _ceiling(value: int) -> int:
     """The next round number that four rules divide."""
     size = 4
     while size < value:
-        size = size * 5 // 2 if str(size)[0] == "4" else size * 2
+        size = size * 5 // 2 if str(size)[0] == "8" else size * 2
     return size
 
 

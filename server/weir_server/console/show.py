@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -48,6 +49,13 @@ class Show:
         """As `amount`, as a person would type it into a form."""
         forms = {"epsilon_nano": format_epsilon, "rho_micro": format_rho, "price_micro": format_price}
         return forms[metric](number) if metric in forms else str(number)
+
+    def json(self, value: object) -> str:
+        """JSON for reading. What would steer the eye or hide is written as its code: no text turns a line around."""
+        return "".join(
+            character if character.isprintable() or character == "\n" else f"\\u{ord(character):04x}"
+            for character in json.dumps(value, ensure_ascii=False, indent=2)
+        )
 
     def short(self, digest: str) -> str:
         """The first digits of a digest."""

@@ -65,7 +65,7 @@ async def show_contract(visit: Visit) -> Response:
         state=lifecycle.state_at(contract, life, now=now),
         stopped=("contract", contract.id) in visit.world.suspensions,
         balances=balances if visit.may(calls.LIST_QUOTAS) else [],
-        terms=json.dumps(json.loads(contract.canonical), ensure_ascii=False, indent=2),
+        terms=json.loads(contract.canonical),
         moves=MOVES,
         now=now,
         can_move=visit.may(calls.SET_CONTRACT_STATE),

@@ -76,7 +76,6 @@ async def show_entry(visit: Visit) -> Response:
         missing=not entry.leaf,
         head=head,
         verified=verified,
-        pretty=json.dumps(entry.event, ensure_ascii=False, indent=2, sort_keys=True),
         decides=entry.type in ("weir.query.reserved", "weir.query.refused"),
     )
 
@@ -100,7 +99,7 @@ async def show_replay(visit: Visit) -> Response:
         replayed=replayed,
         facts=json.loads(kept[0][1]) if kept else {},
         contract_digest=kept[0][0] if kept else "",
-        contract=json.dumps(json.loads(contract), ensure_ascii=False, indent=2) if contract else "",
+        contract=json.loads(contract) if contract else None,
     )
 
 

@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weir_server.console.charts import Charts, Series, _ceiling
@@ -31,6 +31,7 @@ def test_columns_stay_inside_their_picture_whatever_the_numbers(values: list[int
         assert float(box.attrib["x"]) + float(box.attrib["width"]) <= 640
 
 
+@example(value=5)
 @given(value=st.integers(0, 10**15))
 def test_an_axis_reaches_the_largest_number_and_not_much_further(value: int) -> None:
     top = _ceiling(value)

@@ -133,6 +133,15 @@ async def test_names_that_look_like_markup_are_text(console: ConsoleUnderTest) -
         assert "&lt;script&gt;" in shown
 
 
+async def test_no_text_turns_a_decoded_line_around_or_hides_in_it(tmp_path: Path) -> None:
+    nasty = "safe\u202e\u200b\u2066"
+    async with running_console(tmp_path, documents=(contract_document("c-1", title=nasty),)) as console:
+        browser = await console.signed_in("auditor")
+        shown = re.findall(r"<pre.*?</pre>", (await browser.get("/contracts/c-1")).text, re.DOTALL)
+        assert "\\u202e\\u200b\\u2066" in shown[0]
+        assert not any(mark in shown[0] for mark in nasty[4:])
+
+
 @pytest.mark.parametrize("path", ["//evil.example/", "///evil.example", "/%2fevil.example/x", "/%5cevil.example"])
 async def test_choosing_a_language_leads_to_no_other_site(console: ConsoleUnderTest, path: str) -> None:
     browser = console.browser()
