@@ -139,3 +139,10 @@ async def test_parties_of_contracts_do_not_get_in(console: ConsoleUnderTest, rol
 
 def _roles(calls: tuple[str, ...]) -> set[str]:
     return {role for role in (O, P, A) if may(role, *calls)}
+
+
+async def test_an_approver_is_offered_no_link_to_the_log(console: ConsoleUnderTest) -> None:
+    for role, offered in (("approver", False), ("auditor", True)):
+        browser = await console.signed_in(role)
+        for path in ("/contracts/c-1", "/requesters/alice"):
+            assert ('href="/log?' in (await browser.get(path)).text) == offered, (role, path)
