@@ -19,6 +19,7 @@ from weir.canonical import SALT_BYTES, NotCanonical, digest, opens, parse_canoni
 from weir.errors import InvalidReceipt
 from weir.receipts import parse_event
 from weir_server import log
+from weir_server.audit.acts import APPROVED, ContractStates, approval_acts
 from weir_server.ledger.operations import REFUSED, RESERVED
 from weir_server.policy.contract import Contract, contract_of_terms
 from weir_server.policy.decide import decide, outcome_json
@@ -27,9 +28,6 @@ from weir_server.policy.lifecycle import terms
 from weir_server.policy.lineage import PURPOSE
 from weir_server.store import SqlValue, Transaction, blob, integer, text
 
-APPROVED = "weir.approval.approved"
-_ACTS = (APPROVED, "weir.approval.rejected", "weir.approval.revoked")
-"""Types of entries of what persons do with approvals."""
 _PAGE = 256
 _CHARGED = ("epsilon_nano", "rho_micro", "price_micro")
 
@@ -41,8 +39,8 @@ class Difference:
     index: int
     """Index of the leaf."""
     rule: str
-    """`decision.missing`, `.stray`, `.commitment`, `.facts`, `.contract`, `.verdict`, `.reasons`, `.persons` or
-    `.approval`."""
+    """`decision.missing`, `.stray`, `.commitment`, `.facts`, `.contract`, `.state`, `.verdict`, `.reasons`, `.persons`
+    or `.approval`."""
     what: str
     """One sentence."""
 
@@ -157,7 +155,7 @@ class _Books:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._contracts: dict[str, Contract | None] = {}
-        self._acts = _acts(tx)
+        self._acts, self._states = approval_acts(tx), ContractStates(tx)
         self._uses = Counter[str]()
         self._page: dict[int, _Kept] = {}
         self._page_end = 0
@@ -194,6 +192,11 @@ class _Books:
         named = entry.record.get("contract_digest")
         if named != kept.contract_digest or contract.id != _subject(entry).get("contract"):
             return Difference(index, "decision.contract", "the leaf names another contract")
+        # A refusal may be decided a moment behind an act; what is charged is compared with the acts in its own group.
+        stood = self._states.before(contract.digest, index)
+        if entry.type == RESERVED and stood is not None and stood != facts.contract_state:
+            what = f"the facts say that the contract is {facts.contract_state}, its entries say {stood}"
+            return Difference(index, "decision.state", what)
         # 4. Decide again.
         again = outcome_json(decide(facts, contract, policy_digest=""))
         found = _compared(entry, again)
@@ -247,42 +250,6 @@ class _Books:
                     found = None
             self._contracts[contract_digest] = found
         return self._contracts[contract_digest]
-
-
-@dataclass(frozen=True, slots=True)
-class _Act:
-    """What one person did with an approval, by its entry."""
-
-    index: int
-    type: str
-    person: str
-    requester: str
-    contract: str
-    state: str
-    """State of the approval after it."""
-    uses: int
-    """Queries that it allows."""
-
-
-def _acts(tx: Transaction) -> dict[str, list[_Act]]:
-    """By approval, every act in order."""
-    found: dict[str, list[_Act]] = {}
-    for kind in _ACTS:
-        for index, leaf in log.entries(tx, type=kind):
-            try:
-                event = parse_event(leaf)
-            except InvalidReceipt:
-                continue
-            data = event["data"]
-            if isinstance(data, dict):
-                found.setdefault(str(event["subject"]), []).append(_act(index, kind, data))
-    return {approval: sorted(acts, key=lambda act: act.index) for approval, acts in found.items()}
-
-
-def _act(index: int, kind: str, data: Mapping[str, Any]) -> _Act:
-    person, requester, contract, state = (str(data.get(key)) for key in ("actor", "requester", "contract", "state"))
-    uses = data.get("uses", 1)
-    return _Act(index, kind, person, requester, contract, state, uses if type(uses) is int else 0)
 
 
 def _compared(entry: _Entry, again: Mapping[str, object]) -> Difference | None:

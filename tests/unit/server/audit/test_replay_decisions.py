@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.agreements import move
 from tests.support.decisions import approved_by, change_leaf, decide_many, falsify, leaves_of, prepare, replayed
 from tests.support.domain import by_site, equals, open_domain, running_domain, submit
 from weir.errors import PolicyDenied
@@ -241,6 +242,21 @@ async def test_what_is_kept_are_the_facts_of_the_moment_that_counts(tmp_path: Pa
         assert later.isoformat().encode() in bytes(rows[0][0])  # type: ignore[arg-type]
         assert data["record"]["decision"] == "allowed"
         assert domain.events()[index]["type"] == "weir.query.reserved"
+
+
+async def test_a_charge_behind_the_entry_that_ended_its_contract_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_domain(tmp_path) as domain:
+        await domain.pipeline.run(submit())
+        before = domain.state.world
+        await move(domain, "suspended", contract="c-1")
+        monkeypatch.setattr(domain.state, "world", before)  # A server that goes on as if nothing had been said.
+        monkeypatch.setattr(domain.state, "require_current", lambda *_: None)
+        await domain.pipeline.run(submit(by_site()))
+    found = replayed(tmp_path)
+    assert [difference.rule for difference in found.differences] == ["decision.state"]
+    assert found.agreed == 1
 
 
 async def test_no_fact_is_told_by_a_leaf(tmp_path: Path) -> None:
