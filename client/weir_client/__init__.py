@@ -22,33 +22,19 @@ if _typing.TYPE_CHECKING:
     from weir_client import aio
     from weir_client._answer import Answer, Column, Coverage
     from weir_client._audit import AuditReport, Entry, InclusionProof, Meter, MeterTotal
+    from weir_client._catalogue import Dataset, Dimension, Measure, Snapshot
     from weir_client._ciphertexts import EncryptedAnswer, SealedTable, add_sealed
     from weir_client._client import Client, Job, connect
+    from weir_client._estimates import Estimate, Exposure, Noise
     from weir_client._governance import Case, Standing, Suspension
     from weir_client._identity import Identity, load_identity
     from weir_client._keys import KeyPair, generate_keypair
+    from weir_client._limits import Balance, PolicyChange, PolicyDifference, Quota
     from weir_client._receipts import Receipt, receipt_from_json
-    from weir_client._records import (
-        Approval,
-        Balance,
-        Contract,
-        ContractSignature,
-        Dataset,
-        Dimension,
-        Duty,
-        Estimate,
-        Exposure,
-        Measure,
-        Noise,
-        PolicyChange,
-        PolicyDifference,
-        Quota,
-        RateCard,
-        Snapshot,
-        StandingTerms,
-    )
     from weir_client._sandbox import Sandbox
     from weir_client._signing import SigningKey
+    from weir_client._terms import Approval, Contract, ContractSignature, Duty, StandingTerms
+    from weir_client._values import RateCard
 
 __all__ = [
     "Answer",
@@ -138,25 +124,31 @@ _HOMES = {
         "receipt_from_json",
     ),
     "_sandbox": ("Sandbox",),
-    "_records": (
-        "Approval",
-        "Balance",
-        "Contract",
-        "ContractSignature",
+    "_catalogue": (
         "Dataset",
         "Dimension",
-        "Duty",
+        "Measure",
+        "Snapshot",
+    ),
+    "_estimates": (
         "Estimate",
         "Exposure",
-        "Measure",
         "Noise",
+    ),
+    "_limits": (
+        "Balance",
         "PolicyChange",
         "PolicyDifference",
         "Quota",
-        "RateCard",
-        "Snapshot",
+    ),
+    "_terms": (
+        "Approval",
+        "Contract",
+        "ContractSignature",
+        "Duty",
         "StandingTerms",
     ),
+    "_values": ("RateCard",),
     "_signing": ("SigningKey",),
 }
 """Where each name is defined."""

@@ -19,9 +19,10 @@ from weir.amounts import MICRO, NANO, format_rho
 from weir.errors import InvalidReceipt
 from weir.v1 import answer_pb2
 from weir_client import _tables
+from weir_client._estimates import Noise, noise_of
 from weir_client._receipts import Receipt
-from weir_client._records import CellValue, Noise, exact_decimal, literal_value, mode_name, noise_of
 from weir_client._sql import Order, Output, Presentation
+from weir_client._values import CellValue, exact_decimal, literal_value, mode_name
 
 if TYPE_CHECKING:
     import pandas

@@ -21,8 +21,8 @@ from weir.paillier import (
 from weir.v1 import answer_pb2
 from weir_client._keys import KeyPair
 from weir_client._receipts import Receipt
-from weir_client._records import CellValue, exact_decimal, literal_value
 from weir_client._sql import Output, ParsedQuery
+from weir_client._values import CellValue, exact_decimal, literal_value
 
 if TYPE_CHECKING:
     from phe import EncryptedNumber

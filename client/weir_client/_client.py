@@ -19,26 +19,20 @@ from weir_client import _audit, _contracts, _encrypted, _governance, _operations
 from weir_client._answer import Answer, present
 from weir_client._audit import AuditReport, Entry, InclusionProof, Meter
 from weir_client._calls import Operation, Transport, drive
+from weir_client._catalogue import Dataset
 from weir_client._ciphertexts import EncryptedAnswer, SealedTable
+from weir_client._estimates import Estimate
 from weir_client._governance import Case, Standing, Suspension
 from weir_client._identity import Identity, chosen_identity, state_directory
 from weir_client._keys import KeyPair
+from weir_client._limits import Balance, PolicyDifference, Quota
 from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
 from weir_client._receipts import KeptCheckpoints, Receipt
-from weir_client._records import (
-    Approval,
-    Balance,
-    Contract,
-    Dataset,
-    Estimate,
-    PolicyDifference,
-    Quota,
-    StandingTerms,
-)
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
 from weir_client._signing import SigningKey
 from weir_client._sql import ParsedQuery
+from weir_client._terms import Approval, Contract, StandingTerms
 from weir_client._token import Token
 from weir_client._transport import grpc_transport
 from weir_client._weights import DEFAULT_WEIGHT_BITS, Weights

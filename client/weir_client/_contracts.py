@@ -11,8 +11,8 @@ from weir.errors import InvalidReceipt, InvalidRequest, UnknownName
 from weir.v1 import policy_service_pb2
 from weir_client._calls import Operation
 from weir_client._operations import Context, contracts, invoke
-from weir_client._records import Contract, ContractSignature, contract_of
 from weir_client._signing import SigningKey
+from weir_client._terms import Contract, ContractSignature, contract_of
 
 _STATES = ("active", "suspended", "terminated")
 

@@ -29,27 +29,13 @@ from weir.v1 import (
 from weir.wire import query_from_proto, query_to_proto
 from weir_client._asked import asked_query
 from weir_client._calls import Call, Effect, Exchange, Operation, Sleep, Stream, method
+from weir_client._catalogue import Dataset, dataset_of
+from weir_client._estimates import Estimate, estimate_of
+from weir_client._limits import Balance, PolicyDifference, Quota, balance_of, difference_of, quota_to_proto
 from weir_client._receipts import KeptCheckpoints, Receipt
-from weir_client._records import (
-    Approval,
-    Balance,
-    Contract,
-    Dataset,
-    Estimate,
-    PolicyDifference,
-    Quota,
-    StandingTerms,
-    approval_of,
-    balance_of,
-    contract_of,
-    dataset_of,
-    difference_of,
-    estimate_of,
-    quota_to_proto,
-    standing_to_proto,
-)
 from weir_client._shares import Shares, with_shares
 from weir_client._sql import ParsedQuery, parse
+from weir_client._terms import Approval, Contract, StandingTerms, approval_of, contract_of, standing_to_proto
 
 T = TypeVar("T")
 Amount = str | int | float | Decimal

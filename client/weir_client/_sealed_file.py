@@ -29,7 +29,7 @@ from weir.errors import InvalidReceipt, InvalidRequest
 from weir.paillier import PublicKey
 from weir_client._ciphertexts import SealedTable
 from weir_client._receipts import receipt_from_json
-from weir_client._records import CellValue
+from weir_client._values import CellValue
 
 VERSION = 1
 _LAYOUT = ("slots", "slot_bits", "max_addends", "addends")

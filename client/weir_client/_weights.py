@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from weir.errors import InvalidRequest
-from weir_client._records import CellValue, Dataset
+from weir_client._catalogue import Dataset
 from weir_client._sql import ParsedQuery
+from weir_client._values import CellValue
 
 Weights = Mapping[Any, int] | Sequence[int]
 """Integer weights by group key (a tuple in the order of the SELECT list, or the bare value of a single key; a missing

@@ -14,8 +14,8 @@ from tests.support.domain import contract_document
 from tests.support.gates import assessment_document, gates_document
 from tests.support.server import RunningServer, running_server
 from weir_client import aio, cli, connect, errors, load_identity
+from weir_client._estimates import Exposure
 from weir_client._governance import Case, Standing
-from weir_client._records import Exposure
 from weir_client.cli.questions import _exposure_line
 
 Run = Callable[..., tuple[int, Any, str]]

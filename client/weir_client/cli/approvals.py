@@ -13,7 +13,8 @@ from weir.errors import AccessError, InvalidReceipt, InvalidRequest, UnknownName
 from weir.query import IsNull, leaves
 from weir_client._asked import asked_query
 from weir_client._client import Client
-from weir_client._records import Approval, Balance, StandingTerms
+from weir_client._limits import Balance
+from weir_client._terms import Approval, StandingTerms
 from weir_client.cli.output import Session, connected, table, to_json
 from weir_client.cli.questions import WAIT, show_answer
 

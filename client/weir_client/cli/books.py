@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from weir_client._client import Client
+from weir_client._limits import Balance
 from weir_client._receipts import Receipt
-from weir_client._records import Balance
 from weir_client.cli.output import Session, connected, table
 
 

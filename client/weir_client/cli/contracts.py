@@ -14,8 +14,8 @@ from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import InvalidRequest
 from weir.odrl import agreement
 from weir_client import _contracts
-from weir_client._records import Contract, ContractSignature, Duty
 from weir_client._signing import SigningKey
+from weir_client._terms import Contract, ContractSignature, Duty
 from weir_client.cli.encrypted import PASSPHRASE
 from weir_client.cli.output import Session, connected, print_value, table
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from weir.amounts import format_epsilon, format_price, format_rho
-from weir_client._records import Dataset, Dimension, Measure, RateCard, Snapshot
+from weir_client._catalogue import Dataset, Dimension, Measure, Snapshot
+from weir_client._values import RateCard
 from weir_client.cli.output import Session, connected, table
 
 _SHOW = "show"

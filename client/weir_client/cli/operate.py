@@ -10,7 +10,7 @@ import click
 
 from weir.errors import InvalidRequest, UnknownName
 from weir_client._client import Client
-from weir_client._records import PolicyDifference, Quota
+from weir_client._limits import PolicyDifference, Quota
 from weir_client.cli.books import balances, currencies
 from weir_client.cli.output import Session, connected
 

@@ -12,7 +12,7 @@ from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import ApprovalRequired
 from weir_client._answer import Answer
 from weir_client._client import Job
-from weir_client._records import Estimate, Exposure
+from weir_client._estimates import Estimate, Exposure
 from weir_client._sql import parse
 from weir_client.cli.output import Session, connected
 

@@ -12,7 +12,7 @@ from weir.errors import InvalidReceipt
 from weir.v1 import answer_pb2, receipt_pb2
 from weir.wire import query_to_proto
 from weir_client._answer import present
-from weir_client._records import dataset_of
+from weir_client._catalogue import dataset_of
 from weir_client._sql import parse
 
 RECEIPT = weir_client.Receipt(receipt_pb2.Receipt(leaf=b'{"data":{"charge":{}},"specversion":"1.0","type":"x"}'))
