@@ -51,7 +51,7 @@ def test_somebody_without_a_contract_plays_exports_and_leaves_no_trace(tmp_path:
             catalogue = json.loads(client.export_catalogue("dcat"))
             assert {item["dcterms:identifier"] for item in catalogue["dcat:dataset"]} == {card.name for card in cards}
             assert client.export_catalogue("odcs", cards[0].name).startswith("apiVersion: v3")
-        kept = list((server.data_dir / "sandbox").iterdir())
+        kept = list((server.data_dir / "sandbox" / "0").iterdir())
         assert len(kept) == len(cards)
         server.stop()
-        assert not (server.data_dir / "sandbox").exists()
+        assert [path.name for path in (server.data_dir / "sandbox").iterdir() if path.is_dir()] == []
