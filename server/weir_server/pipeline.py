@@ -362,13 +362,15 @@ class Pipeline:
             ApprovalRequired: a person is asked for now, and was not before.
         """
         world, submission = self._state.world, judged.plan.bound.submission
-        if world is judged.world and self._now() - judged.facts.now <= AT_ONCE:
+        now = self._now()
+        lasts = now - judged.facts.now <= AT_ONCE and now < judged.contract.valid_until
+        if world is judged.world and lasts:
             return judged
         self.check_running(submission)
         if world.policy.contracts.get(submission.contract) != judged.contract:
             sentence = "the contract changed while the query waited; send it again"
             raise denied((DenialReason("contract.changed", sentence),))
-        facts = facts_of(judged.plan, world, now=self._now())
+        facts = facts_of(judged.plan, world, now=now)
         decision = decide(facts, judged.contract, policy_digest=world.policy.digest)
         again = replace(judged, facts=facts, decision=decision, world=world)
         if isinstance(decision, Deny):

@@ -257,6 +257,8 @@ class State:
                 break
             except WorldMoved:
                 await self.catch_up()
+                if not self._store.shared:
+                    self._load()  # The act before this one is durable and could not be shown: nobody else will.
         # A reply that was given before changed nothing, and reading the whole policy again is not for everybody to ask.
         if self._store.read(book.world_number) != self.world.number:
             self._load(snapshot)

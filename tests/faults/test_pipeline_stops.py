@@ -4,6 +4,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.domain import NANO, Domain, open_domain, populate, running_domain, submit, submit_dp
 from tests.support.ledger import Clock
-from weir.errors import Suspended, Unavailable
+from weir.errors import PolicyDenied, Suspended, Unavailable
 
 
 @pytest.fixture
@@ -115,3 +116,39 @@ async def test_a_reservation_that_lapsed_while_running_gives_no_answer(domain: D
         await domain.pipeline.run(submit())
     assert caught.value.rule == "reservation.resolved"
     assert not domain.events("weir.query.released")
+
+
+async def test_an_act_that_could_not_be_shown_does_not_keep_the_next_one_waiting(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: an act that waits for others to show what only this process can would never come to its turn."""
+    load = domain.state._load
+
+    def fails(*_: Any) -> None:
+        monkeypatch.setattr(domain.state, "_load", load)
+        raise Unavailable("the books cannot be read")
+
+    monkeypatch.setattr(domain.state, "_load", fails)
+    with pytest.raises(Unavailable):
+        await domain.suspend("contract", "c-1")
+    await asyncio.wait_for(domain.suspend("all"), timeout=5)
+    assert {("contract", "c-1"), ("all", "")} <= domain.state.world.suspensions
+    with pytest.raises(Suspended):
+        await domain.pipeline.run(submit())
+
+
+async def test_a_contract_that_ends_between_decision_and_charge_charges_nothing(domain: Domain) -> None:
+    """Mutant: a decision of a moment ago that stands although its contract has ended meanwhile."""
+    domain.clock.moment = datetime(2026, 12, 31, 23, 59, 59, 950_000, tzinfo=UTC)
+    honest = domain.pipeline.require_allowed
+
+    async def then_it_ends(*arguments: Any, **more: Any) -> Any:
+        judged = await honest(*arguments, **more)
+        domain.clock.forward(milliseconds=100)
+        return judged
+
+    domain.pipeline.require_allowed = then_it_ends  # type: ignore[method-assign]
+    error = await domain.refused(submit())
+    assert isinstance(error, PolicyDenied)
+    assert [reason.code for reason in error.reasons] == ["contract.expired"]
+    assert domain.exact.touches == 0
