@@ -23,6 +23,7 @@ from tests.support.server import RunningServer, make_domain, start_server
 from tests.support.wire import call, key
 from weir.errors import ApprovalRequired, QuotaExceeded, Suspended, WeirError
 from weir.v1 import case_service_pb2, case_service_pb2_grpc, policy_service_pb2, query_service_pb2
+from weir_server.console.listener import IDLE_SECONDS
 from weir_server.pki import log_key
 
 pytestmark = pytest.mark.slow
@@ -225,7 +226,8 @@ def test_meter_and_log_agree_on_the_bill(lab: Lab) -> None:
         screen.page.wait_for_timeout(500)
     assert screen.page.locator("[data-verdict=good]").count() == 1
     with screen.page.expect_download() as download:
-        screen.page.click("a[download]")
+        screen.page.click("a[href$='/focus.csv']")
+    assert download.value.suggested_filename == "bill-c-visits.csv"
     assert Path(download.value.path()).read_text(encoding="utf-8").startswith("BillingPeriodStart,")
 
 
@@ -247,7 +249,8 @@ def test_evidence_that_an_auditor_downloads_is_accepted_offline(
     screen.page.click(f"a[href='/cases/{case}']")
     assert "The bill is wrong." in screen.text()
     with screen.page.expect_download() as download:
-        screen.page.click("a[download]")
+        screen.page.click("a[href$='/evidence.json']")
+    assert download.value.suggested_filename == f"{case}.evidence.json"
     evidence = tmp_path / "evidence.json"
     download.value.save_as(evidence)
     keys = tmp_path / "log.key"
@@ -255,6 +258,25 @@ def test_evidence_that_an_auditor_downloads_is_accepted_offline(
     command = [sys.executable, "-m", "weir_client.cli", "audit", "verify", str(evidence), "--log-key", str(keys)]
     accepted = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert accepted.returncode == 0, accepted.stderr
+
+
+def test_a_file_is_downloaded_after_its_page_stood_open_for_a_while(lab: Lab) -> None:
+    """The page's connection is closed by then. Chromium cancels what a link with the attribute `download` has to make a new
+    one for, where the reader (here: the test) passed a warning about the certificate; it keeps that in mind for pages only."""
+    screen = lab.signed_in("auditor", "zhou")
+    screen.open("/bills/c-visits")
+    screen.page.wait_for_timeout((IDLE_SECONDS + 1) * 1000)
+    with screen.page.expect_download() as download:
+        screen.page.click("a[href$='/focus.csv']")
+    assert download.value.failure() is None
+
+
+def test_a_file_asked_for_after_the_end_of_a_visit_leads_to_the_sign_in_page(lab: Lab) -> None:
+    screen = lab.signed_in("auditor", "zhou")
+    screen.open("/bills/c-visits")
+    screen.context.clear_cookies()
+    screen.page.click("a[href$='/focus.csv']")
+    screen.page.wait_for_url("**/sign-in")
 
 
 def test_an_altered_log_shows_as_altered(browser: Browser, tmp_path: Path) -> None:

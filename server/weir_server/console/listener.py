@@ -27,7 +27,8 @@ from weir_server.watched import Watched
 CERTIFICATE, CONNECTED = "certificate", "connected"
 """Keys of a request's state: the client certificate in DER or None, and when its connection was made (monotonic)."""
 _MAX_HEADERS = 32 * 1024
-_IDLE_SECONDS = 5
+IDLE_SECONDS = 5
+"""How long a connection stays open after a reply."""
 _MAX_CONNECTIONS = 256
 _REQUEST_SECONDS = 20.0
 """How long a request may take to arrive whole, from the handshake or its first byte on."""
@@ -135,7 +136,7 @@ class ConsoleListener:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=_MAX_HEADERS,
         )
