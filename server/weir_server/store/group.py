@@ -35,8 +35,16 @@ class Engine(Protocol):
 
     statements: Statements
 
-    def begin(self) -> None:
-        """Opens the group's transaction."""
+    def begin(self) -> int | None:
+        """Opens the group's transaction; gives the engine's own time (microseconds since 1970) where it is not this
+        machine's.
+
+        Raises:
+            Unavailable: a newer Weir has migrated the tables since they were opened; the store stops.
+        """
+
+    def abandon(self) -> None:
+        """Ends a transaction in which nothing was done."""
 
     def savepoint(self) -> None:
         """Opens one operation's savepoint."""
@@ -55,6 +63,19 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Frees the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why nothing may be written at this moment."""
+
+    rule: str
+    message: str
+    """Public text."""
+
+
+Admit = Callable[[int | None], Closed | None]
+"""Asked before each group, with the engine's time: whether it may be written. Asked in the writer's thread."""
 
 
 @dataclass(slots=True)
@@ -77,11 +98,13 @@ class GroupWriter:
         seal: Callable[[Transaction], None],
         on_failure: Callable[[BaseException], None],
         group_limit: int = GROUP_LIMIT,
+        admit: Admit = lambda engine_time: None,
     ) -> None:
         self._engine = open_engine()
         self._transaction = GroupTransaction(self._engine.statements, self._engine)
         self._seal = seal
         self._on_failure = on_failure
+        self._admit = admit
         self._limit = group_limit
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
@@ -170,18 +193,27 @@ class GroupWriter:
         """
         outcomes: list[_Outcome] = []
         try:
-            self._engine.begin()
-            self._transaction.begin()
-            outcomes = [(job, *self._attempt(job)) for job in group]
-            if any(error is None for _, _, error in outcomes):
-                self._seal(self._transaction)
-            self._transaction.write_back()
-            self._engine.commit()
+            closed = self._admit(self._engine.begin())
+            if closed is not None:
+                # Nothing was done and nothing is in doubt: the store goes on, for when its reason is gone.
+                self._engine.abandon()
+                outcomes = [(job, None, Unavailable(closed.message, rule=closed.rule)) for job in group]
+            else:
+                outcomes = self._write_group(group)
         except BaseException as error:  # Not swallowed: the writer ends, and every caller is told.
             self._fail(group, error)
             return False
         _tell(outcomes)
         return True
+
+    def _write_group(self, group: list[_Job]) -> list[_Outcome]:
+        self._transaction.begin()
+        outcomes: list[_Outcome] = [(job, *self._attempt(job)) for job in group]
+        if any(error is None for _, _, error in outcomes):
+            self._seal(self._transaction)
+        self._transaction.write_back()
+        self._engine.commit()
+        return outcomes
 
     def _attempt(self, job: _Job) -> tuple[Any, BaseException | None]:
         try:

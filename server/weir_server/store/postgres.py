@@ -23,9 +23,9 @@ from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from weir.errors import InvalidRequest, Unavailable
 from weir_server.store import Row, SqlValue, Transaction
-from weir_server.store.group import GROUP_LIMIT, GroupWriter
+from weir_server.store.group import GROUP_LIMIT, Admit, GroupWriter
 from weir_server.store.pending import PlainTransaction, Statements
-from weir_server.store.schema import migrate
+from weir_server.store.schema import migrate, require_current
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -56,6 +56,13 @@ _FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 system, internal. What is durable is then unknown."""
 
 
+_BEGIN = sql.SQL(
+    """BEGIN ISOLATION LEVEL READ COMMITTED;
+    SELECT pg_advisory_xact_lock({});
+    SELECT version, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM schema_version WHERE id = 1"""
+)
+"""One way to the server and back. The last statement sees what was committed while the lock was waited for; whoever
+migrates holds the same lock."""
 _TASK = "weir-task"
 _OWNER_KEY = "hashtextextended('weir-owner/' || ?::text, 0)"
 
@@ -115,7 +122,8 @@ class PostgresEngine:
     """The writer's connection."""
 
     def __init__(self, connection: Connection, *, lock: int) -> None:
-        self._connection, self._lock = connection, lock
+        self._connection = connection
+        self._begin = _BEGIN.format(sql.Literal(lock))
         owner = secrets.token_hex(8)
         self.statements: Statements = PostgresTransaction(connection, owner=owner)
         # Of the session: it ends with the connection, however that ends, and what this process holds is nobody's then.
@@ -124,10 +132,23 @@ class PostgresEngine:
             "SELECT set_config('idle_in_transaction_session_timeout', ?::text, false)", (_LONGEST_PAUSE,)
         )
 
-    def begin(self) -> None:
-        """Waits for its turn among the processes. Each later statement sees everything that was committed before it."""
-        self._run("BEGIN ISOLATION LEVEL READ COMMITTED")
-        self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
+    def begin(self) -> int:
+        """Waits for its turn among the processes. Each later statement sees everything that was committed before it.
+
+        Raises:
+            Unavailable: the tables are not this program's any more.
+        """
+        cursor = self._connection.execute(self._begin, prepare=False)
+        while cursor.nextset():
+            pass
+        row = cursor.fetchone()
+        version, time = (None, None) if row is None else row
+        require_current(cast("SqlValue", version))
+        return cast("int", time)
+
+    def abandon(self) -> None:
+        """Gives the turn back."""
+        self._run("ROLLBACK")
 
     def savepoint(self) -> None:
         """Opens one operation's savepoint."""
@@ -178,12 +199,13 @@ class PostgresStore:
         on_failure: Callable[[BaseException], None] = lambda error: None,
         connect: Callable[[str, str], Connection] | None = None,
         group_limit: int = GROUP_LIMIT,
+        admit: Admit = lambda engine_time: None,
     ) -> None:
         """Opens or makes the store.
 
         `conninfo`: libpq connection string or URL. `seal` runs at the end of every group, inside its transaction.
         `on_failure` runs once, in the writer's thread, when the store stops by itself. `connect` makes the writer's
-        connection: a seam for fault injection.
+        connection: a seam for fault injection. `admit` is asked before each group.
 
         Raises:
             InvalidRequest: not a schema name.
@@ -198,7 +220,11 @@ class PostgresStore:
             lock = _migrate(connection, schema)
         writer = (connect or open_connection)(conninfo, schema)
         self._writer = GroupWriter(
-            lambda: PostgresEngine(writer, lock=lock), seal=seal, on_failure=on_failure, group_limit=group_limit
+            lambda: PostgresEngine(writer, lock=lock),
+            seal=seal,
+            on_failure=on_failure,
+            group_limit=group_limit,
+            admit=admit,
         )
 
     async def write(self, operation: Callable[[Transaction], T]) -> T:

@@ -8,7 +8,7 @@ is its own index.
 from __future__ import annotations
 
 from weir.errors import Unavailable
-from weir_server.store import Transaction, integer
+from weir_server.store import SqlValue, Transaction, integer
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -171,8 +171,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE namespaces (lineage TEXT PRIMARY KEY, namespace TEXT NOT NULL)",
         "CREATE INDEX namespaces_by_name ON namespaces (namespace)",
         "ALTER TABLE quotas ADD COLUMN namespace TEXT NOT NULL DEFAULT ''",
+        # When the books were last alive, by the system's clock and by one that nobody can set (pulse.py).
+        """CREATE TABLE pulse (
+            id {int} PRIMARY KEY CHECK (id = 1), at {int} NOT NULL, boot TEXT NOT NULL, steady {int} NOT NULL)""",
     ),
 )
+VERSION = len(MIGRATIONS)
+"""Of the tables that this program reads and writes."""
 
 
 def migrate(tx: Transaction, *, types: dict[str, str]) -> int:
@@ -184,17 +189,33 @@ def migrate(tx: Transaction, *, types: dict[str, str]) -> int:
     tx.execute("CREATE TABLE IF NOT EXISTS schema_version (id INTEGER PRIMARY KEY, version INTEGER NOT NULL)")
     rows = tx.execute("SELECT version FROM schema_version WHERE id = 1")
     version = integer(rows[0][0]) if rows else 0
-    if version > len(MIGRATIONS):
-        raise Unavailable(
-            f"the data directory has schema {version}, this Weir knows up to {len(MIGRATIONS)}: use the newer one",
-            rule="store.downgrade",
-        )
+    if version > VERSION:
+        raise newer(version)
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             tx.execute(statement.format(**types))
     tx.execute(
         "INSERT INTO schema_version (id, version) VALUES (1, ?) "
         "ON CONFLICT (id) DO UPDATE SET version = excluded.version",
-        (len(MIGRATIONS),),
+        (VERSION,),
     )
-    return len(MIGRATIONS)
+    return VERSION
+
+
+def require_current(version: SqlValue) -> None:
+    """Holds the version of the tables, read inside a group's transaction, against this program's: a newer one may have
+    migrated them since, and this one would write what they no longer mean.
+
+    Raises:
+        Unavailable: it is another.
+    """
+    if version != VERSION:
+        raise newer(integer(version))
+
+
+def newer(version: int) -> Unavailable:
+    """The refusal of tables of another version."""
+    return Unavailable(
+        f"the data directory has schema {version}, this Weir knows up to {VERSION}: use the newer one",
+        rule="store.downgrade",
+    )

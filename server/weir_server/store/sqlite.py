@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from weir.errors import LedgerLocked, Unavailable
 from weir_server.store import Row, SqlValue, Transaction
-from weir_server.store.group import GROUP_LIMIT, GroupWriter
+from weir_server.store.group import GROUP_LIMIT, Admit, GroupWriter
 from weir_server.store.pending import PlainTransaction, Statements
-from weir_server.store.schema import migrate
+from weir_server.store.schema import migrate, require_current
 
 T = TypeVar("T")
 FILE_NAME = "ledger.db"
@@ -61,8 +61,17 @@ class SqliteEngine:
         self.statements: Statements = SqliteTransaction(connection)
 
     def begin(self) -> None:
-        """Takes the write lock at once, so that no statement can fail for it later."""
+        """Takes the write lock at once, so that no statement can fail for it later.
+
+        Raises:
+            Unavailable: the tables are not this program's any more.
+        """
         self._connection.execute("BEGIN IMMEDIATE")
+        require_current(self._connection.execute("SELECT version FROM schema_version WHERE id = 1").fetchone()[0])
+
+    def abandon(self) -> None:
+        """Gives the write lock back."""
+        self._connection.execute("ROLLBACK")
 
     def savepoint(self) -> None:
         """Opens one operation's savepoint."""
@@ -104,11 +113,13 @@ class SqliteStore:
         on_failure: Callable[[BaseException], None] = lambda error: None,
         connect: Callable[[Path], sqlite3.Connection] | None = None,
         group_limit: int = GROUP_LIMIT,
+        admit: Admit = lambda engine_time: None,
     ) -> None:
         """Opens or makes the store of `directory` (which must exist).
 
         `seal` runs at the end of every group, inside its transaction. `on_failure` runs once, in the writer's thread,
-        when the store stops by itself. `connect` makes the writer's connection: a seam for fault injection.
+        when the store stops by itself. `connect` makes the writer's connection: a seam for fault injection. `admit` is
+        asked before each group.
 
         Raises:
             LedgerLocked: another process, or another store of this one, has the directory.
@@ -126,6 +137,7 @@ class SqliteStore:
                 seal=seal,
                 on_failure=on_failure,
                 group_limit=group_limit,
+                admit=admit,
             )
         except BaseException:
             os.close(self._lock)
