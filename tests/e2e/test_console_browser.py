@@ -261,8 +261,8 @@ def test_evidence_that_an_auditor_downloads_is_accepted_offline(
 
 
 def test_a_file_is_downloaded_after_its_page_stood_open_for_a_while(lab: Lab) -> None:
-    # The page's connection is closed by then. What a link with the attribute `download` has to make a new one for, Chromium
-    # cancels where the reader (here: the test) passed a warning about the certificate: it keeps that in mind for pages only.
+    # The page's connection is closed by then. Where the reader passed a warning about the certificate, Chromium
+    # keeps that in mind for pages only: a link with the attribute `download` is cancelled when its connection is gone.
     screen = lab.signed_in("auditor", "zhou")
     screen.open("/bills/c-visits")
     screen.page.wait_for_timeout((IDLE_SECONDS + 1) * 1000)
