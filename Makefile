@@ -10,8 +10,10 @@ STAMP  := $(VENV)/.weir-installed
 demo: $(STAMP)
 	$(BIN)/weir demo
 
+# On all cores, the tests of a file in one process; then those that must have the machine to themselves.
 test: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -m "not alone" -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -m alone
 
 check: $(STAMP)
 	./check

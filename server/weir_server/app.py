@@ -320,6 +320,10 @@ def _listener(parts: Parts, name: str) -> Any:
             ("grpc.max_receive_message_length", largest * _HEADROOM),
             ("grpc.max_concurrent_streams", limits.max_streams_per_connection),
             ("grpc.max_metadata_size", 16 * 1024),
+            # Of each call, as many wait to be looked at as may be in progress. gRPC ends the others by itself, at once
+            # and outside of Python: where the event loop had to, it would not get to the answers that it owes.
+            ("grpc.server.max_pending_requests", limits.max_in_flight),
+            ("grpc.server.max_pending_requests_hard_limit", limits.max_in_flight),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

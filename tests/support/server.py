@@ -25,6 +25,8 @@ import grpc
 from weir_server import pki
 
 START_SECONDS = 60.0
+LOOPBACK = "127.0.0.1:0"
+"""A free port of loopback."""
 
 
 @dataclass
@@ -108,14 +110,15 @@ def open_channel(address: str, identity: Path, *, local: bool = False) -> grpc.C
     return grpc.secure_channel(address, credentials, options=options)
 
 
-def start_server(data_dir: Path, *, settings: str = "", workers: int = 1) -> RunningServer:
-    """Starts a server and waits until it serves. `settings`: TOML of its configuration."""
+def start_server(data_dir: Path, *, settings: str = "", workers: int = 1, public: str = LOOPBACK) -> RunningServer:
+    """Starts a server and waits until it serves. `settings`: TOML of its configuration; `public`: its public address,
+    for one that comes back where it was."""
     ready, log_file, config = (data_dir.parent / name for name in ("ready.json", "server.log", "server.toml"))
     ready.unlink(missing_ok=True)
     config.write_text(settings, encoding="utf-8")
     with log_file.open("ab") as errors:
         process = subprocess.Popen(
-            [*serve_command(data_dir, ready=ready, config=config), "--workers", str(workers)],
+            [*serve_command(data_dir, ready=ready, config=config, public=public), "--workers", str(workers)],
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env={**os.environ, "PYTHONWARNINGS": "error"},
@@ -137,13 +140,12 @@ def start_server(data_dir: Path, *, settings: str = "", workers: int = 1) -> Run
     )
 
 
-def serve_command(data_dir: Path, *, ready: Path, config: Path) -> list[str]:
+def serve_command(data_dir: Path, *, ready: Path, config: Path, public: str = LOOPBACK) -> list[str]:
     """Command line of a server on free loopback ports."""
-    loopback = "127.0.0.1:0"
     program = "import click; from weir_server.cli import register; g = click.Group(); register(g); g()"
     return [
-        sys.executable, "-c", program, "serve", "--data", str(data_dir), "--listen", loopback, "--admin", loopback,
-        "--metrics", loopback, "--console", loopback, "--ready-file", str(ready), "--config", str(config),
+        sys.executable, "-c", program, "serve", "--data", str(data_dir), "--listen", public, "--admin", LOOPBACK,
+        "--metrics", LOOPBACK, "--console", LOOPBACK, "--ready-file", str(ready), "--config", str(config),
     ]  # fmt: skip
 
 
