@@ -173,6 +173,7 @@ def test_a_proof_shows_no_two_roots_of_one_square() -> None:
             assert seen.setdefault(square, root) == root
 
 
+@pytest.mark.alone
 def test_oversized_keys_and_proofs_are_refused_within_fifty_milliseconds() -> None:
     key, oversized_proof, seconds = real_keypair().public, bytes(10_000_000), []
     # The least of three: the machine may be busy, but what it does is the same each time.

@@ -13,6 +13,7 @@ ENTRIES, CONTRACTS = 50_000, 10_000
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_every_page_comes_in_time_with_many_entries_and_contracts(tmp_path: Path) -> None:
     async with filled_console(tmp_path, entries=ENTRIES, contracts=CONTRACTS) as console:

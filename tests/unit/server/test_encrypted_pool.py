@@ -128,6 +128,7 @@ async def test_workers_that_died_while_idle_are_replaced(pool: KernelPool) -> No
     assert plain(await pool.dot(KEY, wire([6]), [7])) == [42]
 
 
+@pytest.mark.alone
 async def test_a_cancelled_call_frees_its_worker_at_once(pool: KernelPool) -> None:
     big = wire([3]) * 60_000
     with pytest.raises(TimeoutError):
@@ -139,6 +140,7 @@ async def test_a_cancelled_call_frees_its_worker_at_once(pool: KernelPool) -> No
     assert time.perf_counter() - started < 5.0
 
 
+@pytest.mark.alone
 async def test_the_event_loop_stays_responsive_while_workers_compute(pool: KernelPool) -> None:
     data, scalars = wire([3]) * 4000, long_scalars(4000)
     running, began, longest = asyncio.ensure_future(pool.dot(KEY, data, scalars)), time.perf_counter(), 0.0
