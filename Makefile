@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.weir-installed
 
-.PHONY: demo test check bench lock protos clean
+.PHONY: demo test check bench lock protos spark clean
 
 demo: $(STAMP)
 	$(BIN)/weir demo
@@ -32,6 +32,15 @@ $(STAMP): requirements.lock pyproject.toml
 
 protos: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=core --grpc_python_out=core --pyi_out=core protos/weir/v1/*.proto
+
+# Apache Spark itself, for the tests that ask a real one (450 MB, and Java 17); without it they are skipped.
+spark: .spark/.installed
+
+.spark/.installed: tests/support/spark.lock
+	test -x .spark/bin/python || $(PYTHON) -m venv .spark
+	.spark/bin/python -m pip install --quiet --disable-pip-version-check setuptools wheel
+	.spark/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/support/spark.lock
+	@touch $@
 
 # The lock names versions and hashes and no index. uv is needed only here.
 lock:

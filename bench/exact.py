@@ -24,7 +24,8 @@ import numpy as np
 from weir.query import Aggregate, AllOf, Comparison, Function, Literal, Operator, Predicate, Query, canonicalise
 from weir_server.catalog.card import Cell, DatasetCard, Dimension, Grade, Measure, Mode, Source
 from weir_server.catalog.snapshot import Snapshot
-from weir_server.engine.duckdb import open_engine, quote
+from weir_server.engine.duckdb import open_engine
+from weir_server.engine.relational import quote
 from weir_server.exact.records import ATOMS, write_atoms
 from weir_server.exact.technique import ExactTechnique
 from weir_server.plan.conditions import bind_condition

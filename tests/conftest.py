@@ -16,4 +16,4 @@ settings.register_profile(
 )
 settings.load_profile("weir")
 
-pytest_plugins = ["tests.support.engines"]
+pytest_plugins = ["tests.support.engines", "tests.support.rows"]

@@ -91,6 +91,29 @@ class LedgerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SparkSettings:
+    """A Spark cluster that works where rows lie, for datasets whose source names one (`kind: spark`)."""
+
+    remote: str = ""
+    """Spark Connect, as `sc://host:port/;use_ssl=true`; empty for none. A token belongs in `token_file`."""
+    token_file: str = ""
+    """File with the bearer token of the cluster; read when a session opens."""
+    directory: str = ""
+    """Where bounded rows and the publisher's private records are kept: a directory that every executor reaches
+    (`s3a://…`, `hdfs://…`, a shared mount). As secret as the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSettings:
+    """How far the system's clock is believed."""
+
+    max_skew_seconds: int = 30
+    """Between it and the time that passes, and between it and the clock of the ledger's database, 1 to 3600."""
+    max_pause_hours: int = 24
+    """For which the books may have been without a server, where the machine was restarted, 1 to 8784."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one server takes on at once. Beyond it callers get OVERLOADED, which is never billed."""
 
@@ -153,6 +176,8 @@ class Config:
     listen: Listen = field(default_factory=Listen)
     witness: Witness = field(default_factory=Witness)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    spark: SparkSettings = field(default_factory=SparkSettings)
+    clock: ClockSettings = field(default_factory=ClockSettings)
     limits: Limits = field(default_factory=Limits)
     encrypted: Encrypted = field(default_factory=Encrypted)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
@@ -164,6 +189,8 @@ SECTIONS: dict[str, type[Any]] = {
     "listen": Listen,
     "witness": Witness,
     "ledger": LedgerSettings,
+    "spark": SparkSettings,
+    "clock": ClockSettings,
     "limits": Limits,
     "encrypted": Encrypted,
     "console": ConsoleSettings,
@@ -171,6 +198,8 @@ SECTIONS: dict[str, type[Any]] = {
     "oidc": Oidc,
 }
 _RANGES: dict[str, tuple[int, int]] = {
+    "clock.max_skew_seconds": (1, 3600),
+    "clock.max_pause_hours": (1, 8784),
     "limits.max_deadline_seconds": (1, 600),
     "encrypted.workers": (0, 64),
     "console.idle_minutes": (1, 240),
@@ -215,6 +244,7 @@ def parse_config(content: dict[str, Any]) -> Config:
         sections[name] = _section(name, kind, values)
     config = Config(**sections)
     _check_oidc(config.oidc)
+    _check_spark(config.spark)
     return config
 
 
@@ -247,6 +277,15 @@ def _check_oidc(oidc: Oidc) -> None:
         raise _refused("oidc.claim", "must name a claim")
     if not all(NAME.fullmatch(name) for name in oidc.requesters.values()):
         raise _refused("oidc.requesters", "must map to names of requesters")
+
+
+def _check_spark(spark: SparkSettings) -> None:
+    if bool(spark.remote) != bool(spark.directory):
+        raise _refused("spark.directory", "and spark.remote are set both or neither")
+    if spark.remote and not spark.remote.startswith("sc://"):
+        raise _refused("spark.remote", "is sc://host:port")
+    if "token=" in spark.remote:
+        raise _refused("spark.remote", "must not hold a token: put it into a file, and that into spark.token_file")
 
 
 def _section(section: str, kind: type[Any], values: dict[str, Any]) -> Any:

@@ -26,7 +26,8 @@ from weir_server.assess.classes import Sizes, Spread, build, spread
 from weir_server.assess.report import SCHEME, ratio_json
 from weir_server.catalog.basis import MOST_RISK_PPM
 from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Measure
-from weir_server.engine.duckdb import Engine, identifier, open_engine, quote
+from weir_server.engine.duckdb import Engine, open_engine
+from weir_server.engine.relational import identifier, quote
 from weir_server.publish.files import temporary_directory
 from weir_server.publish.grid import install_macros, number_of
 from weir_server.publish.grounds import source_fingerprint

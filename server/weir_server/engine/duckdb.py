@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,10 +24,11 @@ import duckdb
 import numpy as np
 
 from weir.errors import InternalError, Unavailable, WeirError
+from weir_server.engine.relational import Dialect, Statement, quote
 
 _T = TypeVar("_T")
 _LOG = logging.getLogger("weir.engine")
-Parameter = bool | int | str | float | list[int] | list[str | None] | None
+Parameter = bool | int | str | float | list[Any] | None
 """What may be bound to `?`. Text goes in as a parameter, never into the statement."""
 
 
@@ -87,6 +89,29 @@ class Engine:
         """
         with self._deadline(seconds):
             _guarded(lambda: self._connection.execute(sql, list(params)))
+
+    def select(self, statement: Statement, *, seconds: float | None = None) -> list[tuple[Any, ...]]:
+        """See `RowEngine.select`."""
+        return self.query(statement.text(Dialect.DUCKDB), seconds=seconds)
+
+    def stream(self, statement: Statement, *, rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
+        """See `RowEngine.stream`."""
+        return self.batches(statement.text(Dialect.DUCKDB), rows=rows)
+
+    def keep(self, name: str, statement: Statement) -> None:
+        """See `RowEngine.keep`. `name` may say the attached database, too."""
+        self.run(f"CREATE TABLE {name} AS {statement.text(Dialect.DUCKDB)}")
+
+    def load(self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+        """See `RowEngine.load`."""
+        self.run(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
+        values = ", ".join(f"unnest(CAST(? AS {kind}[]))" for kind in columns.values())
+        for batch in batched(rows, 100_000):
+            self.run(f"INSERT INTO {name} SELECT {values}", [list(column) for column in zip(*batch, strict=True)])
+
+    def drop(self, name: str) -> None:
+        """See `RowEngine.drop`."""
+        self.run(f"DROP TABLE {name}")
 
     def cursor(self) -> Engine:
         """Another connection to the same database, for another thread; close it too."""
@@ -173,14 +198,11 @@ def _lockdown(directories: Sequence[Path], *, writable: bool) -> Iterator[str]:
     yield "SET lock_configuration = true"
 
 
-def quote(text: str) -> str:
-    """`text` as an SQL string literal. For paths and declared names of our own, where no parameter is allowed."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(name: str) -> str:
-    """`name` as a quoted SQL identifier, for the column names of a source."""
-    return '"' + name.replace('"', '""') + '"'
+def batched(rows: Iterable[_T], most: int) -> Iterator[list[_T]]:
+    """`rows` in lists of at most `most`."""
+    source = iter(rows)
+    while batch := list(islice(source, most)):
+        yield batch
 
 
 def _guarded(call: Callable[[], _T]) -> _T:

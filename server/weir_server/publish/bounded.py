@@ -33,7 +33,8 @@ from weir_server.dp.layout import (
     unit_dimensions,
     value_column,
 )
-from weir_server.engine.duckdb import Engine, quote
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import quote
 from weir_server.publish.bounded_report import Effect, effects_of_bounds
 from weir_server.publish.bounded_sql import rows_statement, units_statement
 from weir_server.publish.grid import unit_key

@@ -21,7 +21,7 @@ from weir_server.dp.layout import (
     unit_dimensions,
     value_column,
 )
-from weir_server.engine.duckdb import quote
+from weir_server.engine.relational import quote
 from weir_server.publish.grid import cell_index, clipped_steps, order_key, unit_key
 
 

@@ -18,7 +18,8 @@ from weir.errors import Violation
 from weir_server.catalog.basis import Consent
 from weir_server.catalog.card import DatasetCard
 from weir_server.clock import to_micros
-from weir_server.engine.duckdb import Engine, identifier, quote
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import identifier, quote
 from weir_server.publish.fingerprint import fingerprint, row_hash
 from weir_server.publish.grid import order_key, text_of, unit_key
 from weir_server.publish.members import MEMBERS

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from weir_server.engine.duckdb import Engine, identifier
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import identifier
 
 _FORMAT = "weir.fingerprint/1"
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
-from weir_server.engine.duckdb import Engine, identifier, quote
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import identifier, quote
 
 _MACROS = (
     # A decimal below 10**19, so that rounding it cannot overflow; NULL for no number and for any other (see

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from weir.errors import PublicationError
 from weir_server.catalog.card import DatasetCard
-from weir_server.engine.duckdb import Engine, quote
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import quote
 from weir_server.exact.lattice import exact_measures
 from weir_server.publish.atoms import TAKEN
 from weir_server.publish.files import sync_directory

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from weir.errors import InternalError, PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Source
-from weir_server.engine.duckdb import Engine, identifier, quote
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import identifier, quote
 
 RAW = "source_raw"
 _ATTACHED = "source_file"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from weir.errors import Violation
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode, Reduction
-from weir_server.engine.duckdb import Engine, identifier
+from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import identifier
 from weir_server.publish.grid import (
     at_level,
     cell_index,

@@ -26,7 +26,8 @@ from weir.canonical import canonical_json
 from weir.errors import WeirError
 from weir_server.catalog.card import DatasetCard, Source
 from weir_server.catalog.codec import card_from_json, card_to_json
-from weir_server.engine.duckdb import identifier, open_engine
+from weir_server.engine.duckdb import open_engine
+from weir_server.engine.relational import identifier
 from weir_server.publish.publisher import publish
 from weir_server.sandbox.rows import Row, columns_of, rows_of
 

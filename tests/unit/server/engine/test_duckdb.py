@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from weir.errors import InternalError, Unavailable, WeirError
-from weir_server.engine.duckdb import identifier, open_engine, quote
+from weir_server.engine.duckdb import open_engine
+from weir_server.engine.relational import identifier, quote
 
 CANARY = "CANARY-7731"
 

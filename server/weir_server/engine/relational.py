@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SQL that means the same wherever the rows lie: one expression tree, rendered for DuckDB or for Spark.
+
+Statements are written in a small language: plain SQL clauses, and the functions of `FUNCTIONS`, which are ours and have
+one meaning. `statement` reads it into a tree and refuses everything else, so that nothing depends on how an engine
+happens to read a function's name, and nothing is translated from one engine's dialect to the other's.
+tests/unit/server/engine/test_relational.py holds the language, and tests/conformance runs it on every engine.
+
+NULL sorts before everything, and last where DESC or NULLS LAST says so. What the language does not promise: an order
+among equals, and the rounding of DOUBLE. Division it does not have.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.dialects.spark import Spark
+from sqlglot.generators.duckdb import DuckDBGenerator
+from sqlglot.generators.spark import SparkGenerator
+
+
+class Dialect(enum.Enum):
+    """Whom a statement is rendered for."""
+
+    DUCKDB = "weirduckdb"
+    SPARK = "weirspark"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query in the language. Made of the card's names and of integers, never of a requester's text."""
+
+    tree: exp.Query
+
+    def text(self, dialect: Dialect) -> str:
+        """The statement as an engine reads it."""
+        return self.tree.sql(dialect=dialect.value)
+
+
+Arguments = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    duckdb: Callable[[Arguments], str]
+    spark: Callable[[Arguments], str]
+    least: int
+    """Fewest arguments."""
+    most: int
+    """Most arguments."""
+
+
+def _same(text: Callable[[Arguments], str], count: int, most: int | None = None) -> _Function:
+    return _Function(text, text, count, count if most is None else most)
+
+
+def _stored_duckdb(arguments: Arguments) -> str:
+    value, lower, upper = arguments[0], int(arguments[1]), int(arguments[2])
+    unsigned = ((2**8, "UTINYINT"), (2**16, "USMALLINT"), (2**32, "UINTEGER"))
+    signed = ((2**15, "SMALLINT"), (2**31, "INTEGER"))
+    kinds = unsigned if lower >= 0 else signed
+    return f"CAST({value} AS {_smallest(kinds, max(abs(lower), abs(upper)))})"
+
+
+def _stored_spark(arguments: Arguments) -> str:
+    value, lower, upper = arguments[0], int(arguments[1]), int(arguments[2])
+    signed = ((2**7, "TINYINT"), (2**15, "SMALLINT"), (2**31, "INT"))
+    return f"CAST({value} AS {_smallest(signed, max(abs(lower), abs(upper)))})"
+
+
+def _smallest(kinds: Sequence[tuple[int, str]], most: int) -> str:
+    return next((name for limit, name in kinds if most < limit), "BIGINT")
+
+
+FUNCTIONS: dict[str, _Function] = {
+    # Hex of SHA-256 of a text's UTF-8 bytes.
+    "SHA256_HEX": _Function(lambda a: f"sha256({a[0]})", lambda a: f"sha2({a[0]}, 256)", 1, 1),
+    # Texts joined by the first argument; those that are NULL are left out.
+    "TEXT_JOIN": _same(lambda a: f"concat_ws({', '.join(a)})", 2, 10_000),
+    # Sum of integers, exact to 38 digits; NULL of nothing. What would need more raises.
+    "EXACT_SUM": _Function(lambda a: f"sum({a[0]})", lambda a: f"sum(CAST({a[0]} AS DECIMAL(38, 0)))", 1, 1),
+    # Quotient of two integers of which neither is negative, rounded down.
+    "INT_DIV": _Function(lambda a: f"(({a[0]}) // ({a[1]}))", lambda a: f"(({a[0]}) DIV ({a[1]}))", 2, 2),
+    # Whether a DOUBLE is neither NaN nor an infinity.
+    "IS_FINITE": _Function(
+        lambda a: f"isfinite({a[0]})",
+        lambda a: f"(NOT isnan({a[0]}) AND abs({a[0]}) < CAST('Infinity' AS DOUBLE))",
+        1,
+        1,
+    ),
+    # Microseconds from 1970 to a time given as text, UTC where it names no zone; NULL where it is none. The caller
+    # holds the text to a pattern first: engines differ in what else they take for a time.
+    "EPOCH_MICROS": _Function(
+        lambda a: f"epoch_us(TRY_CAST({a[0]} AS TIMESTAMPTZ))",
+        lambda a: f"unix_micros(TRY_CAST({a[0]} AS TIMESTAMP))",
+        1,
+        1,
+    ),
+    # Whether the whole text matches a pattern both engines read alike (classes, groups, counts; no look-around).
+    "MATCHES": _Function(
+        lambda a: f"regexp_full_match({a[0]}, {a[1]})",
+        lambda a: (
+            f"(({a[0]}) RLIKE concat('^(?:', {a[1]}, ')\\\\z'))"
+        ),  # \z: their $ also matches before a last newline
+        2,
+        2,
+    ),
+    # The part of a text that a group (third argument) of a pattern matched; empty where the pattern does not match.
+    "CAPTURE": _same(lambda a: f"regexp_extract({', '.join(a)})", 3),
+    # The value in the smallest integer type of the engine that holds the bounds (second and third argument).
+    "STORED": _Function(_stored_duckdb, _stored_spark, 3, 3),
+}
+"""Functions of the language beside those of `_NODES`; each with how an engine says it."""
+
+_NODES: frozenset[type[exp.Expression]] = frozenset(
+    {
+        # clauses
+        exp.Select, exp.From, exp.Table, exp.TableAlias, exp.Subquery, exp.With, exp.CTE, exp.Join, exp.Where,
+        exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.Distinct, exp.Union, exp.Star, exp.Alias,
+        exp.Column, exp.Identifier, exp.Exists,
+        # values and conditions
+        exp.Literal, exp.Null, exp.Boolean, exp.Paren, exp.Tuple, exp.Case, exp.If, exp.And, exp.Or, exp.Not, exp.Is,
+        exp.In, exp.Between, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Add, exp.Sub, exp.Mul, exp.Mod,
+        exp.Neg, exp.Coalesce, exp.Least, exp.Greatest, exp.Abs, exp.Sign,
+        # texts: DPipe is NULL where either side is
+        exp.DPipe, exp.Length, exp.Substring, exp.Lower, exp.Repeat, exp.Pad, exp.Trim, exp.Replace,
+        # types
+        exp.Cast, exp.TryCast, exp.DataType, exp.DataTypeParam,
+        # aggregates and windows
+        exp.Count, exp.Min, exp.Max, exp.Filter, exp.Window, exp.WindowSpec, exp.RowNumber, exp.DenseRank, exp.Rank,
+        exp.Anonymous,
+    }
+)  # fmt: skip
+_TYPES = frozenset(
+    {
+        exp.DataType.Type.TEXT,
+        exp.DataType.Type.BOOLEAN,
+        exp.DataType.Type.INT,
+        exp.DataType.Type.BIGINT,
+        exp.DataType.Type.DECIMAL,
+        exp.DataType.Type.DOUBLE,
+    }
+)
+
+
+@lru_cache(maxsize=256)
+def statement(text: str) -> Statement:
+    """The tree of a query in the language.
+
+    Raises:
+        ValueError: it is no query in the language. That is a defect of ours, never of data: the text has no data.
+    """
+    try:
+        tree = sqlglot.parse_one(text)
+    except sqlglot.errors.ParseError as error:
+        raise ValueError("no SQL") from error
+    if not isinstance(tree, exp.Query):
+        raise ValueError("a statement is a query")
+    for node in tree.walk():
+        _check(node)
+    return Statement(tree)
+
+
+def _check(node: exp.Expr) -> None:
+    if type(node) not in _NODES:
+        raise ValueError(f"{type(node).__name__} is not in the language")
+    if isinstance(node, exp.DataType) and node.this not in _TYPES:
+        raise ValueError(f"the type {node.sql()} is not in the language")
+    if isinstance(node, exp.Anonymous):
+        known = FUNCTIONS.get(str(node.this).upper())
+        if known is None or not known.least <= len(node.expressions) <= known.most:
+            raise ValueError(f"{node.this} with {len(node.expressions)} arguments is not in the language")
+
+
+def quote(text: str) -> str:
+    """`text` as a literal of the language. For declared names and values of the card."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """`name` as a quoted identifier of the language, for the column names of a source."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class WeirDuckDB(DuckDB):
+    """DuckDB's SQL, with our functions said its way."""
+
+    class Generator(DuckDBGenerator):
+        TRANSFORMS = {  # noqa: RUF012 - the form the library asks for
+            **DuckDBGenerator.TRANSFORMS,
+            exp.Anonymous: lambda self, node: FUNCTIONS[str(node.this).upper()].duckdb(
+                [self.sql(argument) for argument in node.expressions]
+            ),
+        }
+
+
+class WeirSpark(Spark):
+    """Spark's SQL, with our functions said its way."""
+
+    class Generator(SparkGenerator):
+        TRANSFORMS = {  # noqa: RUF012 - the form the library asks for
+            **SparkGenerator.TRANSFORMS,
+            exp.Anonymous: lambda self, node: FUNCTIONS[str(node.this).upper()].spark(
+                [self.sql(argument) for argument in node.expressions]
+            ),
+        }

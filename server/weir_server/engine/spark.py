@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apache Spark behind the same guard as DuckDB, over Spark Connect: a gRPC client without Java, to any Spark 4 cluster
+or a compatible server.
+
+The cluster does the work where the data lies. What comes back is what `select` and `stream` are asked for: aggregates.
+What is kept between statements is written as Parquet below a directory that the cluster reaches, since a session's
+own tables end with it. Spark's errors quote statements and cell values, and its client logs them: neither leaves here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from weir.errors import InternalError, Unavailable, WeirError
+from weir_server.engine.relational import Dialect, Statement
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql.dataframe import DataFrame
+
+_T = TypeVar("_T")
+_LOG = logging.getLogger("weir.engine")
+_SETTINGS = {
+    "spark.sql.ansi.enabled": "true",  # what would overflow raises, instead of wrapping around
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.compression.codec": "zstd",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where a Spark is, and where on it we may keep things."""
+
+    remote: str
+    """`sc://host:port/;key=value…`, as Spark Connect writes it."""
+    directory: str
+    """Directory that every executor reaches (`s3a://…`, `hdfs://…`, a shared mount). As secret as the source."""
+    token_file: Path | None = None
+    """Holds the bearer token; read whenever a session opens."""
+
+
+class SparkEngine:
+    """One session on a cluster. Safe from any thread."""
+
+    def __init__(self, session: SparkSession, directory: str) -> None:
+        """`directory`: what `keep` writes goes below it; whoever closes the engine says what becomes of it."""
+        self.session = session
+        self._directory = directory.rstrip("/")
+
+    def select(self, statement: Statement, *, seconds: float | None = None) -> list[tuple[Any, ...]]:
+        """See `RowEngine.select`."""
+        with self._stoppable(seconds) as stopped:
+            return _guarded(lambda: _rows(self._frame(statement).toArrow()), stopped)
+
+    def stream(self, statement: Statement, *, rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
+        """See `RowEngine.stream`."""
+        table = _guarded(lambda: self._frame(statement).toArrow())  # columns, at a tenth of what Python values take
+        for start in range(0, table.num_rows, rows):
+            yield _rows(table.slice(start, rows))
+
+    def keep(self, name: str, statement: Statement) -> None:
+        """See `RowEngine.keep`."""
+        self.save(name, statement, path=f"{self._directory}/{name}-{uuid.uuid4().hex}")
+
+    def save(self, name: str, statement: Statement, *, path: str) -> None:
+        """As `keep`, with the place where it is kept: `open` finds it there in another session.
+
+        Raises: as `select`.
+        """
+        _guarded(lambda: self._frame(statement).write.mode("error").parquet(path))
+        self.open(name, path)
+
+    def open(self, name: str, path: str) -> None:
+        """Name what `save` has kept.
+
+        Raises: as `select`.
+        """
+        _guarded(lambda: self.session.read.parquet(path).createOrReplaceTempView(name))
+
+    def load(self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
+        """See `RowEngine.load`."""
+        _guarded(lambda: self.session.createDataFrame(_table(columns, rows)).createOrReplaceTempView(name))
+
+    def drop(self, name: str) -> None:
+        """See `RowEngine.drop`. The files stay until their directory is removed: Spark has no statement for that."""
+        _guarded(lambda: self.session.catalog.dropTempView(name))
+
+    def columns(self, relation: str) -> dict[str, str]:
+        """Columns and types of a table of the metastore, or of `parquet` at a path, named `kind:location`.
+
+        Raises: as `select`.
+        """
+        schema = _guarded(lambda: self._source(relation).schema)
+        return {field.name: field.dataType.simpleString() for field in schema}
+
+    def name(self, name: str, relation: str) -> None:
+        """Name a source, of the form that `columns` takes, without reading it.
+
+        Raises: as `select`.
+        """
+        _guarded(lambda: self._source(relation).createOrReplaceTempView(name))
+
+    def close(self) -> None:
+        """End the session; the cluster goes on."""
+        _guarded(self.session.stop)
+
+    def _source(self, relation: str) -> DataFrame:
+        kind, _, location = relation.partition(":")
+        if kind == "parquet":
+            return self.session.read.parquet(location)
+        return self.session.table(location)
+
+    def _frame(self, statement: Statement) -> DataFrame:
+        return self.session.sql(statement.text(Dialect.SPARK))
+
+    @contextmanager
+    def _stoppable(self, seconds: float | None) -> Iterator[threading.Event]:
+        stopped = threading.Event()
+        if seconds is None:
+            yield stopped
+            return
+        tag = uuid.uuid4().hex
+
+        def stop() -> None:
+            stopped.set()
+            _guarded(lambda: self.session.interruptTag(tag))
+
+        timer = threading.Timer(max(seconds, 0.0), stop)
+        timer.daemon = True
+        self.session.addTag(tag)
+        timer.start()
+        try:
+            yield stopped
+        finally:
+            timer.cancel()
+            self.session.removeTag(tag)
+
+
+def open_spark(cluster: Cluster, *, directory: str | None = None) -> SparkEngine:
+    """A session of its own on the cluster, with the settings that statements rely on.
+
+    `directory`: instead of the cluster's own, for `keep`.
+
+    Raises:
+        Unavailable: the cluster cannot be reached.
+        InternalError: the client is not installed, or the cluster refuses a setting.
+    """
+    return SparkEngine(_guarded(lambda: _connect(_address(cluster))), directory or cluster.directory)
+
+
+def _address(cluster: Cluster) -> str:
+    if cluster.token_file is None:
+        return cluster.remote
+    token = cluster.token_file.read_text(encoding="utf-8").strip()
+    address = cluster.remote if "/;" in cluster.remote else f"{cluster.remote.rstrip('/')}/;"
+    return f"{address.rstrip(';')};token={token}" if not address.endswith("/;") else f"{address}token={token}"
+
+
+def _connect(remote: str) -> SparkSession:
+    # It says so at import, of whatever it has not been told of; what we use of pandas is nothing.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
+    from pyspark.sql.connect.session import SparkSession
+
+    _silence()
+    session = SparkSession.builder.remote(remote).create()
+    for key, value in _SETTINGS.items():
+        session.conf.set(key, value)
+    return session
+
+
+def _silence() -> None:
+    # The client writes every error of the cluster to stderr, statement and cell values with it, by a logger with a
+    # handler of its own, which exists once these modules do.
+    logging.getLogger("SQLQueryContextLogger").disabled = True
+    logging.getLogger("pyspark").setLevel(logging.CRITICAL + 1)
+
+
+def _table(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    kinds = {"BIGINT": pa.int64(), "INT": pa.int32(), "TEXT": pa.string(), "BOOLEAN": pa.bool_(), "BINARY": pa.binary()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    listed = list(rows)
+    arrays = [[row[index] for row in listed] for index in range(len(columns))]
+    return pa.Table.from_arrays(
+        [pa.array(values, type=field.type) for values, field in zip(arrays, schema, strict=True)], schema=schema
+    )
+
+
+def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    columns = [[_plain(value) for value in column.to_pylist()] for column in table.columns]
+    return list(zip(*columns, strict=True)) if columns else [()] * table.num_rows
+
+
+def _plain(value: Any) -> Any:
+    """Decimals without digits after the point are our integers."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else value
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None) -> _T:
+    try:
+        return call()
+    except ImportError:
+        failure: WeirError = InternalError(
+            "Spark needs `pip install dataweir[spark]` on this machine", rule="engine.extra"
+        )
+    except Exception as error:  # the client raises gRPC's, Arrow's, pandas' and its own
+        kind = type(error).__name__
+        _LOG.error("engine failure of type %s", kind)  # its text would quote cells
+        if stopped is not None and stopped.is_set():
+            failure = Unavailable("the engine was stopped before it finished", rule="engine.interrupted")
+        elif _is_unreachable(error):
+            failure = Unavailable("the cluster cannot be reached", rule="engine.unreachable")
+        else:
+            failure = InternalError("the engine failed", rule="engine.failed")
+    raise failure  # here, so that the failure has no context
+
+
+def _is_unreachable(error: Exception) -> bool:
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+    return isinstance(error, SparkConnectGrpcException) and "UNAVAILABLE" in str(error)
