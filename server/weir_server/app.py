@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
 from weir.errors import Unavailable, WeirError
 from weir.v1 import (
@@ -34,11 +34,11 @@ from weir.v1 import (
     query_service_pb2_grpc,
     quota_service_pb2_grpc,
 )
-from weir_server import clock
 from weir_server.authentication import Authentication
 from weir_server.books import expire_holds, give_back_holds, open_books, recover_holds
 from weir_server.catalog.card import Mode
 from weir_server.catalog.export_dcat import Domain as CatalogueOf
+from weir_server.clock import Timekeeper
 from weir_server.config import Config, split_address
 from weir_server.console.usage import keep_counted
 from weir_server.dp.technique import DpTechnique
@@ -47,7 +47,9 @@ from weir_server.encrypted.pool import KernelPool
 from weir_server.exact.store import Stores
 from weir_server.exact.technique import ExactTechnique
 from weir_server.exact.warming import keep_warm
+from weir_server.health import SERVING, STATES, Health
 from weir_server.identity_log import keep_logged, logged_revocations
+from weir_server.latch import Latch
 from weir_server.ledger import others_hold
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
@@ -57,6 +59,7 @@ from weir_server.observe import Metrics, event, exception_fields
 from weir_server.oidc import open_tokens
 from weir_server.pipeline import Pipeline
 from weir_server.pki import Domain, load_domain, log_key
+from weir_server.probes import ProbeServer
 from weir_server.revocation import Revoked, watch_revoked
 from weir_server.rotation import live_credentials, watch_certificates
 from weir_server.sandbox.answers import Sandbox
@@ -124,7 +127,9 @@ class Parts:
     authentication: Authentication
     credentials: grpc.ServerCredentials
     """Of both listeners. Held here for as long as they run: gRPC calls back into it at each handshake."""
-    healthy: Callable[[], bool]
+    health: Health
+    now: Timekeeper
+    """The present, wherever one is asked for."""
     share_ports: bool
 
 
@@ -135,28 +140,38 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[Addresses], None],
     share_ports: bool = False,
+    keeper: Timekeeper | None = None,
 ) -> bool:
     """Runs a server until `stop` is set or the books fail; True where it ended as asked.
 
     `share_ports`: others of this domain listen on the same ports, which asks for a ledger that all of them use.
+    `keeper`: its clock, by default the system's within `clock.max_skew_seconds`.
 
     Raises:
         LedgerLocked: another process owns the data directory.
-        Unavailable: no whole domain, an open secret, or an address that cannot be taken.
+        LogInconsistent: the books are of another history than the exported log.
+        Unavailable: no whole domain, an open secret, a clock that cannot be right, or an address that cannot be taken.
     """
     loop, failed = asyncio.get_running_loop(), asyncio.Event()
 
     def on_failure(error: BaseException) -> None:
-        event("ledger_stopped", level=logging.CRITICAL, **exception_fields(error))
+        rule = getattr(error, "rule", None) or ""
+        event("ledger_stopped", level=logging.CRITICAL, rule=rule, **exception_fields(error))
         loop.call_soon_threadsafe(failed.set)
 
     async with AsyncExitStack() as stack:
         if config.witness.url:
             check_witness(config.witness.url, config.witness.key)
         domain = load_domain(data_dir)
-        store = open_books(data_dir, domain, settings=config.ledger, on_failure=on_failure)
+        latch = Latch(keeper or Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds)))
+        store = open_books(
+            data_dir, domain, settings=config.ledger, time=config.clock, latch=latch, on_failure=on_failure
+        )
         stack.callback(store.close)
-        parts = await _build(data_dir, config, domain, store, stopping=stop, stack=stack, share_ports=share_ports)
+        health = Health(store, latch, log_key=log_key(data_dir), stopping=stop.is_set, clock=time.monotonic)
+        parts = await _build(
+            data_dir, config, domain, store, health=health, now=latch.keeper, stack=stack, share_ports=share_ports
+        )
         console = _console(parts, stack)
         public, admin, addresses = await _listen(parts, stack, console=console)
         background = [asyncio.create_task(work) for work in _background(data_dir, config, parts, console)]
@@ -186,11 +201,12 @@ async def _build(
     domain: Domain,
     store: Store,
     *,
-    stopping: asyncio.Event,
+    health: Health,
+    now: Timekeeper,
     stack: AsyncExitStack,
     share_ports: bool,
 ) -> Parts:
-    state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
+    state = State(store, data_dir, clock=now, entropy=os.urandom)
     receipts = Receipts(domain.log_signers)
     dp = DpTechnique()
     stack.callback(dp.close)
@@ -200,27 +216,21 @@ async def _build(
         store=store,
         techniques={Mode.EXACT: ExactTechnique(stores=atoms), Mode.DP: dp},
         receipts=receipts,
-        clock=clock.now,
+        clock=now,
         entropy=os.urandom,
     )
     encrypted = None
     if config.encrypted.workers:
         kernels = await stack.enter_async_context(KernelPool(config.encrypted.workers))
-        encrypted = EncryptedQueries(
-            pipeline=pipeline, store=store, kernels=kernels, clock=clock.now, entropy=os.urandom
-        )
+        encrypted = EncryptedQueries(pipeline=pipeline, store=store, kernels=kernels, clock=now, entropy=os.urandom)
     place = claim_directory(data_dir / SANDBOX_DIRECTORY, stack.enter_context(ExitStack()))
     sandbox = Sandbox(Builds(place, clock=time.monotonic), clock=time.monotonic)
     stack.push_async_callback(sandbox.close)
     metrics = Metrics()
     revoked = Revoked(watch_revoked(data_dir, known=store.read(logged_revocations)))
-    certificates = watch_certificates(data_dir, now=clock.now)
-    metrics.certificate_seconds.set_function(lambda: (certificates.get().not_after - clock.now()).total_seconds())
-
-    def healthy() -> bool:
-        return not store.stopped and not stopping.is_set()
-
-    metrics.healthy.set_function(lambda: float(healthy()))
+    certificates = watch_certificates(data_dir, now=now)
+    metrics.certificate_seconds.set_function(lambda: (certificates.get().not_after - now()).total_seconds())
+    metrics.watch(health, states=[state for state in STATES if state != SERVING])
     return Parts(
         directory=data_dir,
         domain=domain,
@@ -243,7 +253,8 @@ async def _build(
             authorities=lambda: certificates.get().authorities,
         ),
         credentials=live_credentials(certificates),
-        healthy=healthy,
+        health=health,
+        now=now,
         share_ports=share_ports,
     )
 
@@ -252,7 +263,7 @@ async def _listen(
     parts: Parts, stack: AsyncExitStack, *, console: ConsoleListener | None
 ) -> tuple[Any, Any, Addresses]:
     listen = parts.config.listen
-    metrics = _serve_metrics(listen.metrics, parts.metrics, stack)
+    metrics = _serve_metrics(listen.metrics, parts, stack)
     tiles = _serve_log(listen.log, parts.directory / LOG_DIRECTORY, stack)
     public, admin = _listener(parts, PUBLIC), _listener(parts, ADMIN)
     _add_common(public, parts, PUBLIC)
@@ -290,8 +301,8 @@ def _console(parts: Parts, stack: AsyncExitStack) -> ConsoleListener | None:
         settings=parts.config.console,
         admission=parts.admission,
         authentication=parts.authentication,
-        healthy=parts.healthy,
-        now=clock.now,
+        healthy=parts.health.ready,
+        now=parts.now,
     )
     console = open_console(desk, host=host, port=port)
     stack.callback(console.close)
@@ -307,7 +318,7 @@ def _listener(parts: Parts, name: str) -> Any:
         limits=limits,
         admission=parts.admission,
         metrics=parts.metrics,
-        now=clock.now,
+        now=parts.now,
         refuse=parts.pipeline.refuse_call,
         check_caller=parts.state.check_caller,
     )
@@ -338,7 +349,7 @@ def _add_common(server: Any, parts: Parts, listener: str) -> None:
     policy_service_pb2_grpc.add_ContractServiceServicer_to_server(ContractService(parts.state, parts.store), server)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(parts.store), server)
     case_service_pb2_grpc.add_CaseServiceServicer_to_server(CaseService(parts.state, parts.store), server)
-    health = HealthService(healthy=parts.healthy, services=service_names(listener))
+    health = HealthService(parts.health, services=service_names(listener))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
 
 
@@ -380,24 +391,18 @@ def _bind(server: Any, address: str, credentials: grpc.ServerCredentials, *, key
     return f"{host}:{port}"
 
 
-def _serve_metrics(address: str, metrics: Metrics, stack: AsyncExitStack) -> str:
+def _serve_metrics(address: str, parts: Parts, stack: AsyncExitStack) -> str:
     if not address:
         return ""
     host, port = split_address(address, key="listen.metrics")
     try:
-        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+        server = ProbeServer(parts.metrics.registry, parts.health, host=host, port=port)
     except OSError as error:
         raise Unavailable(
             f"the address {address} cannot be taken", field="listen.metrics", rule="listen.address"
         ) from error
-
-    def close() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    stack.callback(close)
-    return f"{host}:{server.server_port}"
+    stack.callback(server.close)
+    return f"{host}:{server.port}"
 
 
 def _serve_log(address: str, directory: Path, stack: AsyncExitStack) -> str:
@@ -419,7 +424,7 @@ def _background(
     """What runs beside the calls: it follows the books and answers nobody."""
     store = parts.store
     led: list[Callable[[], Coroutine[Any, Any, None]]] = [
-        partial(_sweep, store, parts.state),
+        partial(_sweep, store, parts.state, parts.now),
         partial(keep_exported, store, data_dir / LOG_DIRECTORY),
     ]
     if config.witness.url:
@@ -428,10 +433,10 @@ def _background(
         led.append(partial(keep_cosigned, store, witness=config.witness.key, post=post, seconds=seconds))
     warm = keep_warm(parts.atoms, lambda: parts.state.world.catalogue)
     # Each machine has its own record of identities, and what stands in the log is written once.
-    logged = keep_logged(store, data_dir, now=clock.now, entropy=os.urandom)
-    work = [keep_signed(store), warm, logged, _lead(store, "background", led)]
+    logged = keep_logged(store, data_dir, now=parts.now, entropy=os.urandom)
+    work = [parts.health.keep_probed(), keep_signed(store), warm, logged, _lead(store, "background", led)]
     if config.ledger.postgres:
-        work.append(_follow(store, parts.state, parts.revoked.learn))
+        work.append(_follow(store, parts.state, parts.revoked.learn, parts.now))
     if console is not None:
         # A task of its own: whoever leads the rest may have no console.
         work += [console.keep_certificates(), _lead(store, "usage", [partial(keep_counted, store)])]
@@ -454,21 +459,25 @@ async def _lead(store: Store, task: str, work: Sequence[Callable[[], Coroutine[A
             await _end(item)
 
 
-async def _sweep(store: Store, state: State) -> None:
+async def _sweep(store: Store, state: State, now: Timekeeper) -> None:
     """Expires holds, and contracts past their validity. A store that stopped has ended the server by its own signal."""
     while not store.stopped:
         await asyncio.sleep(_SWEEP_SECONDS)
-        for work in (partial(store.write, expire_holds), state.expire_contracts, state.update_standings):
+        for work in (
+            partial(store.write, partial(expire_holds, now=now)),
+            state.expire_contracts,
+            state.update_standings,
+        ):
             await _once(work)
 
 
-async def _follow(store: Store, state: State, learn: Callable[[frozenset[int]], None]) -> None:
+async def _follow(store: Store, state: State, learn: Callable[[frozenset[int]], None], now: Timekeeper) -> None:
     """Sees what other processes did, whom other machines revoked (`learn`), and gives back what those that are gone
     held."""
 
     async def give_back() -> None:
         if await asyncio.to_thread(store.look, others_hold):
-            await store.write(recover_holds)
+            await store.write(partial(recover_holds, now=now))
 
     async def revocations() -> None:
         learn(await asyncio.to_thread(store.look, logged_revocations))
@@ -511,4 +520,4 @@ async def _drain(public: Any, admin: Any, console: ConsoleListener | None, parts
     await parts.pipeline.turns.drain(seconds=max(0.1, seconds - (time.monotonic() - started)))
     if not parts.store.stopped:
         # What is still running now can no longer post: its hold is resolved, and each resolves once.
-        await parts.store.write(give_back_holds)
+        await _once(partial(parts.store.write, partial(give_back_holds, now=parts.now)))

@@ -6,14 +6,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from weir.checkpoint import verify
-from weir.errors import Unavailable, VerificationError
-from weir_server import clock, ledger, log
-from weir_server.config import LedgerSettings
+from weir.errors import LogInconsistent, Unavailable, VerificationError
+from weir_server import ledger, log, pulse
+from weir_server.clock import Timekeeper
+from weir_server.config import ClockSettings, LedgerSettings
 from weir_server.fsck import Report, check, fsck, postgres_rows
+from weir_server.latch import Latch
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
+from weir_server.log.continuity import continues
 from weir_server.pki import Domain, log_key
 from weir_server.store import Store, Transaction
 from weir_server.store.sqlite import SqliteStore
@@ -22,6 +27,12 @@ from weir_server.store.sqlite import read_only as read_embedded
 DIRECTORY = "ledger"
 """Of the data directory; 0700. Empty where a PostgreSQL keeps the books."""
 _EMBEDDED = LedgerSettings()
+_CLOCK = ClockSettings()
+OnFailure = Callable[[BaseException], None]
+
+
+def nothing(error: BaseException) -> None:
+    """Of a store whose end is seen by its callers."""
 
 
 def open_books(
@@ -29,25 +40,69 @@ def open_books(
     domain: Domain,
     *,
     settings: LedgerSettings = _EMBEDDED,
-    on_failure: Callable[[BaseException], None] = lambda error: None,
+    time: ClockSettings = _CLOCK,
+    latch: Latch | None = None,
+    on_failure: OnFailure = nothing,
 ) -> Store:
     """The store, with its log named and what former processes left half-way given back.
 
-    `on_failure` runs once, in another thread, when the store stops by itself: the process MUST end then.
+    `latch`: what closes the store to writing; by default its clock alone. `on_failure` runs once, in another thread,
+    when the store stops by itself: the process MUST end then.
 
     Raises:
         LedgerLocked: another process has the directory.
-        Unavailable: the books were written by a newer Weir, their database cannot be reached or trusted, or they are
-            older than the exported log.
+        LogInconsistent: the exported log is of another history.
+        Unavailable: the books were written by a newer Weir, their database cannot be reached or trusted, they are older
+            than the exported log, or the clock cannot be right (rule `clock.…`; see `pulse`).
     """
-    store = _store(data_dir, domain, settings, on_failure)
+    latch = latch or Latch(Timekeeper(bound=timedelta(seconds=time.max_skew_seconds)))
+    keeper = latch.keeper
+    store = _store(data_dir, domain, settings, latch, on_failure)
     try:
         _require_newest(store, data_dir)
-        ledger.start(store, origin=domain.log_signers[0].name, now=clock.now, entropy=os.urandom)
+        _require_time(store, keeper, time)
+        ledger.start(store, origin=domain.log_signers[0].name, now=keeper, entropy=os.urandom)
+        store.write_sync(partial(pulse.beat, pulse=present(keeper)))
     except BaseException:
         store.close()
         raise
     return store
+
+
+def accept_time(
+    data_dir: Path, domain: Domain, *, settings: LedgerSettings = _EMBEDDED, reason: str, actor: str
+) -> tuple[datetime, int]:
+    """Takes the present as the time of the books, by a person's word; the time and the index of the log's entry.
+
+    Raises: as `open_books`, but for the clock, which is that of the database where there is one (`clock.skew`).
+    """
+    keeper = Timekeeper()
+    store = _store(data_dir, domain, settings, Latch(keeper), nothing)
+    try:
+        _require_newest(store, data_dir)
+        ledger.start(store, origin=domain.log_signers[0].name, now=keeper, entropy=os.urandom)
+        current = present(keeper)
+        act = partial(pulse.accept, current=current, reason=reason, actor=actor, entropy=os.urandom)
+        return current.at, store.write_sync(act)
+    finally:
+        store.close()
+
+
+def present(keeper: Timekeeper) -> pulse.Pulse:
+    """The pulse of this moment."""
+    return pulse.Pulse(keeper(), pulse.boot(), keeper.steady())
+
+
+def _require_time(store: Store, keeper: Timekeeper, time: ClockSettings) -> None:
+    """Refuses to live on with a clock that cannot be right.
+
+    Raises:
+        Unavailable: rule `clock.…`, and what to do.
+    """
+    pause = timedelta(hours=time.max_pause_hours)
+    closed = pulse.judge(store.read(pulse.last_pulse), present(keeper), bound=keeper.bound, pause=pause)
+    if closed is not None:
+        raise Unavailable(closed.message, rule=closed.rule)
 
 
 def _require_newest(store: Store, data_dir: Path) -> None:
@@ -55,34 +110,35 @@ def _require_newest(store: Store, data_dir: Path) -> None:
     log. Entries are exported after they are durable, so the export is never ahead by itself.
 
     Raises:
-        Unavailable: the exported log has more entries.
+        LogInconsistent: the exported log has other entries.
+        Unavailable: it has more.
     """
     try:
         note = (data_dir / LOG_DIRECTORY / "checkpoint").read_text(encoding="utf-8")
-        exported = verify(note, log_key(data_dir)).size
+        exported = verify(note, log_key(data_dir))
     except (OSError, ValueError, VerificationError):
         return  # Derived files: what is missing or damaged is written again, and proves nothing.
     head = store.read(log.read_head)
     size = 0 if head is None else head.size
-    if exported > size:
+    if exported.size > size:
         raise Unavailable(
-            f"the exported log has {exported} entries and the books {size}: these are not the newest books, and would "
-            "give budget back; weir restore brings a copy forward",
+            f"the exported log has {exported.size} entries and the books {size}: these are not the newest books, and "
+            "would give budget back; weir restore brings a copy forward",
             rule="ledger.behind",
         )
+    if not store.read(partial(continues, older=exported)):
+        raise LogInconsistent("the exported log is of another history than the books", older=note, newer="")
 
 
-def _store(
-    data_dir: Path, domain: Domain, settings: LedgerSettings, on_failure: Callable[[BaseException], None]
-) -> Store:
-    seal = log.sealer(domain.log_signers, now=clock.now)
+def _store(data_dir: Path, domain: Domain, settings: LedgerSettings, latch: Latch, on_failure: OnFailure) -> Store:
+    seal = log.sealer(domain.log_signers, now=latch.keeper)
     if settings.postgres:
         from weir_server.store.postgres import PostgresStore
 
-        return PostgresStore(settings.postgres, schema=settings.schema, seal=seal, on_failure=on_failure)
+        return PostgresStore(settings.postgres, schema=settings.schema, seal=seal, on_failure=on_failure, admit=latch)
     directory = data_dir / DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
-    return SqliteStore(directory, seal=seal, on_failure=on_failure)
+    return SqliteStore(directory, seal=seal, on_failure=on_failure, admit=latch)
 
 
 @contextmanager
@@ -115,16 +171,16 @@ def check_books(data_dir: Path, *, settings: LedgerSettings = _EMBEDDED) -> Repo
         return check(rows, vkey=vkey, files=files)
 
 
-def give_back_holds(tx: Transaction) -> int:
+def give_back_holds(tx: Transaction, *, now: Callable[[], datetime]) -> int:
     """Expires this process's holds: for shutdown, once nothing runs that could still post. Gives how many."""
-    return ledger.give_up(tx, now=clock.now(), entropy=os.urandom)
+    return ledger.give_up(tx, now=now(), entropy=os.urandom)
 
 
-def recover_holds(tx: Transaction) -> int:
+def recover_holds(tx: Transaction, *, now: Callable[[], datetime]) -> int:
     """Expires holds of processes that are gone; gives how many."""
-    return ledger.recover(tx, now=clock.now(), entropy=os.urandom)
+    return ledger.recover(tx, now=now(), entropy=os.urandom)
 
 
-def expire_holds(tx: Transaction) -> int:
+def expire_holds(tx: Transaction, *, now: Callable[[], datetime]) -> int:
     """Expires holds whose time is up; gives how many."""
-    return ledger.expire_holds(tx, now=clock.now(), entropy=os.urandom)
+    return ledger.expire_holds(tx, now=now(), entropy=os.urandom)

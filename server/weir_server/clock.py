@@ -1,12 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instants: aware datetimes in the program, integer microseconds since 1970 (UTC) in the store."""
+"""Instants: aware datetimes in the program, integer microseconds since 1970 (UTC) in the store.
+
+Ledger time only moves forward, so whoever moves the system's clock far ahead would open every window anew, end
+contracts and holds, and nothing would bring that time back. Time is set from outside, often by a network protocol
+without authentication; how much of it has passed is not. So a server's clock is held against the latter.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+DRIFT = 0.0005
+"""What an honest clock may gain on a crystal, and a crystal on the truth: 43 seconds a day, five times what they do."""
+BUILT = datetime(2026, 1, 1, tzinfo=UTC)
+"""No honest clock shows an earlier time than this program was written."""
 
 
 def now() -> datetime:
@@ -22,3 +33,59 @@ def to_micros(instant: datetime) -> int:
 def from_micros(count: int) -> datetime:
     """The instant of a count of microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=count)
+
+
+def steady_seconds() -> float:
+    """Seconds since the machine started, those asleep included, by a clock that nobody sets and nothing slews.
+
+    CLOCK_MONOTONIC and CLOCK_BOOTTIME follow the rate that a time service asks for, which may be a tenth more than the
+    truth; their difference is the time asleep, whatever the rate.
+    """
+    if not hasattr(time, "CLOCK_BOOTTIME"):  # Elsewhere than on Linux, for trying things out.
+        return time.monotonic()
+    asleep = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW) + asleep
+
+
+class Timekeeper:
+    """The present of one process: the system's clock for as long as it keeps pace with the time that passes.
+
+    Calling it never gives a time further than `bound` from what has passed since it was made, so that no window,
+    contract or hold ends early even in the moment in which the system's clock is set. Used from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        bound: timedelta = timedelta(seconds=30),
+        wall: Callable[[], datetime] = now,
+        steady: Callable[[], float] = steady_seconds,
+    ) -> None:
+        """`bound`: how far the system's clock may be off. `steady`: seconds of a clock that nobody can set."""
+        self.bound = bound
+        self._wall, self._steady = wall, steady
+        self._first, self._started = wall(), steady()
+
+    def __call__(self) -> datetime:
+        """The present."""
+        shown, expected, bound = self._look()
+        return shown if abs(shown - expected) <= bound else expected
+
+    def ahead(self) -> timedelta:
+        """How far the system's clock is ahead of the time that has passed; negative where it is behind."""
+        shown, expected, _ = self._look()
+        return shown - expected
+
+    def keeps_pace(self) -> bool:
+        """Whether the system's clock is where the time that has passed puts it."""
+        shown, expected, bound = self._look()
+        return abs(shown - expected) <= bound
+
+    def steady(self) -> float:
+        """Seconds by the clock that nobody can set."""
+        return self._steady()
+
+    def _look(self) -> tuple[datetime, datetime, timedelta]:
+        """What the system's clock shows, what it should show, and how far they may be apart by now."""
+        passed = timedelta(seconds=self._steady() - self._started)
+        return self._wall(), self._first + passed, self.bound + passed * DRIFT

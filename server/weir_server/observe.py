@@ -15,11 +15,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO, TypedDict, Unpack
+from typing import Protocol, TextIO, TypedDict, Unpack
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -112,6 +112,33 @@ def configure(stream: TextIO, *, level: int = logging.INFO) -> None:
     threading.excepthook = lambda args: _report(args.exc_value)
 
 
+class Watched(Protocol):
+    """What metrics ask of the server's health."""
+
+    write_seconds: Callable[[float], None]
+    """Called with how long each pulse took to become durable."""
+
+    def ready(self) -> bool:
+        """Whether calls should be sent here."""
+        ...
+
+    def failing(self) -> frozenset[str]:
+        """What keeps them from being sent."""
+        ...
+
+    def entries(self) -> int:
+        """Entries of the log."""
+        ...
+
+    def clock_ahead(self) -> float:
+        """Seconds by which the system's clock is ahead."""
+        ...
+
+
+def _holds(health: Watched, state: str) -> float:
+    return float(state in health.failing())
+
+
 class Metrics:
     """Counters of one server, in a registry of their own."""
 
@@ -131,7 +158,27 @@ class Metrics:
         self.certificate_seconds = Gauge(
             "weir_certificate_seconds", "Seconds until the listeners' certificate ends", registry=self.registry
         )
-        self.healthy = Gauge("weir_healthy", "1 while the ledger takes writes", registry=self.registry)
+        self.healthy = Gauge("weir_healthy", "1 while calls should be sent here", registry=self.registry)
+        self._failing = Gauge(
+            "weir_not_ready", "1 for what keeps calls from being sent here", ["state"], registry=self.registry
+        )
+        self.clock_ahead = Gauge(
+            "weir_clock_ahead_seconds", "System's clock less the time that has passed", registry=self.registry
+        )
+        self.log_entries = Gauge("weir_log_entries", "Entries of the log", registry=self.registry)
+        self._writes = Histogram(
+            "weir_ledger_write_seconds", "Seconds until the pulse of the books was durable", registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )  # fmt: skip
+
+    def watch(self, health: Watched, *, states: Sequence[str]) -> None:
+        """Shows what `health` finds. `states`: the closed set of what may keep it from being ready."""
+        self.healthy.set_function(lambda: float(health.ready()))
+        self.log_entries.set_function(lambda: float(health.entries()))
+        self.clock_ahead.set_function(health.clock_ahead)
+        health.write_seconds = self._writes.observe
+        for state in states:
+            self._failing.labels(state).set_function(partial(_holds, health, state))
 
     def call_ended(self, rpc: str, *, reason: str, seconds: float) -> None:
         """Counts a call. `rpc` MUST come from the access table, `reason` from the error tree."""

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ from weir_server.books import open_books
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.card_file import load_card
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
+from weir_server.clock import Timekeeper
 from weir_server.config import load_config
 from weir_server.identity import OPERATOR
+from weir_server.latch import Latch
 from weir_server.pki import Domain, load_domain
 from weir_server.plan.values import Principal
 from weir_server.publish.files import snapshot_directory
@@ -56,9 +59,11 @@ async def publish_locally(
         PublicationError: card, data or succession is refused.
     """
     card, domain = load_card(card_path), load_domain(data_dir)
-    store = open_books(data_dir, domain, settings=load_config(None, data_dir=data_dir).ledger)
+    config = load_config(None, data_dir=data_dir)
+    latch = Latch(Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds)))
+    store = open_books(data_dir, domain, settings=config.ledger, time=config.clock, latch=latch)
     try:
-        state = State(store, data_dir, clock=clock.now, entropy=os.urandom)
+        state = State(store, data_dir, clock=latch.keeper, entropy=os.urandom)
         snapshots = state.world.catalogue.datasets.get(card.name, ())
         previous = snapshots[0] if snapshots else None
         files = _Files(card_path, source, register)

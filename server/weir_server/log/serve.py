@@ -44,7 +44,7 @@ class TileServer:
                 rule="listen.loopback",
             )
         handler = type("TileHandler", (_Handler,), {"directory": directory})
-        self._server = _Server((host, port), handler)
+        self._server = BoundedServer((host, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="weir-log-http", daemon=True)
         self._thread.start()
 
@@ -68,7 +68,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class _Server(ThreadingHTTPServer):
+class BoundedServer(ThreadingHTTPServer):
+    """A thread for each connection, up to a number of them; further ones are closed at once."""
+
     daemon_threads = True
     block_on_close = False
 
