@@ -32,7 +32,7 @@ from weir_server.ledger import (
     set_quota,
     start,
 )
-from weir_server.log.tree import grow, inclusion_path
+from weir_server.log.tree import grow, inclusion_path, read_edge
 from weir_server.store import Transaction
 from weir_server.store.group import GROUP_LIMIT
 from weir_server.store.sqlite import SqliteStore, open_writer
@@ -167,7 +167,7 @@ def _million() -> list[dict[str, object]]:
         store = _open(directory)
         for first in range(0, _MILLION, 1 << 14):
             leaves = [hashlib.sha256(n.to_bytes(8, "big")).digest() for n in range(first, first + (1 << 14))]
-            store.write_sync(lambda tx, f=first, x=leaves: grow(tx, size=f, leaves=x))  # type: ignore[misc]
+            store.write_sync(lambda tx, f=first, x=leaves: grow(tx, size=f, edge=read_edge(tx, f), leaves=x))  # type: ignore[misc]
         indexes = [int.from_bytes(os.urandom(4), "big") % (_MILLION - 1) for _ in range(400)]
         rounds = [store.read(lambda tx: _proofs(tx, indexes)) for _ in range(_ROUNDS)]
         store.close()

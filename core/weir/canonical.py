@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import cast
@@ -55,12 +54,9 @@ def canonical_json(value: object) -> bytes:
         raise NotCanonical("value has no canonical form") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A value in its canonical form already: for members of an object that many leaves share."""
-
-    json: bytes
-    """What `canonical_json` gave."""
+Encoded = msgspec.Raw
+"""A value in its canonical form already, as `canonical_json` gave it: for members of an object that many leaves
+share."""
 
 
 def canonical_object(members: Mapping[str, object]) -> bytes:
@@ -69,7 +65,21 @@ def canonical_object(members: Mapping[str, object]) -> bytes:
     Raises:
         NotCanonical: as `canonical_json`, or a key beyond ASCII.
     """
-    return b"{%s}" % b",".join([_name(key) + _member(members[key]) for key in sorted(members)])
+    try:
+        # Beyond ASCII the order would be by UTF-16 units.
+        if not "".join(members).isascii():
+            raise NotCanonical("a member's name is ASCII")
+        for value in members.values():
+            kind = type(value)
+            if kind is not Encoded and kind is not str:
+                _check(value)
+        data = _ENCODER.encode(members if type(members) is dict else dict(members))
+        if data.isascii() or max(data) < _BEYOND_BMP:
+            return data
+    except (TypeError, UnicodeError, RecursionError) as error:
+        raise NotCanonical("value has no canonical form") from error
+    parts = [b"%s:%s" % (canonical_json(key), _member(members[key])) for key in sorted(members)]
+    return b"{%s}" % b",".join(parts)
 
 
 def parse_canonical(data: bytes) -> object:
@@ -88,15 +98,7 @@ def parse_canonical(data: bytes) -> object:
 
 
 def _member(value: object) -> bytes:
-    return value.json if type(value) is Encoded else canonical_json(value)
-
-
-@lru_cache(maxsize=1024)
-def _name(key: str) -> bytes:
-    """A member's name with its colon."""
-    if not key.isascii():  # Their order would be by UTF-16 units.
-        raise NotCanonical("a member's name is ASCII")
-    return canonical_json(key) + b":"
+    return bytes(value) if isinstance(value, Encoded) else canonical_json(value)
 
 
 def digest(data: bytes) -> str:
@@ -112,14 +114,21 @@ def commit(salt: bytes, label: str, data: bytes) -> str:
     """
     if len(salt) != SALT_BYTES:
         raise ValueError("a salt has 32 bytes")
-    return hashlib.sha256(b"%s%s%s" % (salt, _separated(label), data)).hexdigest()
+    return hashlib.sha256(b"%s%s%s" % (salt, _label(label)[0], data)).hexdigest()
+
+
+def commit_all(salt: bytes, values: Mapping[str, bytes]) -> Encoded:
+    """The object of the commitments to `values` under one salt, each by its label."""
+    made = [b'%s"%s"' % (_label(label)[1], commit(salt, label, values[label]).encode()) for label in sorted(values)]
+    return Encoded(b"{%s}" % b",".join(made))
 
 
 @lru_cache(maxsize=256)
-def _separated(label: str) -> bytes:
+def _label(label: str) -> tuple[bytes, bytes]:
+    """A label as it is committed to, and as a member's name with its colon."""
     if not (label.isascii() and label.isprintable()):
         raise ValueError("a label is printable ASCII")
-    return label.encode("ascii") + b"\x00"
+    return label.encode("ascii") + b"\x00", canonical_json(label) + b":"
 
 
 def opens(commitment: str, *, salt: bytes, label: str, data: bytes) -> bool:

@@ -44,7 +44,6 @@ from weir_server.ledger.values import (
     Inputs,
     MeterTotal,
     Metric,
-    Posted,
     Quota,
     ReleasePending,
     Replay,
@@ -55,6 +54,7 @@ from weir_server.ledger.values import (
     Superseded,
     Window,
 )
+from weir_server.log import Appended as Posted
 
 __all__ = [
     "METRICS",

@@ -23,7 +23,6 @@ from weir_server.ledger.values import (
     METRICS,
     Inputs,
     Metric,
-    Posted,
     ReleasePending,
     Replay,
     Reservation,
@@ -34,7 +33,8 @@ from weir_server.ledger.values import (
     checked_charge,
 )
 from weir_server.ledger.windows import advance
-from weir_server.log import Appended, append, rfc3339
+from weir_server.log import Appended as Posted
+from weir_server.log import append, rfc3339
 from weir_server.store import Row, Transaction, blob, integer, text
 from weir_server.store.pending import Table
 
@@ -85,7 +85,7 @@ def reserve(
     held_until = moment + timedelta(seconds=hold_seconds)
     leaf = _append_reserved(tx, request, amounts, moment=moment, held_until=held_until, entropy=entropy)
     _keep(tx, leaf, request.inputs)
-    reservation = Reservation(leaf.index, request, moment, held_until)
+    reservation = Reservation(leaf.leaf_index, request, moment, held_until)
     _insert(tx, reservation, amounts)
     take(tx, quotas, amounts, moment)
     count_privacy(tx, request.subject, amounts)
@@ -131,10 +131,10 @@ def post(
         requester=request.subject.requester,
         commitments=_commitments(request, answer=answer, release=release),
     )
-    tx.put(_ANSWERS, reservation.id, (reservation.id, leaf.index, answer))
+    tx.put(_ANSWERS, reservation.id, (reservation.id, leaf.leaf_index, answer))
     if release_key is not None and release is not None and winner is None:
-        tx.put(_RELEASES, release_key, (release_key, leaf.index, release))
-    return _posted(leaf)
+        tx.put(_RELEASES, release_key, (release_key, leaf.leaf_index, release))
+    return leaf
 
 
 def charge_and_post(
@@ -263,7 +263,7 @@ def refuse(
         commitments={**(commitments or {}), **_committed(inputs)},
     )
     _keep(tx, leaf, inputs)
-    return _posted(leaf)
+    return leaf
 
 
 def record(
@@ -286,7 +286,7 @@ def record(
     if not type.startswith("weir.") or type.startswith(("weir.query.", "weir.quota.")):
         raise InvalidRequest("this type of entry is the ledger's own", field="type", rule="log.type")
     moment = advance(tx, now)
-    return _posted(append(tx, type, event, now=moment, entropy=entropy, subject=subject, commitments=commitments))
+    return append(tx, type, event, now=moment, entropy=entropy, subject=subject, commitments=commitments)
 
 
 def find_release(tx: Transaction, release_key: str) -> StoredRelease | None:
@@ -394,7 +394,7 @@ def _append_reserved(
     moment: datetime,
     held_until: datetime,
     entropy: Entropy,
-) -> Appended:
+) -> Posted:
     data = _data(request.subject, request.event, amounts, policy_digest=request.policy_digest)
     return append(
         tx,
@@ -456,8 +456,7 @@ def _give_back(
     amounts = {metric: integer(amount) for metric, amount in zip(METRICS, spent, strict=True)}
     settle(tx, binding(tx, subject), amounts, reserved_at=from_micros(integer(reserved_at)), keep=False)
     data = {"reservation": str(reservation), "reason": reason_code, "subject": _scope(subject)}
-    leaf = append(tx, type, data, now=moment, entropy=entropy, subject=_about(subject), requester=subject.requester)
-    return _posted(leaf)
+    return append(tx, type, data, now=moment, entropy=entropy, subject=_about(subject), requester=subject.requester)
 
 
 def _data(
@@ -532,14 +531,10 @@ def _committed(inputs: Inputs | None) -> dict[str, bytes]:
     return {} if inputs is None else {"facts": inputs.facts}
 
 
-def _keep(tx: Transaction, leaf: Appended, inputs: Inputs | None) -> None:
+def _keep(tx: Transaction, leaf: Posted, inputs: Inputs | None) -> None:
     if inputs is not None:
-        tx.put(_DECISIONS, leaf.index, (leaf.index, inputs.contract_digest, inputs.facts))
+        tx.put(_DECISIONS, leaf.leaf_index, (leaf.leaf_index, inputs.contract_digest, inputs.facts))
 
 
 def _about(subject: Subject) -> str:
     return f"contract/{subject.contract}" if subject.contract else "contract"
-
-
-def _posted(leaf: Appended) -> Posted:
-    return Posted(leaf.index, leaf.salt, leaf.leaf, leaf.group)

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Literal
 
 from weir.errors import InvalidRequest
-from weir_server.log.seal import Group
 
 Metric = Literal["queries", "cells", "epsilon_nano", "rho_micro", "encrypted_operations", "bytes", "price_micro"]
 METRICS: tuple[Metric, ...] = (
@@ -164,20 +163,6 @@ class Replay:
 
 class ReleasePending(Exception):
     """Another process is drawing the same release; look for it again in a moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """A leaf was written; true once the group is durable."""
-
-    leaf_index: int
-    """Index of the leaf."""
-    salt: bytes
-    """Opens its commitments."""
-    leaf: bytes
-    """Canonical event."""
-    group: Group
-    """What its receipt is made of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ names its own place. Whatever could be guessed stands in it only as a salted com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
-from weir.canonical import SALT_BYTES, Encoded, canonical_json, canonical_object, commit
+from weir.canonical import SALT_BYTES, canonical_json, canonical_object, commit_all
 from weir.checkpoint import Signer, parse
 from weir.cose import cose_receipt
 from weir.errors import InternalError, InvalidRequest, UnknownName
@@ -49,13 +49,13 @@ _PAGE = 256
 _LEAVES = Table("log_leaves", ("idx", "type", "requester", "leaf", "hash"))
 _SALTS = Table("log_salts", ("idx", "salt"))
 _NEXT = "log.next"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """A leaf that was appended; it counts once its group is durable."""
 
-    index: int
+    leaf_index: int
     """Index in the log."""
     leaf: bytes
     """Canonical event."""
@@ -101,10 +101,7 @@ def append(
     """
     origin, index = _next(tx)
     salt = entropy(SALT_BYTES)
-    body = dict(data)
-    if commitments:
-        made = {label: Encoded(b'"%s"' % commit(salt, label, value).encode()) for label, value in commitments.items()}
-        body["commitments"] = Encoded(canonical_object(made))
+    body = {**data, "commitments": commit_all(salt, commitments)} if commitments else data
     # The members of every event, in their canonical order.
     leaf = b'{"data":%s,"datacontenttype":"application/json","id":"%d","source":%s,"specversion":"1.0",%s}' % (
         canonical_object(body),
@@ -114,8 +111,8 @@ def append(
     )
     if len(leaf) > MAX_LEAF_BYTES:
         raise InvalidRequest("the log entry would be longer than 65535 bytes", rule="log.leaf_size")
-    tx.put(_LEAVES, index, (index, type, requester, leaf, leaf_hash(leaf)))
-    tx.put(_SALTS, index, (index, salt))
+    tx.add(_LEAVES, (index, type, requester, leaf, leaf_hash(leaf)))
+    tx.add(_SALTS, (index, salt))
     tx.remember(_NEXT, (origin, index + 1))
     return Appended(index, leaf, salt, _group(tx))
 
@@ -267,7 +264,14 @@ def erase(tx: Transaction, index: int) -> None:
 
 def rfc3339(moment: datetime) -> str:
     """UTC with microseconds and Z."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    since = moment - _EPOCH
+    return f"{_second(since.days, since.seconds)}.{since.microseconds:06d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(days: int, seconds: int) -> str:
+    """A second since 1970, which many events share."""
+    return (_EPOCH + timedelta(days=days, seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 @lru_cache(maxsize=1024)

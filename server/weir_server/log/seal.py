@@ -13,7 +13,6 @@ leaves a durable head without a checkpoint; the next process signs that head wit
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +20,7 @@ from datetime import datetime, timedelta
 from weir.checkpoint import Checkpoint, Signer, sign
 from weir.errors import InternalError
 from weir.merkle import EMPTY_ROOT, leaf_hash
-from weir_server.log.tree import Growth, grow
+from weir_server.log.tree import Growth, fold, grow, read_edge
 from weir_server.store import Row, Transaction, blob, integer, text
 
 UNSIGNED = "weir.query.reserved"
@@ -69,26 +68,37 @@ def sealer(signers: Sequence[Signer], *, now: Callable[[], datetime]) -> Callabl
         raise ValueError("a log has at least one signer, all of one name")
     origin, fresh = signers[0].name, True
     waiting: datetime | None = None
+    known: Growth | None = None
 
     def seal_group(tx: Transaction) -> None:
-        nonlocal fresh, waiting
+        nonlocal fresh, waiting, known
         moment = now()
         # A new process signs whatever it finds, and a clock set back does not put signatures off.
         overdue = fresh or (waiting is not None and not timedelta() <= moment - waiting < MOST_BEHIND)
-        signed = seal(tx, origin=origin, signers=signers, now=moment, overdue=overdue)
+        signed, known = seal(tx, origin=origin, signers=signers, now=moment, overdue=overdue, known=known)
         fresh, waiting = False, None if signed else waiting or moment
 
     return seal_group
 
 
-def seal(tx: Transaction, *, origin: str, signers: Sequence[Signer], now: datetime, overdue: bool = True) -> bool:
-    """Appends the leaves that are not in the tree yet and moves the head; gives whether it was signed.
+def seal(
+    tx: Transaction,
+    *,
+    origin: str,
+    signers: Sequence[Signer],
+    now: datetime,
+    overdue: bool = True,
+    known: Growth | None = None,
+) -> tuple[bool, Growth | None]:
+    """Appends the leaves that are not in the tree yet and moves the head; gives whether it was signed, and the tree.
 
-    Signs where a new leaf is no reservation, or where `overdue` and there is anything unsigned.
+    Signs where a new leaf is no reservation, or where `overdue` and there is anything unsigned. `known`: the tree that
+    an earlier call gave, which is used where it is still the one under the head.
 
     Raises:
-        InternalError: a leaf does not hash to what was written beside it, indexes have a gap, the head moved under
-            us, or the log belongs to another origin. Nothing is signed then; a group that hits this stops the store.
+        InternalError: a leaf does not hash to what was written beside it, indexes have a gap, the nodes do not lead to
+            the head, the head moved under us, or the log belongs to another origin. Nothing is signed then; a group
+            that hits this stops the store.
     """
     head = read_head(tx) or first_head(tx, origin)
     if head.origin != origin:
@@ -96,19 +106,18 @@ def seal(tx: Transaction, *, origin: str, signers: Sequence[Signer], now: dateti
     # 1. Re-read what this group wrote, from the database and not from memory: what is signed is what is stored.
     rows = tx.execute("SELECT idx, leaf, hash, type FROM log_leaves WHERE idx >= ? ORDER BY idx", (head.size,))
     if rows:
-        leaves = [_checked(row, head.size + offset) for offset, row in enumerate(rows)]
         # 2. Grow the tree. 3. Compare-and-swap: one head, moved from exactly what it was.
-        growth = grow(tx, size=head.size, leaves=leaves)
-        head = _move(tx, head, growth.root, size=growth.size)
+        known = grow(tx, size=head.size, edge=_edge(tx, head, known), leaves=_checked(rows, head.size))
+        head = _move(tx, head, known.root, size=known.size)
     # 4. Only now sign: a signature cannot be taken back.
     if all(row[3] == UNSIGNED for row in rows) and not (overdue and _is_behind(tx, head)):
-        return False
+        return False, known
     note = sign(Checkpoint(origin, head.size, head.root), signers, time=int(now.timestamp()))
     tx.execute("INSERT INTO log_checkpoints (size, note) VALUES (?, ?)", (head.size, note))
     group: Group | None = tx.recall(GROUP)
-    if group is not None and rows:
-        group.sealed = Sealed(growth, note)
-    return True
+    if group is not None and known is not None and rows:
+        group.sealed = Sealed(known, note)
+    return True, known
 
 
 def is_behind(tx: Transaction) -> bool:
@@ -120,6 +129,16 @@ def is_behind(tx: Transaction) -> bool:
 def _is_behind(tx: Transaction, head: Head) -> bool:
     rows = tx.execute("SELECT COALESCE(MAX(size), 0) FROM log_checkpoints")
     return head.size > integer(rows[0][0])
+
+
+def _edge(tx: Transaction, head: Head, known: Growth | None) -> Sequence[bytes]:
+    """The whole subtrees under the head, which must lead to its root: what is signed next is built on them."""
+    if known is not None and (known.size, known.root) == (head.size, head.root):
+        return known.edge
+    edge = read_edge(tx, head.size)
+    if fold(edge) != head.root:
+        raise InternalError("the nodes of the log's tree do not lead to its head: run fsck", rule="log.node")
+    return edge
 
 
 def _move(tx: Transaction, head: Head, new_root: bytes, *, size: int) -> Head:
@@ -148,11 +167,11 @@ def first_head(tx: Transaction, origin: str) -> Head:
     return Head(origin, 0, EMPTY_ROOT)
 
 
-def _checked(row: Row, expected: int) -> bytes:
-    index, leaf, stored, _ = row
-    if index != expected:
+def _checked(rows: Sequence[Row], first: int) -> list[bytes]:
+    """Hashes of the leaves in `rows`, made anew."""
+    if [row[0] for row in rows] != list(range(first, first + len(rows))):
         raise InternalError("the log's leaves have a gap", rule="log.gap")
-    fresh = leaf_hash(blob(leaf))
-    if not hmac.compare_digest(fresh, blob(stored)):
+    fresh = [leaf_hash(blob(row[1])) for row in rows]
+    if fresh != [row[2] for row in rows]:
         raise InternalError("a leaf changed between writing and signing", rule="log.leaf")
     return fresh

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Merkle tree in the database: hashes of complete subtrees, so that roots and proofs of any size are point reads.
+"""The Merkle tree in the database: hashes of complete subtrees, so that roots and proofs of any size are few reads.
 
-Node (level, i) is the hash over leaves [i * 2**level, (i + 1) * 2**level); level 0 holds the leaf hashes.
+Node (level, i) is the hash over leaves [i * 2**level, (i + 1) * 2**level); level 0 holds the leaf hashes. One level in
+four is stored, in blocks of sixteen nodes that hash to one of the next; what lies between is hashed again when it is
+asked for. So a leaf costs little more than one row, and books in which every level is stored read the same.
 Source: RFC 9162, sections 2.1.1, 2.1.3.1 and 2.1.4.1.
 """
 
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from weir.errors import InternalError, InvalidRequest
 from weir.merkle import EMPTY_ROOT, node_hash
-from weir_server.store import Transaction, blob, integer
+from weir_server.store import SqlValue, Transaction, blob, integer
 from weir_server.store.pending import Table
 
 Place = tuple[int, int]
@@ -20,8 +22,10 @@ Place = tuple[int, int]
 Span = tuple[int, int]
 """Leaves [start, end); `start` is a multiple of the largest power of two below or at the width."""
 _NODES = Table("log_nodes", ("level", "idx", "hash"))
-_MOST_PLACES = 200
-"""Nodes read by one statement: engines limit how deep a condition may be."""
+_HEIGHT = 4
+"""Levels from one that is stored to the next. Divides the eight of a tile, so that tiles are read as they are."""
+_MOST_BLOCKS = 200
+"""Blocks read by one statement: engines limit how deep a condition may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Growth:
     size: int
     """Leaves it has."""
     root: bytes
+    edge: Sequence[bytes]
+    """The whole subtrees that it consists of, from left to right: all that is needed to grow on."""
     nodes: Mapping[Place, bytes]
     """The nodes that were added, and the whole subtrees that the tree consisted of before."""
 
@@ -40,22 +46,30 @@ class Growth:
         return [fold([self.nodes[place] for place in _parts(span)]) for span in _path_spans(index, self.size)]
 
 
-def grow(tx: Transaction, *, size: int, leaves: Sequence[bytes]) -> Growth:
-    """Adds leaf hashes behind the first `size`, and every inner node they complete."""
-    # Whatever the new leaves complete has its left part among themselves or among the whole subtrees of the old tree.
+def read_edge(tx: Transaction, size: int) -> list[bytes]:
+    """The whole subtrees that the tree of the first `size` leaves consists of, from left to right."""
     whole = _parts((0, size))
     nodes = _read(tx, whole)
-    edge = [nodes[place] for place in whole]
-    for offset, leaf in enumerate(leaves):
-        level, index, node = 0, size + offset, leaf
+    return [nodes[place] for place in whole]
+
+
+def grow(tx: Transaction, *, size: int, edge: Sequence[bytes], leaves: Sequence[bytes]) -> Growth:
+    """Adds leaf hashes behind the first `size`, and every inner node they complete. `edge`: as `read_edge` gives it."""
+    # Whatever the new leaves complete has its left part among themselves or among the whole subtrees of the old tree.
+    nodes = dict(zip(_parts((0, size)), edge, strict=True))
+    whole, stored = list(edge), list[SqlValue]()
+    for position, leaf in enumerate(leaves, start=size):
+        level, index, node = 0, position, leaf
         while True:
-            tx.put(_NODES, (level, index), (level, index, node))
             nodes[level, index] = node
+            if not level % _HEIGHT:
+                stored += (level, index, node)
             if not index & 1:
                 break
-            level, index, node = level + 1, index >> 1, node_hash(edge.pop(), node)
-        edge.append(node)
-    return Growth(size + len(leaves), fold(edge), nodes)
+            level, index, node = level + 1, index >> 1, node_hash(whole.pop(), node)
+        whole.append(node)
+    tx.add(_NODES, stored)
+    return Growth(size + len(leaves), fold(whole), whole, nodes)
 
 
 def fold(edge: Sequence[bytes]) -> bytes:
@@ -163,18 +177,35 @@ def _split(width: int) -> int:
 
 
 def _read(tx: Transaction, places: Sequence[Place]) -> dict[Place, bytes]:
-    """Nodes by place; every one of them must be there."""
-    distinct = list(dict.fromkeys(places))
-    nodes: dict[Place, bytes] = {}
-    for start in range(0, len(distinct), _MOST_PLACES):
-        some = distinct[start : start + _MOST_PLACES]
-        # As alternatives, each of which is a point look-up on the key; `IN (VALUES …)` would scan the table.
-        wanted = " OR ".join(["level = ? AND idx = ?"] * len(some))
+    """Nodes by place, stored or hashed from those that are; every one of them must be there."""
+    stored: dict[Place, bytes] = {}
+    blocks = list(dict.fromkeys(_block(place) for place in places))
+    for start in range(0, len(blocks), _MOST_BLOCKS):
+        some = blocks[start : start + _MOST_BLOCKS]
+        # As alternatives, each of which is a range of the key; `IN (VALUES …)` would scan the table.
+        wanted = " OR ".join(["level = ? AND idx >= ? AND idx < ?"] * len(some))
         rows = tx.execute(
             f"SELECT level, idx, hash FROM log_nodes WHERE {wanted}",  # noqa: S608
-            [number for place in some for number in place],
+            [bound for level, index in some for bound in (level, index << _HEIGHT, (index + 1) << _HEIGHT)],
         )
-        nodes.update({(integer(level), integer(index)): blob(node) for level, index, node in rows})
-    if len(nodes) != len(distinct):
-        raise InternalError("the log's tree has a hole: run fsck")
-    return nodes
+        stored.update({(integer(level), integer(index)): blob(node) for level, index, node in rows})
+    try:
+        return {place: _hash(stored, place) for place in dict.fromkeys(places)}
+    except KeyError:
+        raise InternalError("the log's tree has a hole: run fsck", rule="log.node") from None
+
+
+def _block(place: Place) -> Place:
+    """Level and number of the block of stored nodes that a node is in, or is hashed from."""
+    level, index = place
+    below = level % _HEIGHT
+    return level - below, (index << below) >> _HEIGHT
+
+
+def _hash(stored: Mapping[Place, bytes], place: Place) -> bytes:
+    level, index = place
+    below = level % _HEIGHT
+    hashes = [stored[level - below, part] for part in range(index << below, (index + 1) << below)]
+    while len(hashes) > 1:
+        hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
+    return hashes[0]

@@ -64,6 +64,11 @@ class Transaction(Protocol):
         """Has a row written with the group, by its key; one that was put before and is not written yet is replaced."""
         ...
 
+    def add(self, table: Table, values: Sequence[SqlValue]) -> None:
+        """Has new rows written with the group, given by their values one after the other. Cheaper than `put`, for rows
+        that no later operation of the group asks for or replaces."""
+        ...
+
     def pending(self, table: Table, key: Hashable) -> Row | None:
         """The row of this key, where it was put and is not written yet."""
         ...

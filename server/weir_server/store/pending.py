@@ -21,7 +21,8 @@ _MOST_ROWS = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Where rows are put: a table, and what happens to a row whose key is there already. One object for one table."""
+    """Where rows are put or added: a table, and what happens to a row whose key is there already. One object for one
+    table."""
 
     name: str
     columns: tuple[str, ...]
@@ -100,6 +101,10 @@ class GroupTransaction:
     def __init__(self, statements: Statements, savepoints: Savepoints) -> None:
         self._statements, self._savepoints = statements, savepoints
         self._rows: dict[Table, dict[Hashable, Row]] = {}
+        self._added: dict[Table, list[SqlValue]] = {}
+        """Values of added rows, one after the other, as statements take them."""
+        self._marks: dict[Table, int] = {}
+        """How many values there were when the running operation first added to a table."""
         self._facts: dict[Hashable, object] = {}
         self._journal: list[_Undo] = []
         self._inside = self._saved = False
@@ -128,6 +133,14 @@ class GroupTransaction:
         self._journal.append((rows, key, rows.get(key, _MISSING)))
         rows[key] = row
 
+    def add(self, table: Table, values: Sequence[SqlValue]) -> None:
+        """Has whole rows written with the group, given by their values one after the other."""
+        added = self._added.get(table)
+        if added is None:
+            added = self._added[table] = []
+        self._marks.setdefault(table, len(added))
+        added += values
+
     def pending(self, table: Table, key: Hashable) -> Row | None:
         """The row of this key, where it was put and is not written yet."""
         rows = self._rows.get(table)
@@ -149,17 +162,20 @@ class GroupTransaction:
 
     def write_back(self) -> None:
         """Writes what was put. Rows of earlier operations come before this one's savepoint: they stay if it fails."""
-        if not any(self._rows.values()):
+        if not (any(self._added.values()) or any(self._rows.values())):
             return
         if not self._inside or self._saved:
             self._write()
             return
+        added = [(table, self._cut(table, mark)) for table, mark in self._marks.items()]
         own = [(rows, key, rows[key]) for rows, key, _ in self._journal if rows is not self._facts and key in rows]
         changed = [entry for entry in self._journal if entry[0] is not self._facts]
         _revert(changed)
         self._write()
         self._journal = [entry for entry in self._journal if entry[0] is self._facts]
         self._save()
+        for table, values in added:
+            self.add(table, values)
         for rows, key, row in own:
             self._set(rows, key, row)
         self._write()
@@ -182,6 +198,8 @@ class GroupTransaction:
     def begin(self) -> None:
         """A new group: nothing is remembered."""
         self._rows.clear()
+        self._added.clear()
+        self._marks.clear()
         self._facts.clear()
         self._journal.clear()
         self._inside = self._saved = False
@@ -189,6 +207,7 @@ class GroupTransaction:
     def run(self, operation: Callable[[GroupTransaction], Any]) -> Any:
         """Runs one operation. What it raises passes; the caller MUST then call `undo`, or give up the group."""
         self._journal.clear()
+        self._marks.clear()
         self._inside, self._saved = True, False
         result = operation(self)
         if self._saved:
@@ -199,6 +218,8 @@ class GroupTransaction:
     def undo(self) -> None:
         """Takes back the operation that failed."""
         _revert(self._journal)
+        for table, mark in self._marks.items():
+            self._cut(table, mark)
         if self._saved:
             self._savepoints.undo()
         self._inside = False
@@ -212,22 +233,32 @@ class GroupTransaction:
         self._journal.append((target, key, target.get(key, _MISSING)))
         target[key] = value
 
+    def _cut(self, table: Table, mark: int) -> list[SqlValue]:
+        """Takes back what was added behind a mark, and gives it."""
+        added = self._added[table]
+        values = added[mark:]
+        del added[mark:]
+        return values
+
     def _write(self) -> None:
+        for table, added in self._added.items():
+            self._insert(table, added)
+            added.clear()
         for table, rows in self._rows.items():
             if rows:
-                self._insert(table, list(rows.values()))
+                self._insert(table, [value for row in rows.values() for value in row])
                 rows.clear()
         # What is written is taken back by the savepoint; putting it again would write it twice.
         self._journal = [entry for entry in self._journal if entry[0] is self._facts]
+        self._marks.clear()
 
-    def _insert(self, table: Table, rows: Sequence[Row]) -> None:
+    def _insert(self, table: Table, values: Sequence[SqlValue]) -> None:
         """Statements of 64, 32, … rows: few, and few different ones, so that each is compiled once."""
-        start = 0
-        while start < len(rows):
-            size = min(_MOST_ROWS, 1 << ((len(rows) - start).bit_length() - 1))
-            values = [value for row in rows[start : start + size] for value in row]
-            self._statements.execute(table.insert(size), values)
-            start += size
+        width, start = len(table.columns), 0
+        while start < len(values):
+            rows = min(_MOST_ROWS, 1 << ((len(values) - start) // width).bit_length() - 1)
+            self._statements.execute(table.insert(rows), values[start : start + rows * width])
+            start += rows * width
 
 
 class PlainTransaction:
@@ -248,6 +279,14 @@ class PlainTransaction:
             TypeError: always.
         """
         raise TypeError("rows are put in the writer's transactions only")
+
+    def add(self, table: Table, values: Sequence[SqlValue]) -> None:
+        """Refused.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("rows are added in the writer's transactions only")
 
     def pending(self, table: Table, key: Hashable) -> Row | None:
         """None."""

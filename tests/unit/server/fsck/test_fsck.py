@@ -78,8 +78,10 @@ def test_another_log_s_key_is_reported(healthy: Path) -> None:
         ("UPDATE log_leaves SET requester = 'mallory' WHERE idx = 5", "fsck.leaf_columns"),
         ("DELETE FROM log_leaves WHERE idx = 5", "fsck.gap"),
         ("DELETE FROM log_leaves WHERE idx > 9", "fsck.head"),
-        ("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 1 AND idx = 2", "fsck.node"),
-        ("DELETE FROM log_nodes WHERE level = 2 AND idx = 1", "fsck.node"),
+        ("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 4 AND idx = 0", "fsck.node"),
+        ("DELETE FROM log_nodes WHERE level = 4 AND idx = 0", "fsck.node"),
+        ("DELETE FROM log_nodes WHERE level = 0 AND idx = 1", "fsck.node"),
+        ("INSERT INTO log_nodes VALUES (1, 2, zeroblob(32))", "fsck.node"),
         ("INSERT INTO log_nodes VALUES (9, 9, zeroblob(32))", "fsck.node"),
         ("UPDATE log_head SET size = size - 1", "fsck.head"),
         ("UPDATE log_head SET root = zeroblob(32)", "fsck.head"),
@@ -155,16 +157,12 @@ def test_a_rewritten_history_with_matching_hashes_still_fails_at_the_first_signe
     fresh = sha256(b"\x00" + changed).digest()
     connection.execute("UPDATE log_leaves SET leaf = ?, hash = ? WHERE idx = 5", (changed, fresh))
     connection.execute("UPDATE log_nodes SET hash = ? WHERE level = 0 AND idx = 5", (fresh,))
-    level, index = 0, 5
-    while True:
-        pair = connection.execute(
-            "SELECT hash FROM log_nodes WHERE level = ? AND idx IN (?, ?) ORDER BY idx", (level, index & ~1, index | 1)
-        ).fetchall()
-        if len(pair) < 2:
-            break
-        level, index = level + 1, index >> 1
-        node = sha256(b"\x01" + pair[0][0] + pair[1][0]).digest()
-        connection.execute("UPDATE log_nodes SET hash = ? WHERE level = ? AND idx = ?", (node, level, index))
+    block = [
+        row[0] for row in connection.execute("SELECT hash FROM log_nodes WHERE level = 0 AND idx < 16 ORDER BY idx")
+    ]
+    while len(block) > 1:
+        block = [sha256(b"\x01" + left + right).digest() for left, right in zip(block[::2], block[1::2], strict=True)]
+    connection.execute("UPDATE log_nodes SET hash = ? WHERE level = 4 AND idx = 0", block)
     connection.commit()
     connection.close()
     report = fsck(copy, vkey=VKEY)

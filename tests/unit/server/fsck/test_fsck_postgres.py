@@ -42,7 +42,7 @@ def test_books_in_postgresql_follow_from_their_entries(books: Books, ledger_serv
         ("UPDATE answers SET answer = 'forged' WHERE reservation = 2", "fsck.answer"),
         ("UPDATE reservations SET state = 'held' WHERE id = 2", "fsck.reservation"),
         ("DELETE FROM log_checkpoints WHERE size = (SELECT MAX(size) FROM log_checkpoints)", "fsck.checkpoint"),
-        ("UPDATE log_nodes SET hash = 'x' WHERE level = 1 AND idx = 0", "fsck.node"),
+        ("UPDATE log_nodes SET hash = 'x' WHERE level = 4 AND idx = 0", "fsck.node"),
     ],
     ids=lambda value: value if value.startswith("fsck") else "",
 )

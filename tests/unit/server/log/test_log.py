@@ -125,7 +125,7 @@ def test_there_is_no_receipt_for_a_leaf_that_does_not_exist_or_is_not_sealed_yet
 
     def unsealed(tx: Transaction) -> None:
         placed = log.append(tx, "weir.test.note", {}, now=books.clock(), entropy=os.urandom)
-        log.receipt(tx, placed.index)
+        log.receipt(tx, placed.leaf_index)
 
     with pytest.raises(UnknownName):
         books.store.write_sync(unsealed)
@@ -138,7 +138,7 @@ def test_an_event_longer_than_an_entry_can_be_is_refused_and_leaves_nothing(book
     with pytest.raises(InvalidRequest) as caught:
         books.store.write_sync(long)
     assert caught.value.rule == "log.leaf_size"
-    assert add(books, 1).index == 0
+    assert add(books, 1).leaf_index == 0
 
 
 def test_a_float_or_a_large_integer_cannot_get_into_the_log(books: Books) -> None:
@@ -176,9 +176,9 @@ def test_entries_cross_page_boundaries_without_loss(books: Books) -> None:
 def test_erasing_a_salt_keeps_the_tree_and_ends_the_receipt(books: Books) -> None:
     appended = add(books, 42)
     add(books, 43)
-    books.store.write_sync(lambda tx: log.erase(tx, appended.index))
+    books.store.write_sync(lambda tx: log.erase(tx, appended.leaf_index))
     with pytest.raises(UnknownName):
-        books.store.read(lambda tx: log.receipt(tx, appended.index))
+        books.store.read(lambda tx: log.receipt(tx, appended.leaf_index))
     embedded = books.directory / "ledger.db"  # What PostgreSQL forgets is a matter of its vacuum and its archives.
     assert not embedded.exists() or appended.salt not in embedded.read_bytes()
     verify_receipt(books.store.read(lambda tx: log.receipt(tx, 1)), vkey=VKEY, commitments={"answer": b"43"})

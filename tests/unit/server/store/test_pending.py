@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from tests.support.ledger_story import CountingConnection, counting
 from weir.errors import Unavailable
-from weir_server.store import Transaction, group, integer
+from weir_server.store import Row, Transaction, group, integer
 from weir_server.store.pending import Table
 from weir_server.store.sqlite import SqliteStore
 
 NOTES = Table("notes", ("n", "v"), "ON CONFLICT (n) DO UPDATE SET v = excluded.v")
 FIRM = Table("notes", ("n", "v"))
+LINES = Table("lines", ("n", "v"))
 
 
 def nothing(tx: Transaction) -> None:
@@ -38,12 +39,17 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 def made(directory: Path, **more: object) -> SqliteStore:
     opened = SqliteStore(directory, seal=nothing, **more)  # type: ignore[arg-type]
     opened.write_sync(lambda tx: tx.execute("CREATE TABLE notes (n INTEGER PRIMARY KEY, v INTEGER NOT NULL)"))
+    opened.write_sync(lambda tx: tx.execute("CREATE TABLE lines (n INTEGER, v INTEGER NOT NULL)"))
     return opened
 
 
 def notes(store: SqliteStore) -> dict[int, int]:
     rows = store.read(lambda tx: tx.execute("SELECT n, v FROM notes"))
     return {integer(n): integer(v) for n, v in rows}
+
+
+def lines(store: SqliteStore) -> list[Row]:
+    return store.read(lambda tx: tx.execute("SELECT n, v FROM lines ORDER BY rowid"))
 
 
 def together(store: SqliteStore, *operations: Callable[[Transaction], object]) -> list[object]:
@@ -204,6 +210,8 @@ def test_among_many_a_group_waits_while_others_come_and_no_longer(
 def test_a_reader_puts_nothing(store: SqliteStore) -> None:
     with pytest.raises(TypeError):
         store.read(lambda tx: tx.put(NOTES, 1, (1, 1)))
+    with pytest.raises(TypeError):
+        store.read(lambda tx: tx.add(LINES, (1, 1)))
     assert store.look(lambda tx: (tx.recall("last"), tx.pending(NOTES, 1))) == (None, None)
 
 
@@ -214,7 +222,7 @@ def test_a_look_sees_what_is_durable(store: SqliteStore) -> None:
 
 Step = tuple[str, int, int]
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "write", "read"]), st.integers(0, 5), st.integers(0, 99)), max_size=6
+    st.tuples(st.sampled_from(["put", "add", "write", "read"]), st.integers(0, 5), st.integers(0, 99)), max_size=6
 )
 
 
@@ -223,6 +231,7 @@ def test_a_group_is_what_its_successful_operations_would_be_one_after_the_other(
     tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[list[Step], bool]]
 ) -> None:
     model: dict[int, int] = {}
+    added: list[tuple[int, int]] = []
     store = made(tmp_path_factory.mktemp("group"))
 
     def operation(tx: Transaction, steps: list[Step], fails: bool, before: dict[int, int]) -> None:
@@ -231,6 +240,8 @@ def test_a_group_is_what_its_successful_operations_would_be_one_after_the_other(
             if kind == "put":
                 put(tx, n, v)
                 mine[n] = v
+            elif kind == "add":
+                tx.add(LINES, (n, v, n, v))
             elif kind == "write":
                 tx.execute("INSERT INTO notes (n, v) VALUES (?, ?) ON CONFLICT (n) DO UPDATE SET v = ?", (n, v, v))
                 mine[n] = v
@@ -244,9 +255,11 @@ def test_a_group_is_what_its_successful_operations_would_be_one_after_the_other(
     for steps, fails in operations:
         prepared.append(partial(operation, steps=steps, fails=fails, before=dict(model)))
         if not fails:
-            model |= {n: v for kind, n, v in steps if kind != "read"}
+            model |= {n: v for kind, n, v in steps if kind in ("put", "write")}
+            added += [(n, v) for kind, n, v in steps if kind == "add" for _ in range(2)]
     outcomes = together(store, *prepared)
     assert [isinstance(outcome, ValueError) for outcome in outcomes] == [fails for _, fails in operations]
     assert all(outcome is None or isinstance(outcome, ValueError) for outcome in outcomes)
     assert notes(store) == model
+    assert lines(store) == added
     store.close()
