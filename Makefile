@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.weir-installed
 
-.PHONY: demo test check bench lock protos spark clean
+.PHONY: demo test load check bench lock protos spark clean
 
 demo: $(STAMP)
 	$(BIN)/weir demo
@@ -14,6 +14,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests -m "not alone" -n auto --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests -m alone
+
+# Ten minutes of overload with faults; `make test` has a shorter form of it.
+load: $(STAMP)
+	WEIR_LOAD_SECONDS=$${WEIR_LOAD_SECONDS:-600} $(BIN)/python -m pytest tests/faults/test_load.py -s
 
 check: $(STAMP)
 	./check

@@ -66,7 +66,7 @@ CLASSES: dict[str, type[WeirError]] = {kind.reason: kind for kind in _CODES}
 _FOREIGN: dict[int, tuple[type[WeirError], str]] = {
     code_pb2.UNAVAILABLE: (errors.Unavailable, "the service cannot be reached"),
     code_pb2.DEADLINE_EXCEEDED: (errors.Unavailable, "no answer before the deadline"),
-    code_pb2.CANCELLED: (errors.Unavailable, "the call was cancelled"),
+    code_pb2.CANCELLED: (errors.Unavailable, "the call was cancelled, or too many wait before it"),
     code_pb2.ABORTED: (errors.Unavailable, "the call was aborted"),
     code_pb2.UNAUTHENTICATED: (errors.Unauthenticated, "the service does not accept this identity"),
     code_pb2.PERMISSION_DENIED: (errors.PermissionDenied, "the service does not permit this call"),

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ OVERLOADED, TURNED_AWAY = "overloaded", "turned away"
 LOST = "lost"
 """How a call ends of which nobody can know whether it was answered; the same key will tell."""
 SERVED, REJECTED = frozenset({ANSWERED, ESTIMATED, REFUSED}), frozenset({OVERLOADED, TURNED_AWAY})
-DEADLINE = 10.0
+DEADLINE = 20.0
 """Seconds a call may take."""
 CONNECTIONS = 2
 """Of each requester: a connection carries 256 calls at once, and the rest would queue in the client."""
@@ -196,14 +197,17 @@ async def closed_loop(send: Callable[[], Awaitable[object]], *, callers: int, se
     await asyncio.gather(*(caller() for _ in range(callers)))
 
 
-async def open_loop(send: Callable[[], Awaitable[object]], *, rate: float, seconds: float) -> float:
-    """Sends `rate` calls a second, answered or not, and waits for the last; gives the calls a second it really sent.
+async def open_loop(
+    send: Callable[[], Awaitable[object]], *, rate: float, seconds: float = inf, stop: asyncio.Event | None = None
+) -> float:
+    """Sends `rate` calls a second, answered or not, for so long or until `stop`, and waits for the last; gives how many
+    a second it really sent.
 
     It sends no more while `_MOST_OUTSTANDING` calls are unanswered.
     """
     running: set[asyncio.Task[object]] = set()
     began, sent = time.monotonic(), 0
-    while (now := time.monotonic()) < began + seconds:
+    while (now := time.monotonic()) < began + seconds and not (stop is not None and stop.is_set()):
         for _ in range(min(int(rate * (now - began)) - sent, _MOST_OUTSTANDING - len(running))):
             task = asyncio.ensure_future(send())
             running.add(task)
