@@ -20,14 +20,17 @@ from weir_server.latch import Latch
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.continuity import continues
 from weir_server.pki import Domain, log_key
-from weir_server.store import Store, Transaction
-from weir_server.store.sqlite import SqliteStore
+from weir_server.store import Store, Transaction, integer
+from weir_server.store.schema import VERSION
+from weir_server.store.sqlite import FILE_NAME, SqliteStore
 from weir_server.store.sqlite import read_only as read_embedded
 
 DIRECTORY = "ledger"
 """Of the data directory; 0700. Empty where a PostgreSQL keeps the books."""
 _EMBEDDED = LedgerSettings()
 _CLOCK = ClockSettings()
+_DATABASE_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+"""Of a PostgreSQL."""
 OnFailure = Callable[[BaseException], None]
 
 
@@ -156,6 +159,22 @@ def read_books(data_dir: Path, *, settings: LedgerSettings = _EMBEDDED) -> Itera
     else:
         with read_embedded(data_dir / DIRECTORY) as tx:
             yield tx
+
+
+def last_seen(data_dir: Path, *, settings: LedgerSettings = _EMBEDDED) -> tuple[pulse.Pulse | None, int | None]:
+    """The newest pulse, and the time of the books' database (microseconds since 1970) where there is one.
+
+    No pulse where there are no books yet, or none of this version.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+    """
+    if not settings.postgres and not (data_dir / DIRECTORY / FILE_NAME).exists():
+        return None, None
+    with read_books(data_dir, settings=settings) as tx:
+        engine = integer(tx.execute(_DATABASE_TIME)[0][0]) if settings.postgres else None
+        current = tx.execute("SELECT version FROM schema_version")[0][0] == VERSION
+        return pulse.last_pulse(tx) if current else None, engine
 
 
 def check_books(data_dir: Path, *, settings: LedgerSettings = _EMBEDDED) -> Report:

@@ -23,6 +23,7 @@ from weir.amounts import format_epsilon
 from weir.errors import InvalidRequest
 from weir_server import clock, pki
 from weir_server.cli_assess import assess_command
+from weir_server.cli_clock import clock_command
 from weir_server.cli_identity import identity
 from weir_server.cli_output import DATA as _DATA
 from weir_server.cli_output import JSON as _JSON
@@ -44,6 +45,7 @@ def register(group: click.Group) -> None:
         serve_command,
         publish,
         assess_command,
+        clock_command,
         fsck_command,
         doctor_command,
         demo,
@@ -100,6 +102,7 @@ def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, days:
     "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; needs ledger.postgres."
 )
 @click.option("--worker", type=click.IntRange(0, 63), hidden=True, help="Number among processes that share ports.")
+@click.option("--kernels", type=click.IntRange(0, 64), hidden=True, help="In place of encrypted.workers.")
 @_JSON
 def serve_command(
     data_dir: Path,
@@ -111,6 +114,7 @@ def serve_command(
     ready_file: Path | None,
     workers: int,
     worker: int | None,
+    kernels: int | None,
     as_json: bool,
 ) -> None:
     """Serve the domain until SIGTERM or Ctrl-C; running calls may finish first."""
@@ -129,6 +133,8 @@ def serve_command(
             field="ledger",
             rule="ledger.place",
         )
+    if kernels is not None:
+        settings = replace(settings, encrypted=replace(settings.encrypted, workers=kernels))
     if worker:
         settings = replace(settings, listen=replace(settings.listen, log=""))  # Served once, by worker 0.
 
@@ -162,7 +168,9 @@ def _supervise(data_dir: Path, config_file: Path | None, settings: Config, worke
 
     with ExitStack() as held:
         listen = reserve_ports(settings, held).listen
-        shared = Shared(data_dir, config_file, replace(settings, listen=listen))
+        kernels = settings.encrypted.processes(servers=workers)
+        settings = replace(settings, listen=listen, encrypted=replace(settings.encrypted, workers=kernels))
+        shared = Shared(data_dir, config_file, settings)
         addresses = Addresses(listen.public, listen.admin, listen.metrics, listen.log, listen.console)
         return asyncio.run(
             _until_signal(lambda stop: supervise(shared, workers=workers, stop=stop, ready=lambda: ready(addresses)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import click
 
 from weir.errors import InvalidRequest
 from weir_server import clock, pki
-from weir_server.cli_output import DATA, JSON, show, write_private
+from weir_server.cli_output import DATA, JSON, person, show, write_private
 from weir_server.identity import HOLDERS
 
 _LARGEST = 1024 * 1024
@@ -64,7 +63,7 @@ def _issue(
     if path.exists():
         raise InvalidRequest(f"{path} exists: --renew it, or name another", field="output", rule="identity.exists")
     issued = identities.issue(
-        data_dir, role=role, name=name, now=clock.now(), days=days, hours=hours, address=address, by=_person()
+        data_dir, role=role, name=name, now=clock.now(), days=days, hours=hours, address=address, by=person()
     )
     write_private(path, json.dumps(issued, indent=2) + "\n")
     _said(path, issued, days=days, hours=hours, as_json=as_json)
@@ -84,20 +83,12 @@ def _renew(
         document = None
     if not isinstance(document, dict):
         raise InvalidRequest("the file is no identity", field="identity", rule="identity.form")
-    issued = identities.renew(data_dir, document, now=clock.now(), days=days, hours=hours, by=_person())
+    issued = identities.renew(data_dir, document, now=clock.now(), days=days, hours=hours, by=person())
     # Beside and then in its place: whoever reads the file at this moment gets the old one or the new one, whole.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     write_private(draft, json.dumps(issued, indent=2) + "\n")
     draft.replace(path)
     _said(path, issued, days=days, hours=hours, as_json=as_json)
-
-
-def _person() -> str:
-    """Who runs this, as the operating system knows; not as the environment says."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid-{os.getuid()}"
 
 
 def _said(path: Path, issued: dict[str, Any], *, days: int, hours: int | None, as_json: bool) -> None:
@@ -121,7 +112,7 @@ def revoke(target: str, data_dir: Path, reason: str, as_json: bool) -> None:
     """
     from weir_server import identities
 
-    acts = identities.revoke(data_dir, target, reason=reason, now=clock.now(), by=_person())
+    acts = identities.revoke(data_dir, target, reason=reason, now=clock.now(), by=person())
     lines = [f"revoked {act.serial} {act.role}/{act.name}".rstrip("/ ") for act in acts]
     show({"revoked": [asdict(act) for act in acts]}, as_json, "\n".join(lines or ["It was revoked before."]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ def show(result: dict[str, Any], as_json: bool, text: str) -> None:
     """The result as one line of JSON, or its text."""
     click.echo(json.dumps(result) if as_json else text)
     sys.stdout.flush()
+
+
+def person() -> str:
+    """Who runs this, as the operating system knows; not as the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def write_private(path: Path, content: str) -> None:

@@ -10,16 +10,17 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 
 from weir.errors import WeirError
-from weir_server import clock, pki
-from weir_server.books import DIRECTORY
+from weir_server import clock, pki, pulse
+from weir_server.books import DIRECTORY, last_seen, present
 from weir_server.config import load_config, split_address
 from weir_server.identities import issued
+from weir_server.latch import skewed
 from weir_server.oidc import open_tokens
 from weir_server.revocation import watch_revoked
 from weir_server.rotation import read_shown
@@ -27,8 +28,6 @@ from weir_server.store.sqlite import LOCK_NAME
 
 _EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "jwt", "opendp", "prometheus_client", "yaml")
 _PYTHON = (3, 11)
-_BUILT = datetime(2026, 1, 1, tzinfo=UTC)
-"""No honest clock shows an earlier time than this program was written."""
 _WARN_DAYS = 30
 _WARN_AUTHORITY_DAYS = 180
 _SOON = timedelta(days=3)
@@ -53,7 +52,7 @@ def diagnose(data_dir: Path) -> list[Check]:
         ("permissions", lambda: _permissions(data_dir)),
         ("certificates", lambda: _certificates(data_dir)),
         ("identities", lambda: _identities(data_dir)),
-        ("clock", _clock),
+        ("clock", lambda: _clock(data_dir)),
         ("disk", lambda: _disk(data_dir)),
         ("lock", lambda: _lock(data_dir)),
         ("configuration", lambda: _configuration(data_dir)),
@@ -131,11 +130,18 @@ def _tokens(data_dir: Path) -> str:
     return f"tokens of {terms.issuer} for {len(terms.requesters)} requesters"
 
 
-def _clock() -> str:
-    now = clock.now()
-    if now < _BUILT:
-        raise _Failed(f"the clock shows {now.isoformat()}: set it")
-    return now.isoformat(timespec="seconds")
+def _clock(data_dir: Path) -> str:
+    """What a start would say of the time; beside a server that runs, what the next one would."""
+    config = load_config(None, data_dir=data_dir)
+    keeper = clock.Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds))
+    last, engine = last_seen(data_dir, settings=config.ledger)
+    pause = timedelta(hours=config.clock.max_pause_hours)
+    found = pulse.judge(last, present(keeper), bound=keeper.bound, pause=pause)
+    found = found or skewed(keeper(), engine, bound=keeper.bound)
+    if found is not None:
+        raise _Failed(found.message)
+    alive = "" if last is None else f"; the books were last alive at {last.at.isoformat(timespec='seconds')}"
+    return f"{keeper().isoformat(timespec='seconds')}{alive}"
 
 
 def _disk(data_dir: Path) -> str:

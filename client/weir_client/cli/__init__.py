@@ -57,6 +57,7 @@ OWN_COMMANDS = {
 SERVER_HELP = {
     "assess": "Assess the source of CARD: k, l-diversity, t-closeness, uniqueness, risk,...",
     "backup": "Copy books and snapshots into the new directory TARGET, while a server may be...",
+    "clock": "Say that the time is right, after a pause or a wrong clock that the books do...",
     "demo": "Play the main job on public data, from publication to audit; exit 1 if any...",
     "doctor": "Check what a server needs: Python, extras, permissions, clock, lock, ports;...",
     "fsck": "Rebuild balances, meter, answers and tree from the log and compare; exit 1...",

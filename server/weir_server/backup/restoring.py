@@ -28,7 +28,7 @@ from weir.merkle import leaf_hash, root_of
 from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
-from weir_server import clock, identity_log, log
+from weir_server import clock, identity_log, log, pulse
 from weir_server.backup import agreements, conduct
 from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree
 from weir_server.books import DIRECTORY as BOOKS
@@ -238,6 +238,8 @@ def _put_in_force(
     record(tx, "weir.store.restored", told, subject="store", now=now, entropy=os.urandom)
     reason = {"reason": "restored from a backup", "actor": _ACTOR}
     record(tx, "weir.suspension.set", reason, subject="all/", now=now, entropy=os.urandom)
+    # Who restores has a person's eye on the time; the copy's own pulse is as old as the copy.
+    pulse.beat(tx, pulse.Pulse(now, pulse.boot(), clock.steady_seconds()))
     return closed
 
 
