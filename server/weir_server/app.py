@@ -42,8 +42,11 @@ from weir_server.clock import Timekeeper
 from weir_server.config import Config, split_address
 from weir_server.console.usage import keep_counted
 from weir_server.dp.technique import DpTechnique
+from weir_server.encrypted.cluster import SparkReducer
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
+from weir_server.encrypted.reducers import Reducers
+from weir_server.engine.spark import Cluster, open_spark
 from weir_server.exact.store import Stores
 from weir_server.exact.technique import ExactTechnique
 from weir_server.exact.warming import keep_warm
@@ -221,8 +224,15 @@ async def _build(
     )
     encrypted = None
     if config.encrypted.workers:
-        kernels = await stack.enter_async_context(KernelPool(config.encrypted.workers))
-        encrypted = EncryptedQueries(pipeline=pipeline, store=store, kernels=kernels, clock=now, entropy=os.urandom)
+        kernels = await stack.enter_async_context(KernelPool(config.encrypted.processes()))
+        encrypted = EncryptedQueries(
+            pipeline=pipeline,
+            store=store,
+            kernels=kernels,
+            clock=now,
+            entropy=os.urandom,
+            reducers=_reducers(kernels, config, data_dir, stack),
+        )
     place = claim_directory(data_dir / SANDBOX_DIRECTORY, stack.enter_context(ExitStack()))
     sandbox = Sandbox(Builds(place, clock=time.monotonic), clock=time.monotonic)
     stack.push_async_callback(sandbox.close)
@@ -257,6 +267,21 @@ async def _build(
         now=now,
         share_ports=share_ports,
     )
+
+
+def _reducers(kernels: KernelPool, config: Config, data_dir: Path, stack: AsyncExitStack) -> Reducers:
+    """Worker processes, and for long vectors the cluster where there is one; it is not asked before it is needed."""
+    if not config.spark.remote:
+        return Reducers(kernels)
+    token_file = data_dir / config.spark.token_file if config.spark.token_file else None
+    cluster = Cluster(config.spark.remote, config.spark.directory, token_file)
+    far = SparkReducer(
+        lambda: open_spark(cluster).session,
+        partitions=config.encrypted.spark_partitions,
+        seconds=config.encrypted.spark_seconds,
+    )
+    stack.push_async_callback(far.close)
+    return Reducers(kernels, far, far_above=config.encrypted.spark_above)
 
 
 async def _listen(
@@ -362,7 +387,11 @@ def _add_public(server: Any, parts: Parts) -> None:
     server.add_generic_rpc_handlers((party_handlers(PolicyService(parts.state)),))
     if parts.encrypted is not None:
         encrypted = EncryptedQueryService(
-            parts.encrypted, parts.pipeline, parts.metrics, uploads=Uploads(parts.config.limits)
+            parts.encrypted,
+            parts.pipeline,
+            parts.metrics,
+            uploads=Uploads(parts.config.limits),
+            max_weights=parts.config.limits.max_weights,
         )
         encrypted_service_pb2_grpc.add_EncryptedQueryServiceServicer_to_server(encrypted, server)
 

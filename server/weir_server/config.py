@@ -8,6 +8,7 @@ misspelt limit must not silently be no limit.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ FILE_NAME = "weir.toml"
 """Read from the data directory where no other file is named."""
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 """Signature algorithms that tokens may use. `none` and those of shared secrets (HS256, …) are none of them."""
+
+_MOST_PROCESSES = 64
+"""For big-integer work, of one server process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +143,29 @@ class Limits:
     """Refill of each caller's token bucket."""
     burst: int = 4000
     """Size of each caller's token bucket."""
+    max_weights: int = 100_000
+    """Most weights of one encrypted query."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encrypted:
     """Encrypted queries."""
 
-    workers: int = 2
-    """Processes for big-integer work; 0 refuses encrypted queries."""
+    workers: int = -1
+    """Processes for big-integer work of each server process; -1 shares the machine's cores out among them, 0 refuses
+    encrypted queries."""
+    spark_above: int = 100_000
+    """Vectors of more ciphertexts than this go to the cluster of `spark.remote`, where there is one."""
+    spark_partitions: int = 8
+    """Partitions that the cluster works on for one chunk of a vector; two chunks are in work."""
+    spark_seconds: int = 300
+    """How long one vector may take there."""
+
+    def processes(self, *, servers: int = 1) -> int:
+        """Processes for big-integer work of one of `servers` server processes on this machine."""
+        if self.workers >= 0:
+            return self.workers
+        return min(_MOST_PROCESSES, max(1, len(os.sched_getaffinity(0)) // servers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +220,10 @@ _RANGES: dict[str, tuple[int, int]] = {
     "clock.max_skew_seconds": (1, 3600),
     "clock.max_pause_hours": (1, 8784),
     "limits.max_deadline_seconds": (1, 600),
-    "encrypted.workers": (0, 64),
+    "encrypted.workers": (-1, _MOST_PROCESSES),
+    "encrypted.spark_partitions": (1, 4096),
+    "encrypted.spark_seconds": (1, 3600),
+    "limits.max_weights": (1, 2**22),
     "console.idle_minutes": (1, 240),
     "console.session_hours": (1, 24),
     "console.confirm_minutes": (1, 60),

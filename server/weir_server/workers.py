@@ -49,7 +49,7 @@ class Shared:
     data_dir: Path
     config_file: Path | None
     config: Config
-    """With the ports that were really taken."""
+    """With the ports that were really taken, and each worker's share of the cores."""
 
 
 async def supervise(shared: Shared, *, workers: int, stop: asyncio.Event, ready: Callable[[], None]) -> bool:
@@ -115,6 +115,7 @@ def _command(number: int, shared: Shared, ready: Path) -> list[str]:
     command = [sys.executable, "-m", "weir_server", "serve", "--data", str(shared.data_dir), "--worker", str(number)]
     command += ["--listen", listen.public, "--admin", listen.admin, "--ready-file", str(ready), "--json"]
     command += ["--metrics", _metrics(listen.metrics, number)]
+    command += ["--kernels", str(shared.config.encrypted.workers)]
     # Sign-ins of the console are one process's.
     command += ["--console", listen.console if number == 0 else ""]
     return command if shared.config_file is None else [*command, "--config", str(shared.config_file)]

@@ -2,9 +2,10 @@
 """Encrypted queries through the same stages as plain ones: the cells are a release, the rest is arithmetic on it.
 
 Secret weights: header → stages 1–3 and every check that needs no ciphertext → (upload) → reserve → the release
-underneath, new or sticky → Σ wᵢ·cᵢ per value column in worker processes → masking product → commit. Hidden weights can
-reach the whole table, so its privacy loss is charged whole; each reply is metered as one number per value column, and
-the mask leaves it one number (weir.paillier.masking). Sealed release: the same, with encryption to a third key.
+underneath, new or sticky → Σ wᵢ·cᵢ per value column, in worker processes or on a cluster → masking product → commit.
+Hidden weights can reach the whole table, so its privacy loss is charged whole; each reply is metered as one number per
+value column, and the mask leaves it one number (weir.paillier.masking). Sealed release: the same, with encryption to a
+third key.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from weir.question import digest_with_upload
 from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.encrypted.pool import KernelPool
+from weir_server.encrypted.reducers import Reducers
 from weir_server.identity import identity_uri
 from weir_server.judged import Judged
 from weir_server.ledger import Posted, Replay, Reservation
@@ -78,8 +80,11 @@ class EncryptedQueries:
         kernels: KernelPool,
         clock: Callable[[], datetime],
         entropy: Callable[[int], bytes],
+        reducers: Reducers | None = None,
     ) -> None:
+        """`reducers`: who multiplies; the kernels where it is not said."""
         self._pipeline, self._store, self._kernels = pipeline, store, kernels
+        self._reducers = Reducers(kernels) if reducers is None else reducers
         self._clock, self._entropy = clock, entropy
         self._registering: dict[str, asyncio.Lock] = {}
         """By requester; bounded in number, since every name needs a certificate of the domain."""
@@ -158,6 +163,7 @@ class EncryptedQueries:
             if not self._is_answered(submission):
                 judged = await self._pipeline.require_allowed(judged)
                 self._check_affordable(judged)
+                await self._reducers.check(plan.bound.cells)
             return Opened(submission, judged, key, (bits,) * len(plan.analysis.columns))
 
     def _is_answered(self, submission: Submission) -> bool:
@@ -201,7 +207,7 @@ class EncryptedQueries:
 
     async def _combine(self, opened: Opened, release: answer_pb2.Answer, weights: bytes) -> _Reply:
         columns = [_integers(column) for column in release.values]
-        sums = await self._kernels.matrix_dot(opened.key, weights, columns)
+        sums = await self._reducers.of(opened.cells).matrix_dot(opened.key, weights, columns)
         results = await self._kernels.mask(opened.key, sums, opened.bits)
         return _Reply(
             results,

@@ -2,8 +2,8 @@
 """Big-integer work in worker processes, called from the event loop of the server.
 
 gmpy2 holds the interpreter lock, so neither a coroutine nor a thread may do this work: small calls beside it would
-wait. Workers are fresh interpreters (never forks: gRPC does not survive one), started once and reused; each
-does one thing at a time, and a large dot product is cut into one piece for each.
+wait. Workers are fresh interpreters (never forks: gRPC does not survive one), started at need and reused;
+each does one thing at a time, and a large dot product is cut into one piece for each.
 
 A worker that dies fails the call it was serving with `Unavailable`, which the caller may repeat, and is replaced at
 the next call. A call that is cancelled, for example by its deadline, takes its worker down with it, because a kernel
@@ -16,7 +16,8 @@ import asyncio
 import contextlib
 import marshal
 import sys
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,8 @@ from weir_server.encrypted.kernel_worker import PASSED_ON, READY, frame
 
 _SPLIT_AT = 256
 """Ciphertexts in a piece at least; below that, starting a second piece costs more than it saves."""
+_PIECE_BYTES = 64 * 1024 * 1024
+"""Ciphertexts in a piece at most: what a worker holds at a time is a few times this. Smaller ones cost more each."""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
@@ -38,7 +41,8 @@ class KernelPool:
     """
 
     def __init__(self, workers: int) -> None:
-        """`workers` ≥ 1: as many as there are cores to spend. A worker keeps about 30 MB."""
+        """`workers` ≥ 1: as many as there are cores to spend. A worker keeps about 30 MB; those that were not needed
+        yet are not started."""
         if workers < 1:
             raise ValueError("workers must be at least 1")
         self._size = workers
@@ -49,9 +53,8 @@ class KernelPool:
         self._closed = False
 
     async def start(self) -> None:
-        """Start every worker ahead of the first call. Raises: Unavailable when one does not come up."""
-        started = await asyncio.gather(*(_Worker.start() for _ in range(self._size)))
-        self._idle.extend(started)
+        """Start a worker ahead of the first call. Raises: Unavailable when it does not come up."""
+        self._idle.append(await _Worker.start())
 
     async def dot(self, key: PublicKey, ciphertexts: bytes, scalars: Sequence[int]) -> bytes:
         """`weir.paillier.dot`, one ciphertext. Raises: InvalidCiphertext, InvalidRequest, Unavailable."""
@@ -65,31 +68,35 @@ class KernelPool:
         n, size = key.to_bytes(), key.ciphertext_bytes
         count = len(ciphertexts) // size
         # Unequal lengths must not be hidden by the cuts: one piece then, and the kernel says so.
-        whole = len(ciphertexts) % size or any(len(column) != count for column in columns)
-        cuts = _cuts(count, 1 if whole else self._size)
-        if len(cuts) == 1:
-            return _bytes(await self._run("matrix_dot", n, ciphertexts, _plain(columns)))
-        parts = await _all(
-            self._run("matrix_dot", n, ciphertexts[a * size : b * size], _plain(c[a:b] for c in columns))
-            for a, b in cuts
-        )
+        if len(ciphertexts) % size or any(len(column) != count for column in columns):
+            return _bytes(await self._run("matrix_dot", lambda: (n, ciphertexts, _plain(columns))))
+
+        def piece(start: int, stop: int) -> tuple[Any, ...]:
+            part = memoryview(ciphertexts)[start * size : stop * size]
+            return n, part, _plain(column[start:stop] for column in columns)
+
+        cuts = _cuts(count, self._size, most=_PIECE_BYTES // size)
+        parts = await _all(self._run("matrix_dot", partial(piece, a, b)) for a, b in cuts)
+        if len(parts) == 1:
+            return _bytes(parts[0])
         rows = [decode_ciphertexts(key, part) for part in parts]
         return encode_ciphertexts(key, [add_all(key, column) for column in zip(*rows, strict=True)])
 
     async def check(self, key: PublicKey, ciphertexts: bytes) -> None:
         """`weir.paillier.check_ciphertexts`. Raises: InvalidCiphertext, Unavailable."""
         n, size = key.to_bytes(), key.ciphertext_bytes
-        cuts = _cuts(len(ciphertexts) // size, self._size)
+        cuts = _cuts(len(ciphertexts) // size, self._size, most=_PIECE_BYTES // size)
         # The last piece takes what is over, so that a partial ciphertext is seen.
         edges = [a * size for a, _ in cuts] + [len(ciphertexts)]
-        await _all(self._run("check", n, ciphertexts[a:b]) for a, b in pairwise(edges))
+        wire = memoryview(ciphertexts)
+        await _all(self._run("check", partial(lambda a, b: (n, wire[a:b]), a, b)) for a, b in pairwise(edges))
 
     async def mask(self, key: PublicKey, ciphertexts: bytes, bits: Sequence[int]) -> bytes:
         """`weir.paillier.mask_reply` of each, with its bits.
 
         Raises: HeadroomExceeded, InvalidCiphertext, Unavailable.
         """
-        return _bytes(await self._run("mask", key.to_bytes(), ciphertexts, list(bits)))
+        return _bytes(await self._run("mask", lambda: (key.to_bytes(), ciphertexts, list(bits))))
 
     async def encrypt(self, key: PublicKey, plaintexts: Sequence[int]) -> bytes:
         """`weir.paillier.encrypt` of each, with full-length exponents, shared out among the workers.
@@ -97,12 +104,12 @@ class KernelPool:
         Raises: HeadroomExceeded, Unavailable.
         """
         values, step = [int(m) for m in plaintexts], max(1, -(-len(plaintexts) // self._size))
-        pieces = [values[at : at + step] for at in range(0, len(values), step)]
-        return b"".join(await _all(self._run("encrypt", key.to_bytes(), piece) for piece in pieces))
+        pieces = [(key.to_bytes(), values[at : at + step]) for at in range(0, len(values), step)]
+        return b"".join(await _all(self._run("encrypt", partial(tuple, piece)) for piece in pieces))
 
     async def verify_key(self, n: bytes, proof: bytes, *, context: bytes) -> None:
         """`weir.paillier.verify_key_proof` of a key in wire form. Raises: InvalidKey, Unavailable."""
-        await self._run("verify", n, proof, context)
+        await self._run("verify", lambda: (n, proof, context))
 
     async def process_ids(self) -> list[int]:
         """The workers that run now, for operators and tests."""
@@ -127,14 +134,15 @@ class KernelPool:
     ) -> None:
         await self.close()
 
-    async def _run(self, operation: str, *arguments: Any) -> Any:
+    async def _run(self, operation: str, arguments: Callable[[], tuple[Any, ...]]) -> Any:
+        """`arguments` are made when a worker is free, so that what waits takes no memory."""
         async with self._slots:
             if self._closed:
                 raise Unavailable("the service is shutting down")
             worker = await self._take()
             self._running.add(worker)
             try:
-                reply = await worker.call((operation, arguments))
+                reply = await worker.call((operation, arguments()))
             except BaseException:
                 # Dead, or busy with what nobody waits for any more: either way it is of no further use.
                 self._discard(worker)
@@ -251,9 +259,11 @@ def _result(reply: tuple[str, Any]) -> Any:
     raise InternalError("the computation failed", rule="encrypted.kernel")
 
 
-def _cuts(count: int, parts: int) -> list[tuple[int, int]]:
-    """[0, count) in at most `parts` nearly equal ranges of at least _SPLIT_AT."""
-    parts = max(1, min(parts, count // _SPLIT_AT))
+def _cuts(count: int, parts: int, *, most: int) -> list[tuple[int, int]]:
+    """[0, count) in at most `parts` nearly equal ranges of at least _SPLIT_AT; a multiple of `parts` where they would
+    be longer than `most`."""
+    rounds = max(1, -(-count // (most * parts)))
+    parts = max(1, min(parts * rounds, count // _SPLIT_AT))
     edges = [count * at // parts for at in range(parts + 1)]
     return list(pairwise(edges))
 

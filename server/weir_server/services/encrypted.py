@@ -22,7 +22,6 @@ from weir_server.services.submission import checked_key, checked_key_id, submiss
 from weir_server.services.uploads import Share, Uploads
 
 CHUNK_BYTES = 256 * 1024
-MAX_WEIGHTS = 100_000
 MAX_WEIGHT_BITS = 64
 MAX_ADDENDS = 65_536
 MAX_KEY_BYTES = 8_192
@@ -32,9 +31,11 @@ MAX_KEY_BYTES = 8_192
 class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServicer):
     """Keys, secret weights, sealed releases."""
 
-    def __init__(self, encrypted: EncryptedQueries, pipeline: Pipeline, metrics: Metrics, *, uploads: Uploads) -> None:
+    def __init__(
+        self, encrypted: EncryptedQueries, pipeline: Pipeline, metrics: Metrics, *, uploads: Uploads, max_weights: int
+    ) -> None:
         self._encrypted, self._pipeline, self._metrics = encrypted, pipeline, metrics
-        self._uploads = uploads
+        self._uploads, self._max_weights = uploads, max_weights
         self._cuts: set[asyncio.Task[None]] = set()
 
     async def RegisterPublicKey(self, request: pb.RegisterPublicKeyRequest, call: Call) -> pb.RegisterPublicKeyResponse:
@@ -49,7 +50,7 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
     ) -> AsyncIterator[pb.RunEncryptedQueryResponse]:
         """Header, then accepted, then weights, then results and their receipt."""
         header = await _header(requests)
-        submission = _weighted(header, call)
+        submission = _weighted(header, call, most=self._max_weights)
         opened = await self._encrypted.open(submission)
         share = self._uploads.take(call.principal.name, opened.upload_bytes)
         try:
@@ -99,9 +100,9 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
         task.add_done_callback(self._cuts.discard)
 
 
-def _weighted(header: pb.EncryptedQueryHeader, call: Call) -> Submission:
-    if not 1 <= header.weights <= MAX_WEIGHTS:
-        raise InvalidRequest(f"a query has 1 to {MAX_WEIGHTS} weights", field="weights", rule="weights.count")
+def _weighted(header: pb.EncryptedQueryHeader, call: Call, *, most: int) -> Submission:
+    if not 1 <= header.weights <= most:
+        raise InvalidRequest(f"a query has 1 to {most} weights", field="weights", rule="weights.count")
     if not 1 <= header.weight_bits <= MAX_WEIGHT_BITS:
         raise InvalidRequest(f"weights have 1 to {MAX_WEIGHT_BITS} bits", field="weight_bits", rule="weights.bits")
     terms = EncryptedTerms(
