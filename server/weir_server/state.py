@@ -33,6 +33,7 @@ from weir_server.policy.documents import Policy, parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
 from weir_server.policy.once import once
 from weir_server.store import Store, Transaction
+from weir_server.store.aside import read_aside
 from weir_server.world import World, WorldMoved
 
 _TURN_SECONDS = 0.001
@@ -95,7 +96,7 @@ class State:
         new = parse_documents(list(request.documents))
         if request.dry_run:
             async with self._one_at_a_time:
-                return self._store.read(lambda tx: applying.compare(tx, self.world, new))
+                return await read_aside(self._store, lambda tx: applying.compare(tx, self.world, new))
         reply = await self.mutate(principal, request, lambda acting: applying.apply(acting, new, request))
         return policy_service_pb2.ApplyPolicyResponse.FromString(reply)
 
@@ -201,7 +202,7 @@ class State:
         async with self._one_at_a_time:
             world, now = self.world, self._clock()
             policy = world.policy
-            if not self._store.read(lambda tx: agreeing.past_validity(tx, policy, now=now)):
+            if not await read_aside(self._store, lambda tx: agreeing.past_validity(tx, policy, now=now)):
                 return 0
 
             def operation(tx: Transaction) -> int:
@@ -213,7 +214,7 @@ class State:
                 count = await self._store.write(operation)
             except WorldMoved:  # Another process may have put other terms in force: the next sweep looks again.
                 return 0
-            self._load()
+            await self._load()
             return count
 
     async def update_standings(self) -> None:
@@ -258,10 +259,10 @@ class State:
             except WorldMoved:
                 await self.catch_up()
                 if not self._store.shared:
-                    self._load()  # The act before this one is durable and could not be shown: nobody else will.
+                    await self._load()  # The act before this one is durable and could not be shown: nobody else will.
         # A reply that was given before changed nothing, and reading the whole policy again is not for everybody to ask.
-        if self._store.read(book.world_number) != self.world.number:
-            self._load(snapshot)
+        if await read_aside(self._store, book.world_number) != self.world.number:
+            await self._load(snapshot)
             await self._refresh_levels()
         return reply
 
@@ -296,7 +297,7 @@ class State:
             if self._store.look(book.world_number) == self.world.number:
                 return
             await asyncio.sleep(_TURN_SECONDS)
-        self._load()  # Whoever acted has failed to.
+        await self._load()  # Whoever acted has failed to.
 
     async def catch_up(self) -> None:
         """See what other processes have done.
@@ -315,15 +316,20 @@ class State:
                 world = await asyncio.to_thread(self._loaded)
             except PublicationError as error:
                 raise Unavailable("a snapshot has not arrived on this machine", rule="snapshot.missing") from error
-            if world.number > self.world.number:  # An act of this process may have shown more meanwhile.
-                self.world = world
+            self._show(world)
 
     async def _is_behind(self) -> bool:
         return await asyncio.to_thread(self._store.look, book.world_number) != self.world.number
 
-    def _load(self, snapshot: Snapshot | None = None) -> None:
-        """The world as this process has made it. `snapshot`: one that is open already."""
-        self.world = self._loaded(snapshot)
+    async def _load(self, snapshot: Snapshot | None = None) -> None:
+        """Show the world as this process has made it. `snapshot`: one that is open already."""
+        loaded = partial(self._loaded, snapshot)
+        self._show(await asyncio.to_thread(loaded) if self._store.shared else loaded())
+
+    def _show(self, world: World) -> None:
+        """Decide by this world from now on, unless a later one has been shown while it was read."""
+        if world.number >= self.world.number:
+            self.world = world
 
     def _loaded(self, snapshot: Snapshot | None = None) -> World:
         catalogue = self.world.catalogue
@@ -334,7 +340,7 @@ class State:
     async def _refresh_levels(self) -> None:
         world, now = self.world, self._clock()
         policy = world.policy
-        if self._store.read(lambda tx: standing.outdated(tx, policy, now=now)):
+        if await read_aside(self._store, lambda tx: standing.outdated(tx, policy, now=now)):
 
             def operation(tx: Transaction) -> None:
                 self.require_current(tx, world)
@@ -343,7 +349,7 @@ class State:
 
             with suppress(WorldMoved):  # By other thresholds, perhaps: the next sweep, or that process, counts by them.
                 await self._store.write(operation)
-                self._load()
+                await self._load()
 
 
 def snapshot_directory(data_dir: Path, dataset: str, version: int) -> Path:

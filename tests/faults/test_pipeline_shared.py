@@ -26,8 +26,11 @@ from tests.support.domain import (
     submit,
     submit_dp,
 )
-from tests.support.ledger import LEDGER_SERVER, fsck_of
+from tests.support.ledger import LEDGER_SERVER, SIGNER, fsck_of
 from weir.errors import PolicyDenied, QuotaExceeded, Suspended, Unavailable
+from weir_server.log.background import keep_signed
+from weir_server.log.receipts import GroupedReceipts, Receipts
+from weir_server.pipeline import Answered
 
 
 @pytest.fixture
@@ -180,3 +183,31 @@ async def test_what_has_ended_by_one_server_s_clock_has_ended_for_the_other(two:
     with pytest.raises(PolicyDenied):
         await second.pipeline.run(submit())
     assert second.metered("queries", "c-1") == 1
+
+
+async def test_acts_do_not_hold_up_the_event_loop_while_they_read(
+    two: tuple[Domain, Domain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: a read in the loop itself, so that one slow way to the database delays everybody's calls."""
+    first, _ = two
+    read, in_loop = first.store.read, []
+
+    def noticed(operation: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            in_loop.append(operation)
+        return read(operation)
+
+    answered = await first.pipeline.run(submit())
+    monkeypatch.setattr(first.store, "read", noticed)
+    await first.suspend("contract", "c-1")
+    await first.apply(*DOCUMENTS, dry_run=True)
+    await first.apply(*DOCUMENTS, quota_document("fifty", limit=51))
+    await first.state.expire_contracts()
+    await first.state.update_standings()
+    await first.state.catch_up()
+    assert isinstance(answered, Answered)
+    await GroupedReceipts(first.store, Receipts((SIGNER,))).of(answered.receipt.leaf_index)
+    signing = asyncio.create_task(keep_signed(first.store))
+    await asyncio.sleep(0.1)
+    signing.cancel()
+    assert in_loop == []

@@ -21,6 +21,7 @@ from weir_server.log.seal import is_behind
 from weir_server.log.tiles import export_tiles
 from weir_server.observe import event, exception_fields
 from weir_server.store import Store, Transaction
+from weir_server.store.aside import read_aside
 
 DIRECTORY = "log"
 """Of the data directory: the exported log."""
@@ -36,7 +37,7 @@ async def keep_signed(store: Store) -> None:
     """Has leaves signed that no answer followed, until the store stops or the task is cancelled."""
     while not store.stopped:
         with suppress(Unavailable):  # It stopped in between, which has ended the server by its own signal.
-            if store.look(is_behind):
+            if await read_aside(store, is_behind):
                 await store.write(_nothing)
         await asyncio.sleep(_SIGN_SECONDS)
 

@@ -15,6 +15,7 @@ from weir.v1 import receipt_pb2
 from weir_server import log
 from weir_server.log.seal import Group, Sealed
 from weir_server.store import Store, Transaction
+from weir_server.store.aside import read_aside
 
 
 class Leaf(Protocol):
@@ -92,12 +93,17 @@ class Receipts:
         return self._with_cose(plain, size=head.size, root=head.root)
 
 
+_Asked = tuple[int, asyncio.Future[receipt_pb2.Receipt]]
+"""Index of a leaf, and who waits for its receipt."""
+
+
 class GroupedReceipts:
     """Reads together the receipts that are asked for in one step of the event loop: those of a group's commits."""
 
     def __init__(self, store: Store, receipts: Receipts) -> None:
         self._store, self._receipts = store, receipts
-        self._asked: list[tuple[int, asyncio.Future[receipt_pb2.Receipt]]] = []
+        self._asked: list[_Asked] = []
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def of_leaf(self, posted: Leaf) -> receipt_pb2.Receipt:
         """The receipt of a leaf that has just become durable, from memory where its group was signed as a whole."""
@@ -114,15 +120,21 @@ class GroupedReceipts:
         """
         loop = asyncio.get_running_loop()
         if not self._asked:
-            loop.call_soon(self._read)
+            loop.call_soon(self._start)
         waiter: asyncio.Future[receipt_pb2.Receipt] = loop.create_future()
         self._asked.append((index, waiter))
         return await waiter
 
-    def _read(self) -> None:
+    def _start(self) -> None:
         asked, self._asked = self._asked, []
+        task = asyncio.get_running_loop().create_task(self._read(asked))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _read(self, asked: Sequence[_Asked]) -> None:
         try:
-            found = self._store.read(lambda tx: self._receipts.of_all(tx, [index for index, _ in asked]))
+            indexes = [index for index, _ in asked]
+            found = await read_aside(self._store, lambda tx: self._receipts.of_all(tx, indexes))
         except Exception as error:  # Not swallowed: whoever waits is told.
             for _, waiter in asked:
                 if not waiter.done():
