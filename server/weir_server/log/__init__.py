@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from weir.canonical import SALT_BYTES, canonical_json, canonical_object, commit_all
+from weir.canonical import SALT_BYTES, canonical_json, commit_all
 from weir.checkpoint import Signer, parse
 from weir.cose import cose_receipt
 from weir.errors import InternalError, InvalidRequest, UnknownName
@@ -20,7 +20,7 @@ from weir.merkle import leaf_hash
 from weir.receipts import MAX_LEAF_BYTES
 from weir.v1 import receipt_pb2
 from weir_server.log.cosign import cosignatures
-from weir_server.log.seal import GROUP, Group, Head, first_head, read_head, seal, sealer
+from weir_server.log.seal import NEXT, Group, Head, Next, first_head, read_head, seal, sealer
 from weir_server.log.tree import consistency_path, inclusion_path, inclusion_paths
 from weir_server.store import Transaction, blob, integer, text
 from weir_server.store.pending import Table
@@ -48,7 +48,6 @@ __all__ = [
 _PAGE = 256
 _LEAVES = Table("log_leaves", ("idx", "type", "requester", "leaf", "hash"))
 _SALTS = Table("log_salts", ("idx", "salt"))
-_NEXT = "log.next"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -99,30 +98,25 @@ def append(
         InvalidRequest: the event is longer than 65,535 bytes.
         NotCanonical: `data` has no canonical form.
     """
-    origin, index = _next(tx)
+    origin, index, group = _next(tx)
     salt = entropy(SALT_BYTES)
-    body = {**data, "commitments": commit_all(salt, commitments)} if commitments else data
-    # The members of every event, in their canonical order.
-    leaf = b'{"data":%s,"datacontenttype":"application/json","id":"%d","source":%s,"specversion":"1.0",%s}' % (
-        canonical_object(body),
-        index,
-        _text(origin),
-        b'"subject":%s,"time":"%s","type":%s' % (_text(subject or origin), rfc3339(now).encode(), _text(type)),
-    )
+    event = {
+        "data": {**data, "commitments": commit_all(salt, commitments)} if commitments else {**data},
+        "datacontenttype": "application/json",
+        "id": str(index),
+        "source": origin,
+        "specversion": "1.0",
+        "subject": subject or origin,
+        "time": rfc3339(now),
+        "type": type,
+    }
+    leaf = canonical_json(event)
     if len(leaf) > MAX_LEAF_BYTES:
         raise InvalidRequest("the log entry would be longer than 65535 bytes", rule="log.leaf_size")
     tx.add(_LEAVES, (index, type, requester, leaf, leaf_hash(leaf)))
     tx.add(_SALTS, (index, salt))
-    tx.remember(_NEXT, (origin, index + 1))
-    return Appended(index, leaf, salt, _group(tx))
-
-
-def _group(tx: Transaction) -> Group:
-    known: Group | None = tx.recall(GROUP)
-    if known is None:
-        known = Group()
-        tx.remember(GROUP, known)
-    return known
+    tx.remember(NEXT, (origin, index + 1, group))
+    return Appended(index, leaf, salt, group)
 
 
 def receipt(tx: Transaction, index: int) -> receipt_pb2.Receipt:
@@ -274,22 +268,16 @@ def _second(days: int, seconds: int) -> str:
     return (_EPOCH + timedelta(days=days, seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
-@lru_cache(maxsize=1024)
-def _text(value: str) -> bytes:
-    """JSON text of a name that many events share."""
-    return canonical_json(value)
-
-
-def _next(tx: Transaction) -> tuple[str, int]:
-    """The log's origin and the index of its next leaf, which may stand behind others that are not sealed yet."""
-    known: tuple[str, int] | None = tx.recall(_NEXT)
+def _next(tx: Transaction) -> Next:
+    """Of the group's next leaf, which may stand behind others that are not sealed yet."""
+    known: Next | None = tx.recall(NEXT)
     if known is not None:
         return known
-    # The first of its group: nothing that was put is missed.
+    # The first of its group: nothing that was added is missed.
     rows = tx.look_up("SELECT origin, (SELECT COALESCE(MAX(idx) + 1, 0) FROM log_leaves) FROM log_head WHERE id = 1")
     if not rows:
         raise InternalError("the log has no origin yet", rule="log.origin")
-    return text(rows[0][0]), integer(rows[0][1])
+    return text(rows[0][0]), integer(rows[0][1]), Group()
 
 
 def _require_sealed(tx: Transaction, size: int, *, field: str) -> None:

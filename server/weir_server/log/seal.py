@@ -58,8 +58,10 @@ class Group:
     sealed: Sealed | None = None
 
 
-GROUP = "log.group"
-"""What the group's transaction remembers it by."""
+Next = tuple[str, int, Group]
+"""The log's origin, the index of its next leaf, and the group that leaf will be of."""
+NEXT = "log.next"
+"""What the group's transaction remembers that by."""
 
 
 def sealer(signers: Sequence[Signer], *, now: Callable[[], datetime]) -> Callable[[Transaction], None]:
@@ -114,9 +116,9 @@ def seal(
         return False, known
     note = sign(Checkpoint(origin, head.size, head.root), signers, time=int(now.timestamp()))
     tx.execute("INSERT INTO log_checkpoints (size, note) VALUES (?, ?)", (head.size, note))
-    group: Group | None = tx.recall(GROUP)
-    if group is not None and known is not None and rows:
-        group.sealed = Sealed(known, note)
+    following: Next | None = tx.recall(NEXT)
+    if following is not None and known is not None and rows:
+        following[2].sealed = Sealed(known, note)
     return True, known
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from weir.canonical import Encoded, canonical_json, canonical_object, digest
+from weir.canonical import Encoded, canonical_json, digest
 from weir.errors import InvalidQuery
 from weir.paillier import Packing, reply_bits
 from weir.query import query_json
@@ -26,7 +26,7 @@ def analyse(bound: BoundQuery, technique: Technique, contract: Contract) -> Plan
         _check_encryptable(analysis)
     query, mechanism = canonical_json(query_json(bound.query)), canonical_json(analysis.mechanism)
     release_key = digest(
-        canonical_object(
+        canonical_json(
             {
                 "snapshot": bound.snapshot.manifest_digest,
                 "query": Encoded(query),

@@ -194,8 +194,8 @@ def test_a_leaf_of_any_text_is_in_canonical_form(subject: str, note: str, reques
     with_text = {"note": note, "requester": requester, "deeper": {"\U0001f600": 1, "\ufb33": [note]}}
 
     class Paper:
-        def recall(self, key: object) -> tuple[str, int]:
-            return "log.weir.test/ledger", 7
+        def recall(self, key: object) -> tuple[str, int, log.Group]:
+            return "log.weir.test/ledger", 7, log.Group()
 
         def add(self, *row: object) -> None: ...
 
