@@ -7,6 +7,7 @@ again, so those that could still allow something are taken back: persons are ask
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
@@ -38,6 +39,20 @@ def rebuild(tx: Transaction, leaves: Sequence[bytes]) -> None:
         "INSERT INTO contract_duties (digest, duty, attested) VALUES (?, ?, ?)",
         [(digest, duty, _micros(at)) for digest, terms in logged.items() for duty, at in terms.duties.items()],
     )
+
+
+def rebuild_limits(tx: Transaction, leaves: Sequence[bytes]) -> None:
+    """Names the limits that the policy newest in the log had set. A copy's own list would have the next policy leave
+    limits in force that nobody states any more, and remove, as if they were its own, those that a person has set."""
+    named: set[str] = set()
+    for event in map(json.loads, leaves):
+        kind, about = str(event["type"]), str(event["subject"])
+        if not (kind.startswith("weir.policy.") and about.startswith("quota/")):
+            continue
+        name = about.partition("/")[2]
+        named = named - {name} if kind == "weir.policy.removed" else named | {name}
+    tx.execute("DELETE FROM policy_quotas")
+    tx.execute_many("INSERT INTO policy_quotas (quota) VALUES (?)", [(name,) for name in sorted(named)])
 
 
 def take_back_approvals(tx: Transaction) -> int:

@@ -54,9 +54,7 @@ def back_up(data_dir: Path, target: Path, *, secrets: bool = False) -> int:
                 shutil.copy2(data_dir / name, draft / name)
         if secrets:
             copy_tree(data_dir / SECRETS, draft / SECRETS)
-        _sync(draft)
-        draft.rename(target)
-        _sync_directory(target.parent)
+        put_in_place(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -87,12 +85,15 @@ def copy_tree(source: Path, target: Path) -> None:
                 shutil.copy2(Path(folder) / name, place / name)
 
 
-def _sync(root: Path) -> None:
-    for folder, _, names in os.walk(root):
+def put_in_place(draft: Path, target: Path) -> None:
+    """Gives the draft its name, whole: whatever fails, and whenever the power does, there is all of it or nothing."""
+    for folder, _, names in os.walk(draft):
         for name in names:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
         _sync_directory(Path(folder))
+    draft.rename(target)
+    _sync_directory(target.parent)
 
 
 def _sync_directory(directory: Path) -> None:

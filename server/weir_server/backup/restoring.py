@@ -30,7 +30,7 @@ from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
 from weir_server import clock, identity_log, log, pulse
 from weir_server.backup import agreements, conduct
-from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree
+from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree, put_in_place
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import to_micros
@@ -86,7 +86,7 @@ def restore(
     try:
         _lay_out(backup, draft, secrets, newer)
         done = _bring_forward(draft, exported, checkpoints, close_budgets=close_budgets)
-        draft.rename(target)
+        put_in_place(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -226,6 +226,7 @@ def _put_in_force(
         identity_log.rebuild(tx, leaves)
         conduct.rebuild(tx, leaves)
         agreements.rebuild(tx, leaves)
+        agreements.rebuild_limits(tx, leaves)
     for snapshot in published:
         book.add_snapshot(tx, snapshot)
     now = clock.now()

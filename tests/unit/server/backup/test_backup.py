@@ -277,6 +277,28 @@ def test_an_older_exported_log_takes_nothing_from_a_newer_backup(business: Busin
     store.close()
 
 
+def test_a_restore_is_on_disk_before_it_has_its_name(
+    business: Business, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: without syncs, a power cut after the restore leaves a directory with its name and half of its files."""
+    back_up(business.data, tmp_path / "copy", secrets=True)
+    copy = tmp_path / "copy"
+    business.answer(3)
+    target, synced, told = tmp_path / "new", dict[int, bool](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced[os.fstat(descriptor).st_ino] = target.exists()
+        told(descriptor)
+
+    exported = business.export()
+    monkeypatch.setattr(os, "fsync", noted)
+    restore(copy, target, exported=exported)
+    inside = {path.stat().st_ino: path.name for path in (target, *target.rglob("*"))}
+    assert {name for inode, name in inside.items() if synced.get(inode) is not False} == set()
+    assert synced[tmp_path.stat().st_ino], "and the name after it was given"
+    business.store.close()
+
+
 def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequest, match="no backup"):

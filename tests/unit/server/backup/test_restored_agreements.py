@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.agreements import PARTIES, agree, attest, move, signed_document
-from tests.support.domain import Domain, contract_document
+from tests.support.domain import Domain, contract_document, quota_document
 from tests.support.ledger import ALICE, Clock, posting, request, reserving
 from tests.support.server import make_domain
 from weir.errors import Unavailable
@@ -19,9 +19,9 @@ from weir_server import ledger, log, pki
 from weir_server.backup import back_up, restore
 from weir_server.books import DIRECTORY, open_books
 from weir_server.fsck import fsck
-from weir_server.ledger import Quota, Replay, Reservation
+from weir_server.ledger import Quota, Replay, Reservation, set_quota
 from weir_server.log.tiles import export_tiles
-from weir_server.policy import approvals, lifecycle
+from weir_server.policy import approvals, book, lifecycle
 from weir_server.state import State
 from weir_server.store import Store, Transaction
 
@@ -89,6 +89,27 @@ async def test_signatures_and_duties_newer_than_the_backup_are_there_after_the_r
     assert lifecycle.holds(contract, after)
     assert (after.state, set(after.attested)) == ("active", {"erase"})
     assert [item.terms for item in after.signatures] == [item.terms for item in before.signatures]
+    store.close()
+    check(tmp_path / "new")
+
+
+async def test_limits_of_a_policy_newer_than_the_backup_are_the_policy_s_after_the_restore(
+    domain: Domain, tmp_path: Path
+) -> None:
+    """Mutant: with the copy's own list the next policy removes a limit that a person has set since, unannounced, and
+    leaves one in force that no document states."""
+    await domain.apply(contract_document("c-1"), quota_document("dropped"), quota_document("kept"))
+    copy = copied(domain, tmp_path)
+    await domain.apply(contract_document("c-1"), quota_document("kept"), quota_document("added"))
+    by_hand = Quota(id="dropped", metric="queries", limit=3, requester="alice")
+    domain.store.write_sync(
+        lambda tx: set_quota(tx, by_hand, reason="t", actor="olga", now=domain.clock(), entropy=os.urandom)
+    )
+    expected = domain.store.read(book.quota_ids)
+    assert "added" in expected
+    assert "dropped" not in expected
+    store = restored(domain, copy, tmp_path)
+    assert store.read(book.quota_ids) == expected
     store.close()
     check(tmp_path / "new")
 
