@@ -36,6 +36,9 @@ _SETTINGS = {
     "spark.sql.parquet.compression.codec": "zstd",
 }
 
+_RETRIES = 4
+"""Of a call that the cluster did not take: some five seconds in all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -169,10 +172,14 @@ def _address(cluster: Cluster) -> str:
 def _connect(remote: str) -> SparkSession:
     # It says so at import, of whatever it has not been told of; what we use of pandas is nothing.
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]", category=UserWarning)
+    from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession
 
     _silence()
     session = SparkSession.builder.remote(remote).create()
+    # As it comes, the client goes on asking a cluster that is away for ten minutes.
+    session.client.set_retry_policies([DefaultPolicy(max_retries=_RETRIES)])
     for key, value in _SETTINGS.items():
         session.conf.set(key, value)
     return session
