@@ -33,7 +33,6 @@ from weir_server.engine.duckdb import open_engine
 from weir_server.plan.conditions import bind_condition
 from weir_server.plan.values import Analysis, BoundQuery, Every, Principal, Raw, Submission
 from weir_server.publish.bounded import write_bounded
-from weir_server.publish.grid import install_macros
 
 ROWS_PER_UNIT = 20
 _SIZES = (1, 10, 50)
@@ -80,7 +79,6 @@ def publish(millions: int, directory: Path) -> tuple[Snapshot, float]:
     """A snapshot of that many million generated rows, ten a person, and the seconds its bounded store took."""
     rows = millions * 1_000_000
     with open_engine(None, threads=2, memory_limit="6GB", temp_directory=directory, directories=[directory]) as engine:
-        install_macros(engine)
         engine.run(
             "CREATE TABLE source_rows AS SELECT i % ? AS person, (i % ?) % 31 AS region, (i % ?) % 9 AS age, "
             "(i % ?) % 2 AS sex, hash(i) % 12 AS month, CAST(hash(i + 7) % 12000 AS DECIMAL(18, 2)) / 100 AS amount "

@@ -11,13 +11,13 @@ import hashlib
 import json
 import os
 import sqlite3
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.rows import Row, alone, compared
 from weir.checkpoint import new_signer
 from weir.merkle import Range, leaf_hash
 from weir.replay import Books, follow
@@ -44,27 +44,19 @@ _ROUNDS = 5
 _MILLION = 1 << 20
 
 
-def measure() -> list[dict[str, object]]:
+def measure() -> list[Row]:
     """All rows."""
     return [
-        _compared("log.group64_vs_raw_insert", "leaves/s", _log_in_groups, _raw_in_groups),
-        _compared("ledger.grouped_vs_single", "acknowledgements/s", _grouped, _single),
+        _compared("log.group64_vs_raw_insert", "leaves/s", _log_in_groups, _raw_in_groups, "raw SQLite inserts"),
+        _compared("ledger.grouped_vs_single", "acknowledgements/s", _grouped, _single, "groups of one"),
         *_million(),
         _verified(),
     ]
 
 
-def _compared(name: str, unit: str, ours: Callable[[], float], theirs: Callable[[], float]) -> dict[str, object]:
+def _compared(name: str, unit: str, ours: Callable[[], float], theirs: Callable[[], float], peer: str) -> Row:
     pairs = [(ours(), theirs()) for _ in range(_ROUNDS)]
-    ratios = sorted(mine / other for mine, other in pairs)
-    return {
-        "name": name,
-        "ours": round(statistics.median(mine for mine, _ in pairs)),
-        "theirs": round(statistics.median(other for _, other in pairs)),
-        "ratio": round(statistics.median(ratios), 3),
-        "unit": unit,
-        "spread": [round(ratios[0], 3), round(ratios[-1], 3)],
-    }
+    return compared(name, [mine for mine, _ in pairs], [other for _, other in pairs], unit=unit, peer=peer)
 
 
 def _now() -> datetime:
@@ -161,7 +153,7 @@ def _post(tx: Transaction, reservation: Reservation) -> object:
     return post(tx, reservation, answer=b"x" * 1000, event={"mode": "dp"}, now=_now(), entropy=os.urandom)
 
 
-def _million() -> list[dict[str, object]]:
+def _million() -> list[Row]:
     """Inclusion proofs in a tree of 2**20 leaves, cold pages aside."""
     with TemporaryDirectory() as directory:
         store = _open(directory)
@@ -171,7 +163,7 @@ def _million() -> list[dict[str, object]]:
         indexes = [int.from_bytes(os.urandom(4), "big") % (_MILLION - 1) for _ in range(400)]
         rounds = [store.read(lambda tx: _proofs(tx, indexes)) for _ in range(_ROUNDS)]
         store.close()
-    return [_alone("log.inclusion_proof_us_at_1m", "microseconds", rounds)]
+    return [alone("log.inclusion_proof_us_at_1m", rounds, unit="microseconds")]
 
 
 def _proofs(tx: Transaction, indexes: list[int]) -> float:
@@ -181,7 +173,7 @@ def _proofs(tx: Transaction, indexes: list[int]) -> float:
     return (time.perf_counter() - began) / len(indexes) * 1e6
 
 
-def _verified() -> dict[str, object]:
+def _verified() -> Row:
     """Entries a second that an auditor hashes, adds to the tree and replays."""
     with TemporaryDirectory() as directory:
         store = _open(directory)
@@ -189,7 +181,7 @@ def _verified() -> dict[str, object]:
             store.write_sync(lambda tx, f=first: [_post(tx, _reserve(tx, n)) for n in range(f, f + 100)])  # type: ignore[misc]
         entries = store.read(lambda tx: list(log.entries(tx)))
         store.close()
-    return _alone("log.verify_entries_per_s", "entries/s", [_replay(entries) for _ in range(_ROUNDS)])
+    return alone("log.verify_entries_per_s", [_replay(entries) for _ in range(_ROUNDS)], unit="entries/s")
 
 
 def _replay(entries: list[tuple[int, bytes]]) -> float:
@@ -200,17 +192,6 @@ def _replay(entries: list[tuple[int, bytes]]) -> float:
         covered = covered.append(leaf_hash(leaf))
     covered.root()
     return len(entries) / (time.perf_counter() - began)
-
-
-def _alone(name: str, unit: str, rounds: list[float]) -> dict[str, object]:
-    return {
-        "name": name,
-        "ours": round(statistics.median(rounds)),
-        "theirs": None,
-        "ratio": None,
-        "unit": unit,
-        "spread": [round(min(rounds)), round(max(rounds))],
-    }
 
 
 if __name__ == "__main__":

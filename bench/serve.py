@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import secrets
 import statistics
@@ -27,17 +26,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import grpc
-import grpc.aio
-
+from bench.rows import Row, compared
+from tests.support.load import channel
 from tests.support.sample import envelope, running_sample
 from tests.support.server import RunningServer
 from tests.support.wire import call, key
 from weir.v1 import query_service_pb2, quota_service_pb2
 
-Row = dict[str, Any]
 ROUNDS = 3
 ONE_BY_ONE = 300
 IN_FLIGHT = 64
@@ -52,17 +48,17 @@ def measure() -> list[Row]:
     """Rows {name, ours, theirs, ratio, unit, spread}."""
     with tempfile.TemporaryDirectory() as directory, running_sample(Path(directory), settings=SETTINGS) as server:
         identity = server.identity("requester", "alice")
-        _lift_quota(server)
+        lift_quota(server)
         data_dir = str(server.data_dir)
         with ExitStack() as stack:
             targets = {
                 "ours": Target(server.public, server.process.pid),
-                "echo": stack.enter_context(_peer("bench.echo_server", data_dir)),
-                "bare": stack.enter_context(_peer("bench.unmetered_server", data_dir, "bare")),
-                "guarded": stack.enter_context(_peer("bench.unmetered_server", data_dir, "guarded")),
+                "echo": stack.enter_context(peer("bench.echo_server", data_dir)),
+                "bare": stack.enter_context(peer("bench.unmetered_server", data_dir, "bare")),
+                "guarded": stack.enter_context(peer("bench.unmetered_server", data_dir, "guarded")),
             }
             commit = durable_commit_ms(Path(directory))
-            return asyncio.run(_measure(targets, identity.read_text(), commit))
+            return asyncio.run(_measure(targets, identity, commit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class Target:
 
 
 @contextmanager
-def _peer(module: str, *arguments: str) -> Iterator[Target]:
+def peer(module: str, *arguments: str) -> Iterator[Target]:
     """A peer process, until its input closes."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -93,7 +89,8 @@ def _peer(module: str, *arguments: str) -> Iterator[Target]:
         process.wait(timeout=10)
 
 
-def _lift_quota(server: RunningServer) -> None:
+def lift_quota(server: RunningServer) -> None:
+    """Lets alice ask as often as a bench does."""
     quota = quota_service_pb2.Quota(id="alice-queries", metric="queries", requester="alice", limit=10**9)
     request = quota_service_pb2.SetQuotaRequest(quota=quota, reason="bench", idempotency_key=key())
     operator = server.channel(server.identity("operator", "olga"), admin=True)
@@ -115,13 +112,12 @@ def durable_commit_ms(directory: Path) -> float:
     return statistics.median(times)
 
 
-async def _measure(targets: dict[str, Target], identity: str, commit_ms: float) -> list[Row]:
-    content = json.loads(identity)
+async def _measure(targets: dict[str, Target], identity: Path, commit_ms: float) -> list[Row]:
     async with AsyncExitStack() as stack:
         channels = {
-            name: await stack.enter_async_context(_channel(target.address, content)) for name, target in targets.items()
+            name: await stack.enter_async_context(channel(target.address, identity)) for name, target in targets.items()
         }
-        fresh, again = _ahead(_fresh_queries()), _ahead(_sticky_queries())
+        fresh, again = ahead(fresh_queries()), ahead(_sticky_queries())
         query = channels["ours"].unary_unary(RUN_QUERY)
         reflect = channels["echo"].unary_unary("/bench.Echo/Echo")
         bare, guarded = (channels[name].unary_unary(RUN_QUERY) for name in ("bare", "guarded"))
@@ -147,31 +143,18 @@ async def _measure(targets: dict[str, Target], identity: str, commit_ms: float) 
                 cpu[name].append(spent)
     bases = [value + commit_ms for value in latencies["echo"]]
     ours, sticky = latencies["ours"], latencies["sticky"]
+    bare_peer, guarded_peer = "the same pipeline without a meter", "the same, with identity, admission and decision"
     return [
-        _row("exact.p50_vs_echo", ours, bases, unit="ms", aim=3.0, detail=f"commit {commit_ms:.2f} ms"),
-        _row("exact.sticky_p50_vs_echo", sticky, bases, unit="ms", aim=3.0),
-        _row("exact.throughput_vs_echo", rates["ours"], rates["echo"], unit="answers/s", aim=None),
-        _row("exact.sticky_throughput_vs_echo", rates["sticky"], rates["echo"], unit="answers/s", aim=None),
-        _row("meter.overhead_vs_unmetered", ours, latencies["bare"], unit="ms", aim=1.5),
-        _row("meter.overhead_vs_unmetered_guarded", ours, latencies["guarded"], unit="ms", aim=1.5),
-        _row("meter.cpu_vs_unmetered", cpu["ours"], cpu["bare"], unit="CPU ms", aim=None),
-        _row("meter.cpu_vs_unmetered_guarded", cpu["ours"], cpu["guarded"], unit="CPU ms", aim=None),
-        _row("meter.sticky_cpu_vs_unmetered", cpu["sticky"], cpu["bare"], unit="CPU ms", aim=None),
+        compared("exact.p50_vs_echo", ours, bases, unit="ms", peer=f"echo and one commit of {commit_ms:.2f} ms"),
+        compared("exact.sticky_p50_vs_echo", sticky, bases, unit="ms", peer="echo and one commit"),
+        compared("exact.throughput_vs_echo", rates["ours"], rates["echo"], unit="answers/s", peer="echo"),
+        compared("exact.sticky_throughput_vs_echo", rates["sticky"], rates["echo"], unit="answers/s", peer="echo"),
+        compared("meter.overhead_vs_unmetered", ours, latencies["bare"], unit="ms", peer=bare_peer),
+        compared("meter.overhead_vs_unmetered_guarded", ours, latencies["guarded"], unit="ms", peer=guarded_peer),
+        compared("meter.cpu_vs_unmetered", cpu["ours"], cpu["bare"], unit="CPU ms", peer=bare_peer),
+        compared("meter.cpu_vs_unmetered_guarded", cpu["ours"], cpu["guarded"], unit="CPU ms", peer=guarded_peer),
+        compared("meter.sticky_cpu_vs_unmetered", cpu["sticky"], cpu["bare"], unit="CPU ms", peer=bare_peer),
     ]
-
-
-def _row(name: str, ours: list[float], theirs: list[float], *, unit: str, aim: float | None, detail: str = "") -> Row:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {
-        "name": name,
-        "ours": statistics.median(ours),
-        "theirs": statistics.median(theirs),
-        "ratio": statistics.median(ratios),
-        "spread": (max(ratios) - min(ratios)) / statistics.median(ratios),
-        "unit": unit,
-        "aim": aim,
-        "detail": detail,
-    }
 
 
 async def _latency(call: Callable[[], Awaitable[object]], count: int) -> float:
@@ -198,12 +181,12 @@ async def _rate(target: Target, call: Callable[[], Awaitable[object]]) -> tuple[
     return done / (time.perf_counter() - started), (target.cpu_seconds() - spent) / done * 1000
 
 
-def _ahead(requests: Iterator[bytes]) -> Iterator[bytes]:
+def ahead(requests: Iterator[bytes], many: int = AHEAD) -> Iterator[bytes]:
     """The same requests, the first of them made before anything is measured: the client shares the server's cores."""
-    return itertools.chain(list(itertools.islice(requests, AHEAD)), requests)
+    return itertools.chain(list(itertools.islice(requests, many)), requests)
 
 
-def _fresh_queries() -> Iterator[bytes]:
+def fresh_queries() -> Iterator[bytes]:
     """Endless distinct questions: weights make each aggregate list, and so each release, a new one."""
     for number in itertools.count():
         message = envelope()
@@ -221,13 +204,3 @@ def _sticky_queries() -> Iterator[bytes]:
 def _request(message: query_service_pb2.QueryEnvelope) -> bytes:
     request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=secrets.token_hex(16))
     return request.SerializeToString()
-
-
-def _channel(address: str, content: dict[str, str]) -> grpc.aio.Channel:
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=content["ca"].encode(),
-        private_key=content["private_key"].encode(),
-        certificate_chain=content["certificate"].encode(),
-    )
-    options = (("grpc.ssl_target_name_override", content["server_name"]),)
-    return grpc.aio.secure_channel(address, credentials, options=options)

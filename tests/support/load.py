@@ -108,7 +108,7 @@ class Client:
         """`identities`: files by requester."""
         self.diary = diary
         self._channels = {
-            name: [_channel(address, path) for _ in range(connections)] for name, path in identities.items()
+            name: [channel(address, path) for _ in range(connections)] for name, path in identities.items()
         }
         self._methods: dict[tuple[str, str], list[Any]] = {}
         self._turn = 0
@@ -266,7 +266,8 @@ def _kept(ask: Ask, answer: bytes, receipt: receipt_pb2.Receipt) -> Kept:
     return Kept(ask.requester, ask.same, receipt.leaf_index, _digest(receipt.leaf), _digest(answer))
 
 
-def _channel(address: str, identity: Path) -> grpc.aio.Channel:
+def channel(address: str, identity: Path) -> grpc.aio.Channel:
+    """A connection of its own, which comes back soon after its server does. `identity`: an identity file."""
     content = json.loads(identity.read_text(encoding="utf-8"))
     credentials = grpc.ssl_channel_credentials(
         root_certificates=content["ca"].encode(),
