@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from weir.errors import Suspended
 from weir_server.catalog.card import DatasetCard, Grade, Mode, modes_under
@@ -17,6 +17,22 @@ from weir_server.policy.regrading import certificate_of, effective_grade
 
 class WorldMoved(Exception):
     """Another process has acted since this world was loaded: load it anew and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Graded:
+    """The grade of a card, with the span of time that it holds for."""
+
+    card: DatasetCard
+    since: datetime
+    until: datetime
+    """End, exclusive."""
+    grade: Grade
+    modes: tuple[Mode, ...]
+
+
+_MOST_GRADED = 256
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +51,10 @@ class World:
     """Requester to level of standing; absent means good."""
     number: int = 0
     """How many acts it has seen; what is decided under it may be charged only while no other process has acted."""
+    _graded: dict[int, _Graded] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `_graded_now` found, by the card's identity. A grade is a function of catalogue and policy, which are this
+    world's and frozen; of the card, which is kept here, so that no other one can have its identity; and of the time,
+    of which nothing is asked but which certificates hold: between two ends of certificates it is the same."""
 
     def state_of(self, contract: str) -> str:
         """State of a contract's terms in force; validity in time is apart."""
@@ -55,7 +75,7 @@ class World:
 
     def grade_of(self, card: DatasetCard, *, now: datetime) -> Grade:
         """The grade that holds now: the strictest of its own and its sources', certificates considered."""
-        return effective_grade(self.catalogue, self.policy, card, now=now)
+        return self._graded_now(card, now).grade
 
     def certified_until(self, card: DatasetCard, *, now: datetime) -> datetime | None:
         """Until when a certificate regrades it; None where none does."""
@@ -64,7 +84,25 @@ class World:
 
     def modes_of(self, card: DatasetCard, *, now: datetime) -> tuple[Mode, ...]:
         """Modes in which the dataset is answered now, by the grade that holds."""
-        return modes_under(card, self.grade_of(card, now=now))
+        return self._graded_now(card, now).modes
+
+    def _graded_now(self, card: DatasetCard, now: datetime) -> _Graded:
+        known = self._graded.get(id(card))
+        if known is not None and known.since <= now < known.until:
+            return known
+        ends = [end for c in self.policy.certificates.values() for end in (c.valid_from, c.valid_until)]
+        grade = effective_grade(self.catalogue, self.policy, card, now=now)
+        found = _Graded(
+            card,
+            since=max((end for end in ends if end <= now), default=_FIRST),
+            until=min((end for end in ends if end > now), default=_LAST),
+            grade=grade,
+            modes=modes_under(card, grade),
+        )
+        if len(self._graded) >= _MOST_GRADED:  # A version that was regraded has a new card at each look.
+            self._graded.clear()
+        self._graded[id(card)] = found
+        return found
 
     def check_blacklist(self, requester: str) -> None:
         """Refuse a requester on the blacklist, whatever it calls.

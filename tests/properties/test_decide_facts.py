@@ -135,6 +135,13 @@ def strictness(decision: Decision) -> int:
             return 3
 
 
+@given(FACTS)
+def test_facts_are_written_in_their_canonical_form(facts: Facts) -> None:
+    assert facts_bytes(facts) == canonical_json(facts_json(facts))
+    later = replace(facts, now=facts.now + timedelta(microseconds=1))
+    assert facts_bytes(later) == canonical_json(facts_json(later))
+
+
 @given(st.data())
 def test_nothing_that_restricts_makes_a_decision_milder(data: st.DataObject) -> None:
     """Kills: any clause of `decide` with its comparison turned round, and `min` for `max` in `persons_asked`."""

@@ -45,15 +45,31 @@ _MAX_SCALE = 18
 MAX_KEPT = 8_000_000
 """Most array entries (64 MB) of resolutions kept for filters asked before."""
 
+_TEXT_WEIGHT = 4
+"""Array entries that take as much memory as a cell's key or count in an answer."""
 MAX_BRIEF = 20_000
 """Most fine cells times columns that are summed on the event loop, as one vector operation each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which atoms answer a filter and groups, and what every such answer says of them."""
+
+    resolution: Resolution
+    shape: answer_pb2.Answer
+    """Keys and coverage; never changed."""
+
+    @property
+    def weight(self) -> int:
+        """Array entries held, or as much."""
+        return self.resolution.weight + (len(self.shape.keys) + 2) * _TEXT_WEIGHT * len(self.resolution.covered)
 
 
 @dataclass(frozen=True, slots=True)
 class ExactRaw:
     """Payload of Raw: per value column of the answer, the integers of the covered cells."""
 
-    resolution: Resolution
+    found: Found
     numerators: tuple[list[int], ...]
     denominators: tuple[list[int] | None, ...]
 
@@ -64,7 +80,7 @@ class ExactTechnique:
     def __init__(self, *, stores: Stores | None = None) -> None:
         self._stores = Stores() if stores is None else stores
         self._lock = threading.Lock()
-        self._resolutions: OrderedDict[tuple[str, Condition, tuple[str, ...]], Resolution] = OrderedDict()
+        self._resolutions: OrderedDict[tuple[str, Condition, tuple[str, ...]], Found] = OrderedDict()
         self._weight = 0
 
     def analyse(self, bound: BoundQuery) -> Analysis:
@@ -106,21 +122,25 @@ class ExactTechnique:
             failure = error.rule
         if failure is not None:
             raise InternalError("the snapshot's atoms cannot be read", rule=failure)
-        resolution = self._resolved(bound, store)
+        found = self._resolved(bound, store)
         results = [
-            part for aggregate, measure in bound.aggregates for part in _compute(store, resolution, aggregate, measure)
+            part
+            for aggregate, measure in bound.aggregates
+            for part in _compute(store, found.resolution, aggregate, measure)
         ]
-        return Raw(ExactRaw(resolution, tuple(n for n, _ in results), tuple(d for _, d in results)))
+        return Raw(ExactRaw(found, tuple(n for n, _ in results), tuple(d for _, d in results)))
 
-    def _resolved(self, bound: BoundQuery, store: AtomStore) -> Resolution:
-        """Which atoms answer: kept for the filters and groups asked last, since it depends on nothing else."""
+    def _resolved(self, bound: BoundQuery, store: AtomStore) -> Found:
+        """Which atoms answer: kept for the filters and groups asked last, since it depends on nothing else. The digest
+        stands for the snapshot with its card, and so for what the names of groups mean."""
         key = bound.snapshot.manifest_digest, bound.condition, tuple(dimension.name for dimension in bound.groups)
         with self._lock:
             found = self._resolutions.get(key)
             if found is not None:
                 self._resolutions.move_to_end(key)
                 return found
-        made = resolve(store, bound.condition, bound.groups)
+        resolution = resolve(store, bound.condition, bound.groups)
+        made = Found(resolution, answer_pb2.Answer(keys=_keys(bound), coverage=_coverage(resolution)))
         with self._lock:
             if key not in self._resolutions:
                 self._resolutions[key] = made
@@ -134,9 +154,10 @@ class ExactTechnique:
         found = open_raw(raw)
         if not isinstance(found, ExactRaw):
             raise InternalError("a raw value of another technique", rule="exact.raw")
-        answer = answer_pb2.Answer(keys=_keys(bound), coverage=_coverage(found.resolution))
-        size = len(found.resolution.covered)
-        cells = found.resolution.cells.tolist()
+        answer = answer_pb2.Answer()
+        answer.CopyFrom(found.found.shape)
+        resolution = found.found.resolution
+        size, cells = len(resolution.covered), resolution.cells.tolist()
         for column, numerators, denominators in zip(
             analysis.columns, found.numerators, found.denominators, strict=True
         ):

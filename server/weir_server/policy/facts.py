@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from weir.canonical import canonical_json
@@ -135,7 +136,22 @@ def facts_json(facts: Facts) -> dict[str, object]:
 
 def facts_bytes(facts: Facts) -> bytes:
     """Canonical form: what a leaf commits to under the label `facts`."""
-    return canonical_json(facts_json(facts))
+    values = (*(getattr(facts, name) for name in _BESIDE), tuple(facts.filters.items()))
+    before, after = _around_now(values)
+    return b'%s"now":"%s"%s' % (before, facts.now.isoformat().encode(), after)
+
+
+@lru_cache(maxsize=1024)
+def _around_now(values: tuple[Any, ...]) -> tuple[bytes, bytes]:
+    """What stands before and behind the time in the canonical form of facts: few differ in anything else.
+
+    `values`: every other field, in the order of `_BESIDE`, and the filters; each is of the one type that its field has,
+    so that equal values are written the same.
+    """
+    *others, filters = values
+    named = dict(zip(_BESIDE, others, strict=True))
+    before, after = canonical_json(facts_json(Facts(now=_MARK, filters=dict(filters), **named))).split(_MARKED)
+    return before, after
 
 
 def facts_from_json(content: Mapping[str, Any]) -> Facts:
@@ -152,4 +168,8 @@ def facts_from_json(content: Mapping[str, Any]) -> Facts:
 
 
 _NAMES = tuple(field.name for field in fields(Facts))
+_BESIDE = tuple(name for name in _NAMES if name not in ("now", "filters"))
+_MARK = datetime.min.replace(tzinfo=UTC)
+_MARKED = b'"now":"%s"' % _MARK.isoformat().encode()
+"""As a member of an object, which no text inside a value can look like: a quote within a text is escaped."""
 _AMOUNTS = ("gate_epsilon_nano", "epsilon_nano", "rho_micro", "price_micro", "max_price_micro")

@@ -120,6 +120,14 @@ def test_answers_do_not_depend_on_what_was_asked_before(bench: Bench) -> None:
     assert bench.ask(asked).SerializeToString(deterministic=True) == first
 
 
+def test_what_is_added_to_an_answer_stands_in_no_other(bench: Bench) -> None:
+    asked = query(CARD, Function.COUNT, group_by=["zone"])
+    first = bench.ask(asked)
+    before = first.SerializeToString(deterministic=True)
+    first.dataset, first.keys[0].name, first.coverage.covered_total = "other", "other", "0"
+    assert bench.ask(asked).SerializeToString(deterministic=True) == before
+
+
 def test_threads_share_one_store_and_agree(bench: Bench) -> None:
     asked = query(CARD, Function.COUNT, (Function.SUM, "spend"), group_by=["region"])
     shared, found = Bench(bench.directory, ExactTechnique(), bench.snapshots), []

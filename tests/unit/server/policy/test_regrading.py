@@ -27,7 +27,7 @@ from weir.agreements import format_signing_key, public_key_of
 from weir.certificates import Certificate, certificate_json, is_certified, sign_certificate
 from weir.errors import InvalidRequest, PolicyDenied, PublicationError, WeirError
 from weir_server.catalog.basis import Anonymisation, Consent
-from weir_server.catalog.card import Grade, Source
+from weir_server.catalog.card import Grade, Source, modes_under
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Basis, Snapshot
 from weir_server.policy.consistency import check_policy
@@ -270,6 +270,24 @@ async def test_grades_are_passed_on_over_any_number_of_steps(domain: Domain) -> 
     await domain.apply(contract_document(), party(), document(certificate(now)))
     assert domain.state.world.grade_of(card, now=now) is Grade.GENERAL
     assert domain.state.world.grade_of(card, now=now + timedelta(days=9)) is Grade.IMPORTANT
+
+
+async def test_a_grade_that_was_found_before_is_that_of_the_card_the_time_and_the_documents_asked_for(
+    domain: Domain,
+) -> None:
+    now = domain.clock()
+    later = certificate(now, id="r-2", valid_from=now + timedelta(days=20), valid_until=now + timedelta(days=21))
+    await domain.apply(contract_document(), party(), document(certificate(now)), document(later))
+    world, other = domain.state.world, replace(UNIT_TABLE, anonymisation=Anonymisation(OTHER_REPORT, "report.json"))
+    ends = [at for c in world.policy.certificates.values() for at in (c.valid_from, c.valid_until)]
+    moments = [end + timedelta(microseconds=step) for end in ends for step in (-1, 0, 1)]
+    for at in [*moments, *reversed(moments), *moments]:
+        for card in (UNIT_TABLE, other, replace(UNIT_TABLE, grade=Grade.CORE)):
+            found = effective_grade(world.catalogue, world.policy, card, now=at)
+            assert (world.grade_of(card, now=at), world.modes_of(card, now=at)) == (found, modes_under(card, found))
+    assert {world.grade_of(UNIT_TABLE, now=at) for at in moments} == {Grade.GENERAL, Grade.IMPORTANT}
+    await domain.apply(contract_document(), party())
+    assert domain.state.world.grade_of(UNIT_TABLE, now=now) is Grade.IMPORTANT
 
 
 async def test_the_work_of_finding_a_grade_grows_with_the_datasets_and_not_with_the_ways_between_them(
