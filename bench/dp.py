@@ -30,6 +30,7 @@ from weir_server.dp.plan import DpPlan
 from weir_server.dp.store import BoundedStore, BoundedStores
 from weir_server.dp.technique import DpTechnique
 from weir_server.engine.duckdb import open_engine
+from weir_server.engine.relational import statement
 from weir_server.plan.conditions import bind_condition
 from weir_server.plan.values import Analysis, BoundQuery, Every, Principal, Raw, Submission
 from weir_server.publish.bounded import write_bounded
@@ -189,8 +190,8 @@ def _measure_snapshot(snapshot: Snapshot, millions: int) -> list[dict[str, objec
             ("filter", lambda: _answer(technique, filtered), "WHERE v_amount >= 5000"),
         ]
         for name, ours, where in cases:
-            bare = f"SELECT d_region, count(*), sum(v_amount) FROM rows {where} GROUP BY d_region"
-            theirs = partial(raw.query, bare, seconds=300.0)
+            bare = f"SELECT d_region, COUNT(*), EXACT_SUM(v_amount) FROM rows {where} GROUP BY d_region"
+            theirs = partial(raw.select, statement(bare), seconds=300.0)
             found.append(_compare(f"dp.{name}_{millions}m_vs_raw", ours, theirs))
     finally:
         technique.close()

@@ -14,7 +14,15 @@ from weir_server.catalog.card import Dimension
 from weir_server.dp.cube import add_cells
 from weir_server.dp.layout import CUBE, UNITS, bucket_column, bucket_table, centre
 from weir_server.dp.plan import DpPlan, counts_units_by_rank, uses_cube
-from weir_server.dp.sql import buckets_statement, grouped_bases, sums_statement, units_statement
+from weir_server.dp.sql import (
+    added,
+    buckets_statement,
+    grouped_bases,
+    subtracted,
+    sum_columns,
+    sums_statement,
+    units_statement,
+)
 from weir_server.dp.store import BoundedStore
 from weir_server.dp.tally import Kind, Tally, base_name, shift, strides
 from weir_server.plan.values import BoundQuery
@@ -59,23 +67,26 @@ def _from_rows(bound: BoundQuery, wanted: Sequence[Tally], store: BoundedStore, 
     found: Totals = {}
     sums = [tally for tally in wanted if tally.kind not in (Kind.UNITS, Kind.BUCKETS)]
     if sums:
-        found |= _fold_sums(bound, sums, store.query(sums_statement(bound, sums), seconds=seconds))
+        found |= _fold_sums(bound, sums, store.select(sums_statement(bound, sums), seconds=seconds))
     for tally in wanted:
         if tally.kind is Kind.UNITS:
-            found[tally] = _fold_units(bound, store.query(units_statement(bound), seconds=seconds))
+            found[tally] = _fold_units(bound, store.select(units_statement(bound), seconds=seconds))
         if tally.kind is Kind.BUCKETS and tally.measure is not None:
-            rows = store.query(buckets_statement(bound, tally.measure), seconds=seconds)
+            rows = store.select(buckets_statement(bound, tally.measure), seconds=seconds)
             found[tally] = _fold_buckets(bound, tally, rows)
     return found
 
 
 def _fold_sums(bound: BoundQuery, tallies: Sequence[Tally], rows: Iterable[tuple[Any, ...]]) -> Totals:
     cell_of = _CellIndex(bound.groups, grouped_bases(bound))
+    place = {column: index for index, column in enumerate(sum_columns(tallies), start=cell_of.keys)}
+    terms = [(tally, place[added(tally)], [place[column] for column in subtracted(tally)]) for tally in tallies]
     folded: Totals = {tally: [0] * bound.cells for tally in tallies}
     for row in rows:
         cell = cell_of(row)
-        for tally, value in zip(tallies, row[cell_of.keys :], strict=True):
-            folded[tally][cell] += int(value or 0)  # a sum of nothing is NULL
+        for tally, sum_at, counts_at in terms:
+            value = int(row[sum_at] or 0)  # a sum of nothing is NULL
+            folded[tally][cell] += value - sum(shift(tally) * int(row[at]) for at in counts_at)
     return folded
 
 

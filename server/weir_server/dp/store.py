@@ -13,6 +13,7 @@ from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.cube import Cube, load_cube
 from weir_server.dp.layout import FILE
 from weir_server.engine.duckdb import Engine, open_engine
+from weir_server.engine.relational import Statement
 
 
 def _open_read_only(path: Path) -> Engine:
@@ -27,15 +28,15 @@ class BoundedStore:
         self._lock = threading.Lock()
         self._cubes: dict[str, Cube] = {}
 
-    def query(self, sql: str, *, seconds: float) -> list[tuple[Any, ...]]:
-        """Rows of a generated statement; interrupted after `seconds`.
+    def select(self, statement: Statement, *, seconds: float) -> list[tuple[Any, ...]]:
+        """What a statement over the bounded rows gives; interrupted after `seconds`.
 
         Raises:
             InternalError: the engine failed.
             Unavailable: interrupted.
         """
         with self._engine.cursor() as cursor:
-            return cursor.query(sql, seconds=seconds)
+            return cursor.select(statement, seconds=seconds)
 
     def cube(self, table: str) -> Cube:
         """A table of cells, loaded at first use.

@@ -36,11 +36,12 @@ class Dialect(enum.Enum):
 class Statement:
     """A query in the language. Made of the card's names and of integers, never of a requester's text."""
 
-    tree: exp.Query
+    source: str
+    """In the language, checked."""
 
     def text(self, dialect: Dialect) -> str:
         """The statement as an engine reads it."""
-        return self.tree.sql(dialect=dialect.value)
+        return _rendered(self.source, dialect)
 
 
 Arguments = Sequence[str]
@@ -78,13 +79,55 @@ def _smallest(kinds: Sequence[tuple[int, str]], most: int) -> str:
     return next((name for limit, name in kinds if most < limit), "BIGINT")
 
 
+def _first_two(key: str) -> str:
+    return f"slice(array_sort(collect_list({key})), 1, 2)"
+
+
+def _sum_spark(arguments: Arguments) -> str:
+    if len(arguments) == 2 and 0 <= int(arguments[1]) < _FAST_SUM:
+        return f"sum(CAST({arguments[0]} AS BIGINT))"  # decimals of 38 digits take several times as long there
+    return f"sum(CAST({arguments[0]} AS DECIMAL(38, 0)))"
+
+
+def _half_spark(text: str, start: int) -> str:
+    # Sail's conv takes no more than 63 bits.
+    return f"CAST(conv(substring({text}, {start}, 8), 16, 10) AS DECIMAL(20, 0))"
+
+
+_FAST_SUM = 2**23
+"""Integers below this add up in 64 bits as long as there are fewer than 2**40 of them."""
+
+
+def _integers(literal: str) -> str:
+    """The integers of a list that is written as a text, as SQL. They are one text in the tree: as many nodes as there
+    may be cells would take longer to read than the rows."""
+    return ", ".join(str(int(item)) for item in literal.strip("'").split(","))
+
+
 FUNCTIONS: dict[str, _Function] = {
     # Hex of SHA-256 of a text's UTF-8 bytes.
     "SHA256_HEX": _Function(lambda a: f"sha256({a[0]})", lambda a: f"sha2({a[0]}, 256)", 1, 1),
     # Texts joined by the first argument; those that are NULL are left out.
     "TEXT_JOIN": _same(lambda a: f"concat_ws({', '.join(a)})", 2, 10_000),
-    # Sum of integers, exact to 38 digits; NULL of nothing. What would need more raises.
-    "EXACT_SUM": _Function(lambda a: f"sum({a[0]})", lambda a: f"sum(CAST({a[0]} AS DECIMAL(38, 0)))", 1, 1),
+    # Sum of integers, exact to 38 digits; NULL of nothing. What would need more raises. The second argument, a literal,
+    # is the most that any of them differs from 0, where that is known.
+    "EXACT_SUM": _Function(lambda a: f"sum({a[0]})", _sum_spark, 1, 2),
+    # Whether an integer is one of those in a text such as '1,5,7'.
+    "LISTED": _same(lambda a: f"({a[0]} IN ({_integers(a[1])}))", 2),
+    # Of the integers in such a text the one at an index, which counts from 0.
+    "PICK": _Function(
+        lambda a: f"list_extract([{_integers(a[1])}], {a[0]} + 1)",
+        lambda a: f"element_at(array({_integers(a[1])}), {a[0]} + 1)",
+        2,
+        2,
+    ),
+    # Decimal digits of an unsigned number written in 16 hex digits.
+    "HEX_DIGITS": _Function(
+        lambda a: f"CAST(CAST('0x' || {a[0]} AS UBIGINT) AS VARCHAR)",
+        lambda a: f"CAST({_half_spark(a[0], 1)} * 4294967296 + {_half_spark(a[0], 9)} AS STRING)",
+        1,
+        1,
+    ),
     # Quotient of two integers of which neither is negative, rounded down.
     "INT_DIV": _Function(lambda a: f"(({a[0]}) // ({a[1]}))", lambda a: f"(({a[0]}) DIV ({a[1]}))", 2, 2),
     # Whether a DOUBLE is neither NaN nor an infinity.
@@ -156,15 +199,26 @@ def statement(text: str) -> Statement:
     Raises:
         ValueError: it is no query in the language. That is a defect of ours, never of data: the text has no data.
     """
+    _tree(text)
+    return Statement(text)
+
+
+@lru_cache(maxsize=256)
+def _rendered(text: str, dialect: Dialect) -> str:
+    return _tree(text).sql(dialect=dialect.value)
+
+
+@lru_cache(maxsize=16)
+def _tree(text: str) -> exp.Query:
     try:
         tree = sqlglot.parse_one(text)
-    except sqlglot.errors.ParseError as error:
+    except (sqlglot.errors.ParseError, sqlglot.errors.TokenError) as error:
         raise ValueError("no SQL") from error
     if not isinstance(tree, exp.Query):
         raise ValueError("a statement is a query")
     for node in tree.walk():
         _check(node)
-    return Statement(tree)
+    return tree
 
 
 def _check(node: exp.Expr) -> None:

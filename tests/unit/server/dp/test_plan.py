@@ -20,6 +20,7 @@ from weir_server.dp.plan import check_parts, compile_plan, split, uses_cube
 from weir_server.dp.sql import sums_statement, units_statement
 from weir_server.dp.store import BoundedStores
 from weir_server.dp.tally import Kind, Tally, cells_of_unit
+from weir_server.engine.relational import statement
 from weir_server.plan.values import Loss
 
 
@@ -106,10 +107,10 @@ def test_statements_carry_the_bounds_and_no_text_of_the_query(tmp_path: Path) ->
     snapshot = offline(tmp_path, groups_per_unit={"year": 2})
     where = Comparison("region", Operator.EQUAL, Literal("north"))
     bound = support.bind(snapshot, support.count(), groups=["year"], where=where)
-    for statement in (sums_statement(bound, [Tally(Kind.ROWS)]), units_statement(bound)):
-        assert "r < 3" in statement
-        assert "north" not in statement
-    assert "g_year < 2" in units_statement(bound)
+    for made in (sums_statement(bound, [Tally(Kind.ROWS)]), units_statement(bound)):
+        assert "r < 3" in made.source
+        assert "north" not in made.source
+    assert "g_year < 2" in units_statement(bound).source
 
 
 def test_an_exact_measure_is_no_dp_measure_also_as_a_filter(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_a_store_let_go_by_newer_ones_still_answers_whoever_holds_it(tmp_path: P
     stores = BoundedStores(most=1)
     first = stores.open(snapshots[0])
     stores.open(snapshots[1])
-    assert first.query("SELECT count(*) FROM rows", seconds=10) == [(1,)]
+    assert first.select(statement("SELECT COUNT(*) FROM rows"), seconds=10) == [(1,)]
     del first
     assert stores.open(snapshots[0]).cube("cube").length == 1
     stores.close()
