@@ -90,9 +90,17 @@ class SparkReducer:
         """
         async with self._checking:
             # Where a vector is in work, it is the trial.
-            if not self._turn.locked() and (self._checked is None or self._clock() - self._checked > _CHECKED_SECONDS):
+            if self._turn.locked() or (self._checked is not None and self._clock() - self._checked <= _CHECKED_SECONDS):
+                return
+            used_before = self._session is not None
+            try:
                 await self._within(_CHECK_SECONDS, self._try_out())
-                self._checked = self._clock()
+            except WeirError:
+                if not used_before:
+                    raise
+                # The cluster may have ended that session, by a restart of its own: a new one tells.
+                await self._within(_CHECK_SECONDS, self._try_out())
+            self._checked = self._clock()
 
     async def close(self) -> None:
         """End the session, or stop waiting for that."""

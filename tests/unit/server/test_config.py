@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from weir.errors import InvalidRequest
-from weir_server.config import Config, load_config, parse_config, settings
+from weir_server.config import Config, Encrypted, load_config, parse_config, settings
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "operate.md"
 
@@ -46,6 +47,15 @@ def test_a_setting_that_is_wrong_is_refused_by_name(content: dict[str, Any], fie
     with pytest.raises(InvalidRequest) as caught:
         parse_config(content)
     assert (caught.value.rule, caught.value.field) == ("config.key", field)
+
+
+def test_processes_for_big_integers_share_the_cores_out_unless_their_number_is_stated() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert Encrypted().processes() == min(64, cores)
+    assert Encrypted().processes(servers=2) == min(64, max(1, cores // 2))
+    assert Encrypted().processes(servers=1000) == 1
+    assert [Encrypted(workers=3).processes(servers=servers) for servers in (1, 2)] == [3, 3]
+    assert Encrypted(workers=0).processes() == 0
 
 
 @pytest.mark.parametrize(("key", "default"), settings(), ids=[key for key, _ in settings()])

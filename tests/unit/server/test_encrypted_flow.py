@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -39,15 +39,17 @@ from weir.errors import (
     PolicyDenied,
     QuotaExceeded,
     Suspended,
+    Unavailable,
     UnknownName,
     WeirError,
 )
-from weir.paillier import Packing, add_all, decode_ciphertexts, encode_ciphertexts, unpack
+from weir.paillier import Packing, PublicKey, add_all, decode_ciphertexts, encode_ciphertexts, matrix_dot, unpack
 from weir.query import Aggregate, Function
 from weir.v1 import answer_pb2, encrypted_service_pb2
 from weir_client._keys import KeyPair
 from weir_server.encrypted.flow import EncryptedAnswered, EncryptedQueries, key_context
 from weir_server.encrypted.pool import KernelPool
+from weir_server.encrypted.reducers import Reducers
 from weir_server.plan.values import EncryptedTerms, Principal, Submission
 from weir_server.policy import approvals, approving, book
 from weir_server.store import Transaction
@@ -379,6 +381,87 @@ async def test_whoever_approves_sees_purpose_and_terms_of_what_would_leave(encry
         ("research", "encrypted", 1, OWN.public.key_id, ["alice"], 20),
         ("planning", "sealed", 1, OTHER.public.key_id, ["bob"], 0),
     ]
+
+
+# ── long vectors on a cluster ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Far:
+    """Stands for a cluster: keeps score, and is away or fails when told to."""
+
+    def __init__(self) -> None:
+        self.vectors: list[int] = []
+        self.away = self.failing = False
+
+    async def check(self) -> None:
+        if self.away:
+            raise Unavailable("the cluster cannot be reached", rule="engine.unreachable")
+
+    async def matrix_dot(self, key: PublicKey, ciphertexts: bytes, columns: Sequence[Sequence[int]]) -> bytes:
+        self.vectors.append(len(ciphertexts) // key.ciphertext_bytes)
+        if self.failing:
+            raise Unavailable("the cluster that works on long vectors failed", rule="cluster.failed")
+        return encode_ciphertexts(key, matrix_dot(key, decode_ciphertexts(key, ciphertexts), columns))
+
+
+@pytest.fixture
+async def far(encrypted: Encrypted) -> Far:
+    """A cluster for vectors of more than three, in place of the pool alone."""
+    found, pool = Far(), encrypted.flow._kernels
+    encrypted.flow._reducers = Reducers(pool, found, far_above=3)
+    return found
+
+
+async def test_long_vectors_are_reduced_far_away_and_masked_here(encrypted: Encrypted, far: Far) -> None:
+    replies = [await encrypted.run(submit(by_site(COUNT, VISITS), encrypted=terms())) for _ in range(2)]
+    assert [opened(reply) for reply in replies] == [[oracle(list(CELLS))] * 2] * 2
+    assert replies[0].results != replies[1].results
+    assert far.vectors == [4, 4]
+
+
+async def test_vectors_up_to_the_stated_length_stay_near(encrypted: Encrypted, far: Far) -> None:
+    encrypted.flow._reducers = replace(encrypted.flow._reducers, far_above=4)
+    far.away = True
+    assert opened(await encrypted.run(submit(encrypted=terms()))) == [oracle(list(CELLS))]
+    assert far.vectors == []
+
+
+async def test_a_cluster_that_is_away_is_said_before_the_upload_and_charged_nothing(
+    encrypted: Encrypted, far: Far
+) -> None:
+    far.away, before = True, len(encrypted.domain.events())
+    with pytest.raises(Unavailable):
+        await encrypted.flow.open(submit_dp(encrypted=terms()))
+    assert len(encrypted.domain.events()) == before
+    assert encrypted.domain.used("lineage-money-epsilon") == 0
+    assert encrypted.domain.dp.touches == 0
+
+
+async def test_an_answer_that_exists_is_fetched_while_the_cluster_is_away(encrypted: Encrypted, far: Far) -> None:
+    first = await encrypted.run(submit(encrypted=terms(), key=KEY))
+    far.away = True
+    assert await encrypted.run(submit(encrypted=terms(), key=KEY)) == first
+
+
+async def test_a_cluster_that_fails_after_the_charge_gives_money_back_and_the_same_request_may_come_again(
+    encrypted: Encrypted, far: Far
+) -> None:
+    far.failing = True
+    with pytest.raises(Unavailable):
+        await encrypted.run(submit(encrypted=terms(), key=KEY))
+    assert encrypted.domain.kinds()[-1] == "weir.query.voided"
+    assert encrypted.domain.metered("price_micro", "c-1") == 0
+    far.failing = False
+    assert opened(await encrypted.run(submit(encrypted=terms(), key=KEY))) == [oracle(list(CELLS))]
+    assert encrypted.domain.kinds()[-1] == "weir.query.released"
+    assert encrypted.domain.metered("cells", "c-1") == 4
+
+
+@pytest.mark.parametrize("bad", [0, 1, OWN.public.n, OWN.public.n_squared - 1])
+async def test_no_hostile_ciphertext_reaches_the_cluster(encrypted: Encrypted, far: Far, bad: int) -> None:
+    weights = encrypt(WEIGHTS)[: 3 * OWN.public.ciphertext_bytes] + encode_ciphertexts(OWN.public, [bad])
+    assert isinstance(await encrypted.refused(submit(encrypted=terms()), weights), InvalidCiphertext)
+    assert far.vectors == []
 
 
 # ── sealed releases ────────────────────────────────────────────────────────────────────────────────────────────────

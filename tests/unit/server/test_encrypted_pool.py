@@ -15,6 +15,7 @@ from tests.support.paillier import real_keypair
 from weir.errors import HeadroomExceeded, InternalError, InvalidCiphertext, InvalidKey, InvalidRequest, Unavailable
 from weir.paillier import decode_ciphertexts, encode_ciphertexts
 from weir_server.encrypted import kernel_worker
+from weir_server.encrypted import pool as module
 from weir_server.encrypted.pool import KernelPool
 
 KEYS = real_keypair()
@@ -49,6 +50,25 @@ async def test_a_large_product_is_shared_out_and_stays_exact(pool: KernelPool) -
     columns = [list(range(1200)), [-at * at for at in range(1200)]]
     expected = [sum(w * c for w, c in zip(weights, column, strict=True)) for column in columns]
     assert plain(await pool.matrix_dot(KEY, wire(weights[:4]) * 300, columns)) == expected
+
+
+async def test_a_vector_longer_than_workers_may_hold_goes_through_them_in_pieces(
+    pool: KernelPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PIECE_BYTES", 300 * KEY.ciphertext_bytes)
+    weights = [7, -1, 0, 3] * 400
+    column = [at - 700 for at in range(1600)]
+    data = wire(weights[:4]) * 400
+    await pool.check(KEY, data)
+    assert plain(await pool.dot(KEY, data, column)) == [sum(w * s for w, s in zip(weights, column, strict=True))]
+    assert len(await pool.process_ids()) == 2
+
+
+def test_pieces_are_as_many_as_workers_or_a_multiple() -> None:
+    assert module._cuts(1000, 2, most=10_000) == [(0, 500), (500, 1000)]
+    assert len(module._cuts(10_000, 2, most=2_600)) == 4
+    assert len(module._cuts(600, 8, most=10_000)) == 2
+    assert module._cuts(0, 2, most=10) == [(0, 0)]
 
 
 async def test_masked_replies_decrypt_modulo_their_bits(pool: KernelPool) -> None:
