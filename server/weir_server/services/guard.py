@@ -4,7 +4,7 @@
 It owns (de)serialisation, so that no exception of any kind reaches gRPC, which would send its text to the caller.
 In this order, each step before the next one costs anything:
 
-    1  authenticate    certificate of the connection, token       Unauthenticated
+    1  authenticate    certificate of the connection, token       Unauthenticated, Overloaded where that fails too often
     2  admit           a token and a seat                         Overloaded, never billed
     3  authorise       blacklist, then one table, call by role    Suspended, PermissionDenied
     4  deadline        present, at most ten minutes               DeadlineRequired
@@ -48,6 +48,8 @@ from weir_server.observe import Metrics, event, exception_fields
 from weir_server.plan.values import Principal
 from weir_server.services.access import ACCESS, Access
 from weir_server.services.admission import Admission
+from weir_server.services.strangers import RULE as FAILED_TOO_OFTEN
+from weir_server.services.strangers import Strangers, stranger
 
 STATUS_TRAILER = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -98,8 +100,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         now: Callable[[], datetime],
         refuse: Refuse,
         check_caller: Callable[[Principal], None] = lambda principal: None,
+        strangers: Strangers | None = None,
     ) -> None:
-        """`check_caller` raises where no call of this caller is answered, whatever it calls."""
+        """`check_caller` raises where no call of this caller is answered, whatever it calls. `strangers`: those of the
+        whole server, by default of this listener."""
         self._listener = listener
         self._authentication = authentication
         self._limits = limits
@@ -108,6 +112,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._now = now
         self._refuse = refuse
         self._check_caller = check_caller
+        self._strangers = strangers or Strangers(clock=time.monotonic)
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The guarded form of a handler; None where the listener serves no such call."""
@@ -180,9 +185,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         shown = context.auth_context().get("x509_pem_cert", ())
         if len(shown) != 1:
             raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
+        who = stranger(shown[0], context.peer())
+        self._strangers.check(who)
         # Metadata is read for this one key only, and never logged: it holds the token.
         headers = [value for key, value in context.invocation_metadata() or () if key == HEADER]
-        progress.principal = self._authentication.caller(shown[0], headers, now=self._now())
+        try:
+            progress.principal = self._authentication.caller(shown[0], headers, now=self._now())
+        except Unauthenticated:
+            self._strangers.failed(who)
+            raise
         return f"{progress.principal.role}/{progress.principal.name}"
 
     def _authorise(self, progress: _Progress, context: Any) -> Call:
@@ -213,6 +224,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 f"a message of this call is at most {limit} bytes", field="message", rule="message.size"
             )
         request: Message = handler.request_deserializer(raw)
+        if b"\0" in raw:
+            _check_texts(request)
         return request
 
     async def _decode_all(
@@ -254,6 +267,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._metrics.in_flight.dec()
         if progress.access is not _CLOSED:
             self._metrics.call_ended(progress.rpc, reason=reason, seconds=seconds)
+        if rule == FAILED_TOO_OFTEN:
+            return  # The metric counts it: a flood writes no lines.
         role = "none" if progress.principal is None else progress.principal.role
         event(
             "call",
@@ -264,6 +279,22 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             rule=rule,
             seconds=round(seconds, 6),
         )
+
+
+def _check_texts(message: Message) -> None:
+    """Refuses the one character that not every engine can store. No name, key, reason or text of anybody has it.
+
+    Raises:
+        InvalidRequest: naming the field.
+    """
+    for field, value in message.ListFields():
+        if isinstance(value, bytes | int | float):
+            continue
+        for part in (value,) if isinstance(value, str | Message) else value:
+            if isinstance(part, Message):
+                _check_texts(part)
+            elif isinstance(part, str) and "\0" in part:
+                raise InvalidRequest("a text holds the character NUL", field=field.name, rule="message.text")
 
 
 def _is_refusal(error: WeirError) -> bool:

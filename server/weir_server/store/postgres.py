@@ -94,13 +94,27 @@ class PostgresTransaction(PlainTransaction):
 
     def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Runs one statement and gives all its rows."""
-        self._cursor.execute(_numbered(sql), parameters or None)
+        try:
+            self._cursor.execute(_numbered(sql), parameters or None)
+        except (psycopg.DataError, OverflowError) as error:
+            raise unstorable(error) from None
         return [] if self._cursor.description is None else cast("list[Row]", self._cursor.fetchall())
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
         """Runs one statement once per row of parameters."""
         if rows:
-            self._cursor.executemany(_numbered(sql), rows)
+            try:
+                self._cursor.executemany(_numbered(sql), rows)
+            except (psycopg.DataError, OverflowError) as error:
+                raise unstorable(error) from None
+
+
+def unstorable(error: Exception) -> Exception:
+    """What a value that cannot be stored means. One that never left this process (a NUL in a text, a number of more
+    than 64 bits) is the caller's fault and no failure of the server's, which would stop the store."""
+    if getattr(error, "sqlstate", None) is not None:
+        return error
+    return InvalidRequest("a text or number of the request cannot be stored", rule="store.value")
 
 
 @lru_cache(maxsize=1024)

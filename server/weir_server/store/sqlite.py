@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from weir.errors import LedgerLocked, Unavailable
+from weir.errors import InvalidRequest, LedgerLocked, Unavailable
 from weir_server.store import Row, SqlValue, Transaction
 from weir_server.store.group import GROUP_LIMIT, Admit, GroupWriter
 from weir_server.store.pending import PlainTransaction, Statements
@@ -46,11 +46,21 @@ class SqliteTransaction(PlainTransaction):
 
     def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Runs one statement and gives all its rows."""
-        return self._connection.execute(sql, parameters).fetchall()
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except OverflowError:
+            raise _unstorable() from None
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
         """Runs one statement once per row of parameters."""
-        self._connection.executemany(sql, rows)
+        try:
+            self._connection.executemany(sql, rows)
+        except OverflowError:
+            raise _unstorable() from None
+
+
+def _unstorable() -> InvalidRequest:
+    return InvalidRequest("a number of the request cannot be stored", rule="store.value")
 
 
 class SqliteEngine:
