@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from weir.errors import InvalidRequest, Unavailable
 from weir_server.config import Config, split_address
@@ -39,6 +40,7 @@ class _Worker:
 
     number: int
     process: asyncio.subprocess.Process | None = None
+    lives: int = 0
     deaths: list[float] = field(default_factory=list)
 
 
@@ -53,22 +55,44 @@ class Shared:
 
 
 async def supervise(shared: Shared, *, workers: int, stop: asyncio.Event, ready: Callable[[], None]) -> bool:
-    """Runs `workers` servers until `stop` is set; True where they ended as asked.
+    """Runs `workers` servers until `stop` is set, also while they start; True where they ended as asked.
 
     Raises:
         Unavailable: a worker does not start.
     """
     with tempfile.TemporaryDirectory(prefix="weir-workers-") as folder:
         team = [_Worker(number) for number in range(workers)]
+        running = asyncio.create_task(_run(team, shared, Path(folder), ready))
+        stopped = asyncio.create_task(stop.wait())
         try:
-            # One after the other: the first makes or migrates the tables that all of them use.
-            for worker in team:
-                await _start(worker, shared, Path(folder))
-            ready()
-            event("supervising", workers=workers, pid=os.getpid())
-            return await _watch(team, shared, Path(folder), stop)
+            await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            return stop.is_set()
         finally:
+            await _cancel(running, stopped)
             await _end(team, shared.config.shutdown.drain_seconds)
+
+
+async def _run(team: list[_Worker], shared: Shared, folder: Path, ready: Callable[[], None]) -> None:
+    """Starts the team and keeps it running; ends where a worker dies too often."""
+    # One after the other: the first makes or migrates the tables that all of them use.
+    for worker in team:
+        await _start(worker, shared, folder)
+    ready()
+    event("supervising", workers=len(team), pid=os.getpid())
+    # Each apart: that one takes long to start keeps nobody from being seen to die.
+    keeping = [asyncio.create_task(_keep(worker, shared, folder)) for worker in team]
+    try:
+        await asyncio.wait(keeping, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancel(*keeping)
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def reserve_ports(config: Config, stack: ExitStack) -> Config:
@@ -101,7 +125,7 @@ def _reserve(address: str, *, key: str, stack: ExitStack) -> str:
 
 
 async def _start(worker: _Worker, shared: Shared, folder: Path) -> None:
-    ready = folder / f"ready-{worker.number}-{len(worker.deaths)}"
+    ready = folder / f"ready-{worker.number}-{worker.lives}"
     worker.process = await asyncio.create_subprocess_exec(*_command(worker.number, shared, ready))
     deadline = time.monotonic() + _START_SECONDS
     while not ready.exists():
@@ -128,24 +152,19 @@ def _metrics(address: str, number: int) -> str:
     return f"{host}:{port + number if port else 0}"
 
 
-async def _watch(team: list[_Worker], shared: Shared, folder: Path, stop: asyncio.Event) -> bool:
-    """Starts again what dies, until it is told to stop or workers die too often."""
-    while not stop.is_set():
-        for worker in team:
-            if worker.process is None or worker.process.returncode is None:
-                continue
-            now = time.monotonic()
-            worker.deaths = [moment for moment in worker.deaths if now - moment < _DEATHS_SECONDS] + [now]
-            code = worker.process.returncode
-            event("worker_died", level=logging.ERROR, worker=worker.number, code=code)
-            if len(worker.deaths) >= _DEATHS:
-                return False
-            await asyncio.sleep(_PAUSE_SECONDS)
-            with suppress(Unavailable):  # Seen again on the next round, as another death.
-                await _start(worker, shared, folder)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), timeout=0.2)
-    return True
+async def _keep(worker: _Worker, shared: Shared, folder: Path) -> None:
+    """Starts it again whenever it dies; returns where it dies too often."""
+    while worker.process is not None:
+        code = await worker.process.wait()
+        now = time.monotonic()
+        worker.deaths = [moment for moment in worker.deaths if now - moment < _DEATHS_SECONDS] + [now]
+        worker.lives += 1
+        event("worker_died", level=logging.ERROR, worker=worker.number, code=code)
+        if len(worker.deaths) >= _DEATHS:
+            return
+        await asyncio.sleep(_PAUSE_SECONDS)
+        with suppress(Unavailable):  # Seen again as another death.
+            await _start(worker, shared, folder)
 
 
 async def _end(team: list[_Worker], drain_seconds: int) -> None:
