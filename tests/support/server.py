@@ -57,8 +57,9 @@ class RunningServer:
         return channel
 
     def log_lines(self) -> list[dict[str, object]]:
-        """The operator log, parsed."""
-        return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
+        """The operator log, parsed; without a line that is just being written."""
+        whole = self.log_file.read_text(encoding="utf-8").rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def stop(self, *, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
         """Ends the process; its exit code."""
