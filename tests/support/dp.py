@@ -21,7 +21,6 @@ from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.plan.conditions import bind_condition
 from weir_server.plan.values import BoundQuery, Every, Principal, Submission
 from weir_server.publish.bounded import write_bounded
-from weir_server.publish.grid import install_macros
 
 Row = tuple[str, str, int | str | None, str | None, str | None]
 """unit, region, year, spend, visits: unit-level region, row-level year, numbers as decimal text."""
@@ -93,7 +92,6 @@ def card(
 def source(rows: Sequence[Row], directory: Path) -> Iterator[Engine]:
     """A publishing engine whose table `source_rows` holds `rows`, as text where the source would be a CSV file."""
     with open_engine(None, directories=[directory]) as engine:
-        install_macros(engine)
         engine.run(
             "CREATE TABLE source_rows (person VARCHAR, region VARCHAR, year INTEGER, spend VARCHAR, visits VARCHAR)"
         )

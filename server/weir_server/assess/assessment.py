@@ -27,9 +27,9 @@ from weir_server.assess.report import SCHEME, ratio_json
 from weir_server.catalog.basis import MOST_RISK_PPM
 from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Measure
 from weir_server.engine.duckdb import Engine, open_engine
-from weir_server.engine.relational import identifier, quote
+from weir_server.engine.relational import expression, identifier, quote
 from weir_server.publish.files import temporary_directory
-from weir_server.publish.grid import install_macros, number_of
+from weir_server.publish.grid import number_of
 from weir_server.publish.grounds import source_fingerprint
 from weir_server.publish.publisher import MEMORY
 from weir_server.publish.source import RAW, declared_columns, read_source, source_path
@@ -82,7 +82,6 @@ def assess(
             directories=[work, *([] if path is None else [path.parent])],
         )
         with engine:
-            install_macros(engine)
             rows = read_source(card, engine=engine, path=path, work=work)
             sizes = build(card, engine=engine, quasi=quasi, sensitive=sensitive)
             spreads = [spread(engine, index=i, attribute=a, units=sizes.units) for i, a in enumerate(sensitive)]
@@ -136,7 +135,7 @@ def _direct(card: DatasetCard, questions: Questions, engine: Engine) -> tuple[st
 
 def _least(column: str, engine: Engine) -> int:
     """Smallest group that a unit speaks of; 0 where any unit does not say."""
-    number = number_of(column)
+    number = expression(number_of(column))
     least = engine.one(
         f"SELECT CASE WHEN count({number}) = count(*) THEN CAST(floor(min({number})) AS HUGEINT) ELSE 0 END FROM {RAW}"
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from weir.errors import InvalidRequest
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode
+from weir_server.engine.relational import expression
 from weir_server.publish.grid import cell_index, clipped_steps, order_key, text_of
 from weir_server.publish.source import declared_columns
 from weir_server.publish.units import unit_value
@@ -51,7 +52,7 @@ def attribute(card: DatasetCard, name: str) -> Attribute:
     if measure is not None:
         return _measure(measure)
     if name in declared_columns(card) and name != card.unit_column:
-        text = text_of(name)
+        text = expression(text_of(name))
         value = _all(f"coalesce(concat('=', {text}), '-')")
         return Attribute(name, "column", False, value, f"bool_or({text} IS NULL)")
     raise InvalidRequest(
@@ -62,11 +63,13 @@ def attribute(card: DatasetCard, name: str) -> Attribute:
 
 
 def _dimension(dimension: Dimension) -> Attribute:
-    cell = f"coalesce({cell_index(dimension)}, {OUTSIDE})"
+    cell = f"coalesce({expression(cell_index(dimension))}, {OUTSIDE})"
     if dimension.row_level:
         value = _all(cell)
     elif dimension.per_unit.order is not None:
-        value = f"CAST(coalesce(arg_min({cell}, {order_key(dimension.per_unit.order)}), {OUTSIDE}) AS BIGINT)"
+        value = (
+            f"CAST(coalesce(arg_min({cell}, {expression(order_key(dimension.per_unit.order))}), {OUTSIDE}) AS BIGINT)"
+        )
     else:
         value = f"CAST(min({cell}) AS BIGINT)"
     missing = f"bool_or({text_of(dimension.column)} IS NULL)"
@@ -75,10 +78,10 @@ def _dimension(dimension: Dimension) -> Attribute:
 
 def _measure(measure: Measure) -> Attribute:
     if measure.mode is Mode.DP:
-        whole = f"sum(CAST({clipped_steps(measure)} AS HUGEINT))"
+        whole = f"sum(CAST({expression(clipped_steps(measure))} AS HUGEINT))"
         value = f"coalesce({whole}, {_NONE})"
     else:
-        clipped = f"least(greatest({unit_value(measure)}, {measure.lower}), {measure.upper})"
+        clipped = f"least(greatest({expression(unit_value(measure))}, {measure.lower}), {measure.upper})"
         value = f"coalesce({clipped}, {_NONE})"
     return Attribute(measure.name, "measure", True, value, f"bool_or({text_of(measure.column)} IS NULL)")
 

@@ -24,6 +24,8 @@ from sqlglot.dialects.spark import Spark
 from sqlglot.generators.duckdb import DuckDBGenerator
 from sqlglot.generators.spark import SparkGenerator
 
+from weir_server.engine import readings
+
 
 class Dialect(enum.Enum):
     """Whom a statement is rendered for."""
@@ -137,14 +139,29 @@ FUNCTIONS: dict[str, _Function] = {
         1,
         1,
     ),
-    # Microseconds from 1970 to a time given as text, UTC where it names no zone; NULL where it is none. The caller
-    # holds the text to a pattern first: engines differ in what else they take for a time.
-    "EPOCH_MICROS": _Function(
-        lambda a: f"epoch_us(TRY_CAST({a[0]} AS TIMESTAMPTZ))",
-        lambda a: f"unix_micros(TRY_CAST({a[0]} AS TIMESTAMP))",
+    # Microseconds from 1970 to a time given as text, UTC where it names no zone; NULL where it is none (`readings`).
+    "EPOCH_MICROS": _Function(readings.micros_duckdb, readings.micros_spark, 1, 1),
+    # An integer, a decimal or a number given as text (`readings`), as a decimal of so many digits before and after the
+    # point (second and third argument), halves away from zero; NULL where it is no number or does not fit.
+    "NUMBER": _Function(readings.number_duckdb, readings.number_spark, 3, 3),
+    # A decimal with so many digits after the point (second argument) as an integer of its last digit.
+    "STEPS": _Function(readings.steps_duckdb, readings.steps_spark, 2, 2),
+    # Over rows: the value (first argument) of the row with the least key, of those that have both; any of several.
+    "FIRST_BY": _Function(
+        lambda a: f"arg_min({a[0]}, {a[1]})",
+        lambda a: f"min_by({a[0]}, CASE WHEN {a[0]} IS NOT NULL THEN {a[1]} END)",
+        2,
+        2,
+    ),
+    # Over rows: whether two of them have the least key.
+    "TIED": _Function(
+        lambda a: f"(len(min({a[0]}, 2)) = 2 AND min({a[0]}, 2)[1] = min({a[0]}, 2)[2])",
+        lambda a: f"(size(array_distinct({_first_two(a[0])})) = 1 AND size({_first_two(a[0])}) = 2)",
         1,
         1,
     ),
+    # Index of a value (first argument) among the others, from 0; NULL where it is none of them.
+    "POSITION_OF": _Function(readings.position_duckdb, readings.position_spark, 2, 100_000),
     # Whether the whole text matches a pattern both engines read alike (classes, groups, counts; no look-around).
     "MATCHES": _Function(
         lambda a: f"regexp_full_match({a[0]}, {a[1]})",
@@ -187,6 +204,7 @@ _TYPES = frozenset(
         exp.DataType.Type.INT,
         exp.DataType.Type.BIGINT,
         exp.DataType.Type.DECIMAL,
+        exp.DataType.Type.INT128,  # HUGEINT: integers of 38 digits
         exp.DataType.Type.DOUBLE,
     }
 )
@@ -219,6 +237,15 @@ def _tree(text: str) -> exp.Query:
     for node in tree.walk():
         _check(node)
     return tree
+
+
+def expression(text: str) -> str:
+    """An expression of the language as DuckDB reads it, for statements that run nowhere else.
+
+    Raises:
+        ValueError: as `statement`.
+    """
+    return statement(f"SELECT {text}").text(Dialect.DUCKDB).removeprefix("SELECT ")
 
 
 def _check(node: exp.Expr) -> None:
@@ -258,6 +285,10 @@ class WeirSpark(Spark):
     """Spark's SQL, with our functions said its way."""
 
     class Generator(SparkGenerator):
+        TYPE_MAPPING = {  # noqa: RUF012 - the form the library asks for
+            **SparkGenerator.TYPE_MAPPING,
+            exp.DataType.Type.INT128: "DECIMAL(38, 0)",
+        }
         TRANSFORMS = {  # noqa: RUF012 - the form the library asks for
             **SparkGenerator.TRANSFORMS,
             exp.Anonymous: lambda self, node: FUNCTIONS[str(node.this).upper()].spark(

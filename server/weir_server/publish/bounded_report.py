@@ -19,6 +19,7 @@ from weir_server.dp.layout import base_dimensions, dp_measures
 from weir_server.dp.noise import add_laplace, check_laplace, laplace_interval95, laplace_scale
 from weir_server.dp.plan import split
 from weir_server.engine.duckdb import Engine
+from weir_server.engine.relational import expression
 from weir_server.publish.grid import cell_index, grid_steps, unit_key
 
 
@@ -87,10 +88,10 @@ def _questions(card: DatasetCard) -> list[_Question]:
     for dimension in base_dimensions(card):
         bound = card.bounds.groups_per_unit.get(dimension.name)
         if bound is not None:
-            test = f"CAST(count(DISTINCT {cell_index(dimension)}) > {bound} AS INTEGER)"
+            test = f"CAST(count(DISTINCT {expression(cell_index(dimension))}) > {bound} AS INTEGER)"
             found.append(_Question(dimension.name, f"units in more than {bound} cells", test))
     for measure in dp_measures(card):
-        outside = f"coalesce({grid_steps(measure)} NOT BETWEEN {measure.lower} AND {measure.upper}, FALSE)"
+        outside = f"coalesce({expression(grid_steps(measure))} NOT BETWEEN {measure.lower} AND {measure.upper}, FALSE)"
         found.append(
             _Question(measure.name, "units with a value outside the bounds", f"CAST(bool_or({outside}) AS INTEGER)")
         )

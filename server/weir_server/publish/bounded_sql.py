@@ -21,7 +21,7 @@ from weir_server.dp.layout import (
     unit_dimensions,
     value_column,
 )
-from weir_server.engine.relational import quote
+from weir_server.engine.relational import expression, quote
 from weir_server.publish.grid import cell_index, clipped_steps, order_key, unit_key
 
 
@@ -40,19 +40,20 @@ def unit_cell(dimension: Dimension) -> str:
     """The cell of a unit-level dimension, over the rows of a unit: one value whatever the rows say."""
     kind = unsigned_type(len(dimension.cells))
     if dimension.per_unit.reduction is Reduction.FIRST and dimension.per_unit.order is not None:
-        return f"CAST(arg_min_null({cell_index(dimension)}, {order_key(dimension.per_unit.order)}) AS {kind})"
+        cell, key = expression(cell_index(dimension)), expression(order_key(dimension.per_unit.order))
+        return f"CAST(arg_min_null({cell}, {key}) AS {kind})"
     # Publication refuses units whose rows differ; were it not to, this would still be a function of the unit alone.
-    return f"CAST(min({cell_index(dimension)}) AS {kind})"
+    return f"CAST(min({expression(cell_index(dimension))}) AS {kind})"
 
 
 def row_cell(dimension: Dimension) -> str:
     """The cell of a row-level dimension."""
-    return f"CAST({cell_index(dimension)} AS {unsigned_type(len(dimension.cells))})"
+    return f"CAST({expression(cell_index(dimension))} AS {unsigned_type(len(dimension.cells))})"
 
 
 def row_value(measure: Measure) -> str:
     """The clipped value of a row on the measure's grid, in the smallest type that holds the bounds."""
-    return f"CAST({clipped_steps(measure)} AS {signed_type(measure.lower, measure.upper)})"
+    return f"CAST({expression(clipped_steps(measure))} AS {signed_type(measure.lower, measure.upper)})"
 
 
 def bucket_expression(measure: Measure) -> str:

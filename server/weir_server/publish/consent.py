@@ -19,7 +19,7 @@ from weir_server.catalog.basis import Consent
 from weir_server.catalog.card import DatasetCard
 from weir_server.clock import to_micros
 from weir_server.engine.duckdb import Engine
-from weir_server.engine.relational import identifier, quote
+from weir_server.engine.relational import expression, identifier, quote
 from weir_server.publish.fingerprint import fingerprint, row_hash
 from weir_server.publish.grid import order_key, text_of, unit_key
 from weir_server.publish.members import MEMBERS
@@ -95,10 +95,10 @@ def _latest(consent: Consent, engine: Engine) -> None:
         listed = ", ".join(quote(purpose) for purpose in consent.purposes)
         wanted = f"coalesce(CAST({identifier(consent.purpose)} AS VARCHAR) IN ({listed}), FALSE)"
     engine.run(f"CREATE TABLE consent_rows AS SELECT DISTINCT * FROM {REGISTER} WHERE {wanted}")
-    unit = f"CAST({identifier(consent.unit)} AS VARCHAR)"
+    unit, key = f"CAST({identifier(consent.unit)} AS VARCHAR)", expression(order_key(consent.order))
     engine.run(
         f"CREATE TABLE {_LATEST} AS SELECT * FROM consent_rows "
-        f"QUALIFY rank() OVER (PARTITION BY {unit} ORDER BY {order_key(consent.order)} DESC NULLS FIRST) = 1"
+        f"QUALIFY rank() OVER (PARTITION BY {unit} ORDER BY {key} DESC NULLS FIRST) = 1"
     )
 
 
@@ -110,7 +110,7 @@ def _checks(consent: Consent) -> list[tuple[str, str, str, str]]:
         (
             "consent.order",
             consent.order,
-            f"{order_key(consent.order)} IS NULL",
+            f"{expression(order_key(consent.order))} IS NULL",
             "what orders the rows of a unit is a number, date or time in every row",
         ),
     ]

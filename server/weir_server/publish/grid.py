@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SQL expressions that read source columns exactly: decimals to grid steps, values to cells. No float anywhere.
+"""Expressions of the language that read source columns exactly: decimals to grid steps, values to cells. No float.
 
-They run over the relation `source_rows`, which holds the source's declared columns under their own names. A number
-is read from its decimal text (for a binary float: its shortest text) into a decimal of 18 fractional digits, and from
-there to the declared grid in integers. A finite number of 10**19 or more counts as 2**63 steps: outside every bound, so
-it is clipped.
+They run over a relation that holds the source's declared columns under their own names: integers and decimals as they
+are, everything else as text (`source`). What a text must look like to be a number or a time is said in
+`weir_server.engine.readings`; a number is rounded to 18 fractional digits, halves away from zero, and from there goes
+to the declared grid in integers. A finite number of 10**19 or more counts as 2**63 steps: outside every bound, so it is
+clipped.
 """
 
 from __future__ import annotations
@@ -12,33 +13,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
-from weir_server.engine.duckdb import Engine
+from weir_server.engine.readings import NOT_FINITE, NUMBER
 from weir_server.engine.relational import identifier, quote
 
-_MACROS = (
-    # A decimal below 10**19, so that rounding it cannot overflow; NULL for no number and for any other (see
-    # weir_saturated).
-    "CREATE TEMP MACRO weir_decimal(t) AS CAST(TRY_CAST(t AS DECIMAL(37, 18)) AS DECIMAL(38, 18))",
-    # NaN and infinities by name, and numbers too large for a decimal.
-    "CREATE TEMP MACRO weir_double(t) AS TRY_CAST(t AS DOUBLE)",
-    "CREATE TEMP MACRO weir_saturated(t) AS CASE WHEN isfinite(weir_double(t)) "
-    "THEN CAST(sign(weir_double(t)) AS HUGEINT) * 9223372036854775808 END",
-    # What orders the rows of a unit: a number, or a date or time. A zone counts (a plain TIMESTAMP would drop it); a
-    # time without one is UTC.
-    "CREATE TEMP MACRO weir_order(t) AS coalesce(TRY_CAST(t AS DECIMAL(38, 6)), "
-    "TRY_CAST(epoch_us(TRY_CAST(t AS TIMESTAMPTZ)) AS DECIMAL(38, 6)))",
-)
-
-
-def install_macros(engine: Engine) -> None:
-    """Make the expressions below usable on this connection."""
-    for statement in _MACROS:
-        engine.run(statement)
+_WHOLE = 19
+_FINEST = 18
+_SATURATED = 2**63
 
 
 def text_of(column: str) -> str:
     """The column as text; NULL where it has no value."""
-    return f"CAST({identifier(column)} AS VARCHAR)"
+    return f"CAST({identifier(column)} AS TEXT)"
 
 
 def unit_key(card: DatasetCard) -> str:
@@ -47,50 +32,65 @@ def unit_key(card: DatasetCard) -> str:
 
 
 def order_key(column: str) -> str:
-    """What orders the rows of a unit by `column`; NULL where it is neither number nor time."""
-    return f"weir_order({text_of(column)})"
+    """What orders the rows of a unit by `column`: a number, or a date or time, whose zone counts; NULL where it is
+    neither."""
+    micros = f"CAST(EPOCH_MICROS({text_of(column)}) AS DECIMAL(38, 6))"
+    return f"COALESCE({order_number(column)}, {micros})"
+
+
+def order_number(column: str) -> str:
+    """The number that orders rows; NULL where it is none."""
+    return f"NUMBER({identifier(column)}, 32, 6)"
 
 
 def number_of(column: str) -> str:
-    """The column as DECIMAL(38, 18); NULL where it has no value, no number, none that is finite or none that fits."""
-    return f"weir_decimal({identifier(column)})"
+    """The column as DECIMAL(37, 18); NULL where it has no value, no number, none that is finite or none that fits."""
+    return f"NUMBER({identifier(column)}, {_WHOLE}, {_FINEST})"
 
 
 def grid_steps(measure: Measure) -> str:
     """The row's value in grid steps (HUGEINT), rounded half to even, not clipped. NULL where it is missing, no number
     or not finite."""
     exact, rounded = number_of(measure.column), _nearest(measure)
-    steps = _steps(rounded, measure.scale)
-    if measure.rounding == "refuse":  # nothing lies between two steps, or publication is refused
-        return f"coalesce({steps}, weir_saturated({text_of(measure.column)}))"
-    # The cast rounds halves away from zero, so only an exact half that went to an odd step goes back by one. Divisions
-    # of 128-bit integers are slow, and this way only halves meet one.
-    half = f"abs({rounded}) - abs({exact}) = {_half(measure.scale)}"
-    even = f"CASE WHEN {half} AND {steps} % 2 <> 0 THEN {steps} - CAST(sign({exact}) AS HUGEINT) ELSE {steps} END"
-    return f"coalesce({even}, weir_saturated({text_of(measure.column)}))"
+    steps = f"STEPS({rounded}, {measure.scale})"
+    if measure.rounding != "refuse" and measure.scale < _FINEST:  # else nothing lies between two steps
+        # What was rounded away from zero, or seen to be half only with 18 digits, goes to the even one of two steps.
+        # Divisions of 128-bit integers are slow, and this way only halves meet one.
+        half = f"ABS(ABS({rounded}) - ABS({exact})) = {_half(measure.scale)}"
+        back = f"CASE WHEN (ABS({rounded}) > ABS({exact})) = ({exact} > {_exact(0)}) THEN -1 ELSE 1 END"
+        steps = f"CASE WHEN {half} AND {steps} % 2 <> 0 THEN {steps} + {back} ELSE {steps} END"
+    return f"COALESCE({steps}, {_saturated(measure.column)})"
 
 
 def _nearest(measure: Measure) -> str:
-    return f"TRY_CAST({identifier(measure.column)} AS DECIMAL({19 + measure.scale}, {measure.scale}))"
+    return f"NUMBER({identifier(measure.column)}, {_WHOLE}, {measure.scale})"
 
 
-def _steps(rounded: str, scale: int) -> str:
-    if scale == 0:
-        return f"CAST({rounded} AS HUGEINT)"
-    if scale <= 9:  # any number below 10**19 times 10**9 still fits 38 digits with 9 after the point
-        return f"CAST({rounded} * CAST({10**scale} AS DECIMAL({scale + 1}, 0)) AS HUGEINT)"
-    return f"CAST(replace(CAST({rounded} AS VARCHAR), '.', '') AS HUGEINT)"
+def _saturated(column: str) -> str:
+    """What a number counts as that is too large for a decimal; NULL where it is none."""
+    negative = f"CAPTURE({text_of(column)}, '(-)?[0-9.]', 1) = '-'"
+    value = f"CASE WHEN {negative} THEN CAST('-{_SATURATED}' AS HUGEINT) ELSE CAST('{_SATURATED}' AS HUGEINT) END"
+    return f"CASE WHEN {_finite(column)} THEN {value} END"
+
+
+def _finite(column: str) -> str:
+    """Condition: a finite number of any size; NULL where there is no value."""
+    return f"MATCHES({text_of(column)}, {quote(NUMBER)})"
+
+
+def _exact(value: object) -> str:
+    return f"CAST('{value}' AS DECIMAL(38, {_FINEST}))"
 
 
 def _half(scale: int) -> str:
-    """Half a grid step, as a decimal; no value has a half where the grid is as fine as what is read."""
-    return f"CAST(0.{'0' * scale}5 AS DECIMAL(38, 18))" if scale < 18 else "1"
+    """Half a grid step."""
+    return _exact(f"0.{'0' * scale}5")
 
 
 def clipped_steps(measure: Measure) -> str:
     """The row's value in grid steps (BIGINT), rounded and clipped to the bounds; NULL where missing."""
     value = grid_steps(measure)
-    clipped = f"least(greatest({value}, {measure.lower}), {measure.upper})"
+    clipped = f"LEAST(GREATEST({value}, {measure.lower}), {measure.upper})"
     return f"CAST(CASE WHEN {value} IS NOT NULL THEN {clipped} END AS BIGINT)"
 
 
@@ -100,14 +100,15 @@ def off_grid(measure: Measure) -> str:
 
 
 def no_number(column: str) -> str:
-    """Condition: there is a text, and it is no number."""
-    rest = f"{identifier(column)} IS NOT NULL AND weir_double({text_of(column)}) IS NULL"
+    """Condition: there is a text, and it is no number, not even NaN or an infinity."""
+    text = text_of(column)
+    rest = f"{text} IS NOT NULL AND NOT MATCHES({text}, {quote(f'(?:{NUMBER}|{NOT_FINITE})')})"
     return f"(CASE WHEN {number_of(column)} IS NULL THEN {rest} ELSE FALSE END)"
 
 
 def not_finite(column: str) -> str:
     """Condition: NaN or an infinity."""
-    rest = f"NOT isfinite(weir_double({text_of(column)}))"
+    rest = f"MATCHES({text_of(column)}, {quote(NOT_FINITE)})"
     return f"(CASE WHEN {number_of(column)} IS NULL THEN {rest} ELSE FALSE END)"
 
 
@@ -117,10 +118,10 @@ def at_level(measure: Measure) -> str:
         return "TRUE"
     column, value = measure.level
     if isinstance(value, bool):
-        return f"coalesce({_boolean(column)} = {value}, FALSE)"
+        return f"COALESCE({_boolean(column)} = {value}, FALSE)"
     if isinstance(value, str):
-        return f"coalesce({text_of(column)} = {quote(value)}, FALSE)"
-    return f"coalesce({number_of(column)} = {value}, FALSE)"
+        return f"COALESCE({text_of(column)} = {quote(value)}, FALSE)"
+    return f"COALESCE({number_of(column)} = {_exact(value)}, FALSE)"
 
 
 def counts_rows(measure: Measure) -> bool:
@@ -129,48 +130,43 @@ def counts_rows(measure: Measure) -> bool:
 
 
 def cell_index(dimension: Dimension) -> str:
-    """Index of the row's cell in the base dimension's declared cells (INTEGER); NULL outside the domain."""
+    """Index of the row's cell in the base dimension's declared cells (INT); NULL outside the domain."""
     values = [cell.value for cell in dimension.cells if cell.value is not None]
     inside = _bin(dimension) if dimension.edges else _listed(dimension, values)
     if len(values) == len(dimension.cells):
-        return f"CAST({inside} AS INTEGER)"
-    return f"CAST(CASE WHEN {identifier(dimension.column)} IS NULL THEN {len(values)} ELSE {inside} END AS INTEGER)"
+        return f"CAST({inside} AS INT)"
+    return f"CAST(CASE WHEN {identifier(dimension.column)} IS NULL THEN {len(values)} ELSE {inside} END AS INT)"
 
 
 def _listed(dimension: Dimension, values: Sequence[object]) -> str:
     if dimension.type == "text":
-        listed = ", ".join(quote(str(value)) for value in values)
-        return f"(list_position([{listed}], {text_of(dimension.column)}) - 1)"
-    if dimension.type == "boolean":
-        listed = ", ".join(str(value) for value in values)
-        return f"(list_position([{listed}], {_boolean(dimension.column)}) - 1)"
-    listed = ", ".join(f"CAST({value} AS DECIMAL(38, 18))" for value in values)
-    return f"(list_position([{listed}], {number_of(dimension.column)}) - 1)"
+        value, listed = text_of(dimension.column), [quote(str(value)) for value in values]
+    elif dimension.type == "boolean":
+        value, listed = _boolean(dimension.column), [str(value) for value in values]
+    else:
+        kind = f"DECIMAL({_WHOLE + _FINEST}, {_FINEST})"
+        value, listed = number_of(dimension.column), [f"CAST({value} AS {kind})" for value in values]
+    return f"POSITION_OF({value}, {', '.join(listed)})"
 
 
 def _boolean(column: str) -> str:
-    text = f"lower({text_of(column)})"
-    return f"CASE WHEN {text} IN ('true', 't', '1') THEN TRUE WHEN {text} IN ('false', 'f', '0') THEN FALSE END"
+    text = f"LOWER({text_of(column)})"
+    return f"(CASE WHEN {text} IN ('true', 't', '1') THEN TRUE WHEN {text} IN ('false', 'f', '0') THEN FALSE END)"
 
 
 def _bin(dimension: Dimension) -> str:
-    fine = _number(dimension.column)
-    branches = " ".join(f"WHEN {fine} < {edge} THEN {index}" for index, edge in enumerate(dimension.edges[1:-1]))
-    last = len(dimension.edges) - 2
-    return f"(CASE WHEN {fine} IS NULL THEN NULL {branches} ELSE {last} END)"
-
-
-def _number(column: str) -> str:
-    """The column as DECIMAL(38, 18), a finite number too large for that as the largest; NULL otherwise."""
-    text = text_of(column)
-    return (
-        f"coalesce(weir_decimal({text}), CAST(sign(weir_saturated({text})) * 99999999999999999999 AS DECIMAL(38, 18)))"
-    )
+    value, last = number_of(dimension.column), len(dimension.edges) - 2
+    edges = enumerate(dimension.edges[1:-1])
+    inside = " ".join(f"WHEN {value} < {_exact(edge)} THEN {index}" for index, edge in edges)
+    beyond = f"CASE WHEN {_saturated(dimension.column)} < 0 THEN 0 WHEN {_finite(dimension.column)} THEN {last} END"
+    return f"(CASE WHEN {value} IS NULL THEN {beyond} {inside} ELSE {last} END)"
 
 
 def out_of_bins(dimension: Dimension) -> str:
     """Condition: a finite value outside the edges, which therefore falls in the first or last bin."""
-    low, high = dimension.edges[0], dimension.edges[-1]
-    text = text_of(dimension.column)
+    low, high = _exact(dimension.edges[0]), _exact(dimension.edges[-1])
     value = number_of(dimension.column)
-    return f"({value} < {low} OR {value} >= {high} OR ({value} IS NULL AND isfinite(weir_double({text}))))"
+    return (
+        f"(CASE WHEN {value} IS NULL THEN COALESCE({_finite(dimension.column)}, FALSE) "
+        f"ELSE {value} < {low} OR {value} >= {high} END)"
+    )

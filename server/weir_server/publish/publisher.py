@@ -27,7 +27,6 @@ from weir_server.publish.atoms import TAKEN, build_cells, climb
 from weir_server.publish.carry import Carried, carry, refuse_changed_card
 from weir_server.publish.consent import evidence_path, withdrawn_held
 from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
-from weir_server.publish.grid import install_macros
 from weir_server.publish.grounds import Grounds, establish
 from weir_server.publish.members import create_current, create_empty, keep, load, members_path, prune, write_first
 from weir_server.publish.source import RAW, read_source, source_path
@@ -179,7 +178,7 @@ def _work_engine(paths: _Paths, *, threads: int) -> Engine:
     directories = [paths.work, paths.draft]
     directories += [paths.private] if paths.private.is_dir() else []
     directories += [path.parent for path in (paths.source, paths.register) if path is not None]
-    engine = open_engine(
+    return open_engine(
         paths.work / "work.duckdb",
         read_only=False,
         threads=threads,
@@ -187,8 +186,6 @@ def _work_engine(paths: _Paths, *, threads: int) -> Engine:
         temp_directory=paths.work / "spill",
         directories=directories,
     )
-    install_macros(engine)
-    return engine
 
 
 def _build(
@@ -204,8 +201,8 @@ def _build(
     grounds = _grounds(card, engine=engine, paths=paths, context=context)
     told = bool(exact_measures(card))  # dp alone hides how many rows and units there are
     say(f"checking every declared fact in {rows:,} rows" if told else "checking every declared fact")
-    violations, noted = count_rows(card, engine=engine)
-    more, units = build_units(card, engine=engine)
+    violations, noted = count_rows(card, rows=engine)
+    more, units = build_units(card, rows=engine)
     _refuse([*violations, *more])
     report = Report()
     if told:

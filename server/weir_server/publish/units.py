@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from weir.errors import Violation
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
 from weir_server.catalog.card_rules import base_dimensions
-from weir_server.engine.duckdb import Engine
+from weir_server.engine.port import RowEngine
+from weir_server.engine.relational import statement
 from weir_server.exact.lattice import MAX_UNITS, exact_measures
 from weir_server.publish.grid import at_level, cell_index, grid_steps, order_key, text_of, unit_key
 from weir_server.publish.source import RAW
@@ -41,21 +42,17 @@ def strides(card: DatasetCard) -> tuple[int, ...]:
     return tuple(reversed(weights))
 
 
-def build_units(card: DatasetCard, *, engine: Engine) -> tuple[list[Violation], UnitCounts]:
+def build_units(card: DatasetCard, *, rows: RowEngine) -> tuple[list[Violation], UnitCounts]:
     """Create `units`; violations that only show across the rows of a unit. The table is of use when there are none."""
     parts = [part for i, dimension in enumerate(base_dimensions(card)) for part in _dimension(i, dimension)]
     parts += [f"{unit_value(measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card))]
-    parts += [f"(min({order_key(column)}, 2)) AS o_{i}" for i, column in enumerate(_orders(card))]
-    engine.run(
-        f"CREATE TABLE {_ROUGH} AS SELECT {', '.join([f'{unit_key(card)} AS unit', *parts])} FROM {RAW} GROUP BY 1"
-    )
-    violations, counts = _check(card, engine)
-    engine.run(
-        f"CREATE TABLE {UNITS} AS SELECT unit, {_code(card)} AS code"
-        + "".join(f", {_clipped(i, measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card)))
-        + f" FROM {_ROUGH}"
-    )
-    engine.run(f"DROP TABLE {_ROUGH}")
+    parts += [f"TIED({order_key(column)}) AS o_{i}" for i, column in enumerate(_orders(card))]
+    unit = unit_key(card)
+    rows.keep(_ROUGH, statement(f"SELECT {', '.join([f'{unit} AS unit', *parts])} FROM {RAW} GROUP BY {unit}"))
+    violations, counts = _check(card, rows)
+    values = "".join(f", {_clipped(i, measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card)))
+    rows.keep(UNITS, statement(f"SELECT unit, {_code(card)} AS code{values} FROM {_ROUGH}"))
+    rows.drop(_ROUGH)
     return violations, counts
 
 
@@ -68,35 +65,36 @@ def _dimension(index: int, dimension: Dimension) -> Iterator[str]:
     cell = cell_index(dimension)
     order = dimension.per_unit.order
     if order is not None:
-        yield f"arg_min({cell}, {order_key(order)}) AS d_{index}"
+        yield f"FIRST_BY({cell}, {order_key(order)}) AS d_{index}"
     else:
-        yield f"min({cell}) AS d_{index}"
+        yield f"MIN({cell}) AS d_{index}"
         # Bins of one column are constant where the bin is, so that people may age within it.
-        yield f"max({cell}) AS e_{index}"
+        yield f"MAX({cell}) AS e_{index}"
 
 
 def unit_value(measure: Measure) -> str:
-    """SQL aggregate over a unit's rows: its value of an exact measure in grid steps, not clipped; NULL where there is
+    """Aggregate over a unit's rows: its value of an exact measure in grid steps, not clipped; NULL where there is
     none and nothing stands for it."""
     level = at_level(measure)
     value = grid_steps(measure)
     if measure.missing is not None:
-        value = f"coalesce({value}, {measure.missing})"
+        value = f"COALESCE({value}, CAST({measure.missing} AS HUGEINT))"
     match measure.per_unit.reduction:
         case Reduction.SUM:
-            whole = f"coalesce(sum({value}) FILTER (WHERE {level}), 0)"
+            whole = f"COALESCE(EXACT_SUM({value}) FILTER (WHERE {level}), 0)"
         case Reduction.COUNT:
-            whole = f"count({text_of(measure.column)}) FILTER (WHERE {level})"
+            whole = f"COUNT({text_of(measure.column)}) FILTER (WHERE {level})"
         case Reduction.MAX:
-            whole = f"max({value}) FILTER (WHERE {level})"
+            whole = f"MAX({value}) FILTER (WHERE {level})"
         case _:
-            whole = f"arg_min({value}, {order_key(measure.per_unit.order or measure.column)}) FILTER (WHERE {level})"
+            order = order_key(measure.per_unit.order or measure.column)
+            whole = f"FIRST_BY({value}, {order}) FILTER (WHERE {level})"
     missing = "NULL" if measure.missing is None else str(measure.missing)
-    return f"CAST(coalesce({whole}, {missing}) AS HUGEINT)"
+    return f"COALESCE(CAST({whole} AS HUGEINT), CAST({missing} AS HUGEINT))"
 
 
 def _clipped(index: int, measure: Measure) -> str:
-    return f"CAST(least(greatest(m_{index}, {measure.lower}), {measure.upper}) AS BIGINT)"
+    return f"CAST(LEAST(GREATEST(m_{index}, {measure.lower}), {measure.upper}) AS BIGINT)"
 
 
 def _code(card: DatasetCard) -> str:
@@ -104,19 +102,19 @@ def _code(card: DatasetCard) -> str:
     return " + ".join(terms) or "CAST(0 AS BIGINT)"
 
 
-def _check(card: DatasetCard, engine: Engine) -> tuple[list[Violation], UnitCounts]:
+def _check(card: DatasetCard, rows: RowEngine) -> tuple[list[Violation], UnitCounts]:
     tests: list[tuple[str, str, str, str]] = []
     for i, dimension in enumerate(base_dimensions(card)):
         if dimension.per_unit.order is None:
             tests.append(("dimension.not_constant", dimension.name, f"d_{i} <> e_{i}", _NOT_CONSTANT))
     for i, column in enumerate(_orders(card)):
-        tests.append(("order.ties", column, f"len(o_{i}) = 2 AND o_{i}[1] = o_{i}[2]", _TIES))
+        tests.append(("order.ties", column, f"o_{i}", _TIES))
     for i, measure in enumerate(exact_measures(card)):
         tests.append(("measure.no_rows", measure.name, f"m_{i} IS NULL", _NO_ROWS))
     clips = [f"m_{i} < {m.lower} OR m_{i} > {m.upper}" for i, m in enumerate(exact_measures(card))]
     conditions = [test[2] for test in tests] + clips
-    columns = "".join(f", count(*) FILTER (WHERE {condition})" for condition in conditions)
-    units, *counts = engine.query(f"SELECT count(*){columns} FROM {_ROUGH}")[0]
+    columns = "".join(f", COUNT(*) FILTER (WHERE {condition})" for condition in conditions)
+    units, *counts = rows.select(statement(f"SELECT COUNT(*){columns} FROM {_ROUGH}"))[0]
     violations = [
         Violation(rule=rule, subject=subject, count=int(count), sentence=sentence)
         for (rule, subject, _, sentence), count in zip(tests, counts[: len(tests)], strict=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from weir.errors import Violation
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode, Reduction
-from weir_server.engine.duckdb import Engine
-from weir_server.engine.relational import identifier
+from weir_server.engine.port import RowEngine
+from weir_server.engine.relational import identifier, statement
 from weir_server.publish.grid import (
     at_level,
     cell_index,
@@ -32,7 +32,7 @@ class Check:
     rule: str
     subject: str
     condition: str
-    """SQL over `source_raw`."""
+    """In the language, over `source_raw`."""
     sentence: str
     refused: bool = True
     """False: only counted, for the report."""
@@ -48,11 +48,11 @@ def row_checks(card: DatasetCard) -> tuple[Check, ...]:
     )
 
 
-def count_rows(card: DatasetCard, *, engine: Engine) -> tuple[list[Violation], dict[str, int]]:
+def count_rows(card: DatasetCard, *, rows: RowEngine) -> tuple[list[Violation], dict[str, int]]:
     """Violations, and counts for the report (`rounded:spend`, `clipped:age`)."""
     checks = row_checks(card)
-    columns = ", ".join(f"count(*) FILTER (WHERE {check.condition})" for check in checks)
-    counts = engine.query(f"SELECT {columns} FROM {RAW}")[0]
+    columns = ", ".join(f"COUNT(*) FILTER (WHERE {check.condition})" for check in checks)
+    counts = rows.select(statement(f"SELECT {columns} FROM {RAW}"))[0]
     violations = [
         Violation(rule=check.rule, subject=check.subject, count=int(count), sentence=check.sentence)
         for check, count in zip(checks, counts, strict=True)
