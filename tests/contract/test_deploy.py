@@ -6,9 +6,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import pytest
 
 from weir_client.cli import cli
 
@@ -39,6 +43,32 @@ def test_the_unit_waits_longer_than_queries_may_drain() -> None:
     from weir_server.config import Shutdown
 
     assert seconds > Shutdown().drain_seconds
+
+
+def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text(encoding="utf-8").replace("/opt/weir/bin/weir", sys.executable), encoding="utf-8")
+    done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.name in line]) == (0, [])
+
+
+def test_the_unit_lets_a_start_know_whether_the_machine_was_restarted() -> None:
+    """Mutant: `ProcSubset=pid` hides the boot's name, and each restart believes whatever clock it finds for a day."""
+    from weir_server import pulse
+
+    assert pulse.boot(), "as outside of a unit"
+    assert "ProcSubset=pid" not in re.findall(r"^[A-Z]\w+=.*$", UNIT.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_the_container_s_health_is_asked_where_it_is_told() -> None:
+    (command,) = re.findall(r"^HEALTHCHECK .+\n\s+(\[.+\])$", CONTAINER, flags=re.MULTILINE)
+    (port, path) = re.findall(r"127\.0\.0\.1:(\d+)(/[a-z/]+)", json.loads(command)[2])[0]
+    serve = json.loads(re.findall(r"^CMD (\[.+\])$", CONTAINER, flags=re.MULTILINE)[0])
+    assert serve[serve.index("--metrics") + 1].endswith(f":{port}")
+    assert path in (ROOT / "server" / "weir_server" / "probes.py").read_text(encoding="utf-8")
 
 
 def test_the_container_runs_a_command_that_exists_and_copies_what_is_there() -> None:
