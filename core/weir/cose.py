@@ -48,9 +48,9 @@ def cose_receipt(*, index: int, size: int, path: Sequence[bytes], root: bytes, s
     """
     if signer.kind != ED25519:
         raise ValueError("COSE Receipts are signed with the log's Ed25519 key")
-    protected, signature = _signed(signer, root)
-    proof = encode([size, index, list(path)])
-    return encode(Tag(_SIGN1_TAG, [protected, {_VDP: {_INCLUSION: [proof]}}, None, signature]))
+    before, after = _around_proof(signer, root)
+    proof = b"".join([_head(4, 3), _head(0, size), _head(0, index), _head(4, len(path)), *map(_bytes, path)])
+    return before + _bytes(proof) + after
 
 
 def verify_cose_receipt(receipt: bytes, *, leaf: bytes, vkey: str) -> CoseInclusion:
@@ -78,10 +78,14 @@ def verify_cose_receipt(receipt: bytes, *, leaf: bytes, vkey: str) -> CoseInclus
 
 
 @lru_cache(maxsize=64)
-def _signed(signer: Signer, root: bytes) -> tuple[bytes, bytes]:
-    """Protected header and signature: one for all leaves of a tree, and so for all answers of a group."""
+def _around_proof(signer: Signer, root: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind the proof, signature and all: one for all leaves of a tree, and so for all answers
+    of a group."""
     protected = encode({_ALGORITHM: _EDDSA, _KEY_ID: signer.verifier.key_id, _VDS: _RFC9162_SHA256})
-    return protected, private_key(signer).sign(_to_be_signed(protected, root))
+    signature = private_key(signer).sign(_to_be_signed(protected, root))
+    after = encode(None) + encode(signature)
+    whole = encode(Tag(_SIGN1_TAG, [protected, {_VDP: {_INCLUSION: [b""]}}, None, signature]))
+    return whole.removesuffix(encode(b"") + after), after
 
 
 def _to_be_signed(protected: bytes, root: bytes) -> bytes:
@@ -126,7 +130,7 @@ def encode(value: Any) -> bytes:
     """Deterministic CBOR (RFC 8949, 4.2.1) of null, integers, bytes, text, lists, integer-keyed maps and tags."""
     kind = type(value)
     if kind is bytes:
-        return b"%s%s" % (_head(2, len(value)), value)
+        return _bytes(value)
     if kind is int:
         return _head(0, value) if value >= 0 else _head(1, -1 - value)
     if kind is list:
@@ -142,6 +146,10 @@ def encode(value: Any) -> bytes:
     if value is None:
         return b"\xf6"
     raise TypeError("no CBOR form")
+
+
+def _bytes(value: bytes) -> bytes:
+    return b"%s%s" % (_head(2, len(value)), value)
 
 
 def decode(data: bytes) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import lru_cache
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from weir.canonical import canonical_json
@@ -19,12 +21,19 @@ from weir.query import Query, query_json
 def request_digest(request: Message) -> str:
     """Hex digest of a request but its idempotency key; the message's name is part of it, so that one key never fits
     two calls."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    if "idempotency_key" in copy.DESCRIPTOR.fields_by_name:
+    prefix, keyed = _kind(request.DESCRIPTOR)
+    if keyed:
+        copy = type(request)()
+        copy.CopyFrom(request)
         copy.ClearField("idempotency_key")
-    name = copy.DESCRIPTOR.full_name.encode()
-    return hashlib.sha256(name + b"\0" + copy.SerializeToString(deterministic=True)).hexdigest()
+        request = copy
+    return hashlib.sha256(prefix + request.SerializeToString(deterministic=True)).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _kind(kind: Descriptor) -> tuple[bytes, bool]:
+    """What the digest of such a message begins with, and whether it has an idempotency key."""
+    return kind.full_name.encode() + b"\0", "idempotency_key" in kind.fields_by_name
 
 
 def digest_with_upload(header_digest: str, upload: bytes) -> str:

@@ -8,6 +8,7 @@ from closed sets: RPC names, error reasons and modes.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -16,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +29,8 @@ from weir.errors import tree
 
 LOGGER = "weir"
 _PACKAGES = {"weir", "weir_server"}
-_SAFE = re.compile(r"[A-Za-z0-9_.:/@<>\[\] -]{0,200}")
+_SAFE = re.compile(r"[A-Za-z0-9_.:/@<>\[\] -]*")
+_LONGEST = 200
 
 
 class Fields(TypedDict, total=False):
@@ -86,19 +89,61 @@ class SafeFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line. A record of another library loses its text."""
         own = record.__dict__.get("weir") if record.name == LOGGER else None
-        line: dict[str, object] = {
-            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "event": record.msg if own is not None else "library",
-        }
         fields: Mapping[str, object] = own if own is not None else _foreign(record)
-        line |= {key: _safe(value) for key, value in fields.items() if key in _KEYS}
-        return json.dumps(line, ensure_ascii=True)
+        members = [
+            f'"time": "{_second(int(record.created))}.{int(record.msecs):03d}Z"',
+            _member("level", record.levelname.lower()),
+            _member("event", record.msg if own is not None else "library"),
+        ]
+        members += [_safe(key, value) for key, value in fields.items() if key in _KEYS]
+        return f"{{{', '.join(members)}}}"
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """Writes the lines of one step of an event loop together: each write gives the interpreter away, and has to wait
+    for it. What is an error, and what no event loop says, is written at once with all that came before."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes a line. Called under the handler's lock."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if record.levelno >= logging.ERROR or not self._later():
+                self.flush()
+        except Exception:  # As every handler does: a log that fails must fail nobody else.
+            self.handleError(record)
+
+    def _later(self) -> bool:
+        """Has the running event loop, if there is one, write what is taken."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        if len(self._lines) == 1:
+            loop.call_soon(self._flush_later)
+        return True
+
+    def _flush_later(self) -> None:
+        try:
+            self.flush()
+        except (OSError, ValueError):  # A full disk, or a stream that has been closed: there is nobody to tell.
+            self._lines.clear()
+
+    def flush(self) -> None:
+        """Writes what was taken."""
+        with self.lock or nullcontext():
+            lines, self._lines = self._lines, []
+            if lines:
+                self.stream.write("".join(lines))
+            super().flush()
 
 
 def configure(stream: TextIO, *, level: int = logging.INFO) -> None:
     """Sends every log record of the process through the safe formatter, and uncaught exceptions with them."""
-    handler = logging.StreamHandler(stream)
+    handler = Lines(stream)
     handler.setFormatter(SafeFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -210,12 +255,18 @@ def _second(instant: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(instant))
 
 
-def _safe(value: object) -> object:
-    """Numbers as they are; text only where it is made of harmless characters and short."""
+def _safe(key: str, value: object) -> str:
+    """A member of a line: numbers as they are; text only where it is made of harmless characters and short."""
     if isinstance(value, (bool, int, float)):
-        return value
+        return f'"{key}": {json.dumps(value)}'
     text = str(value)
-    return text if _SAFE.fullmatch(text) else "?"
+    return _member(key, text if len(text) <= _LONGEST else "?")
+
+
+@lru_cache(maxsize=1024)
+def _member(key: str, text: str) -> str:
+    """Few differ, and each call has several."""
+    return f'"{key}": {json.dumps(text if _SAFE.fullmatch(text) else "?", ensure_ascii=True)}'
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

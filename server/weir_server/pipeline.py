@@ -19,8 +19,7 @@ the same idempotency key fetches it. Every refusal leaves a leaf before it is to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -81,7 +80,7 @@ from weir_server.policy.exposure import exposures
 from weir_server.policy.facts import facts_before_analysis, facts_of
 from weir_server.state import State
 from weir_server.store import Store, Transaction
-from weir_server.turns import Turns
+from weir_server.turns import OnError, Turns
 from weir_server.world import World, WorldMoved
 
 T = TypeVar("T")
@@ -607,23 +606,22 @@ class Pipeline:
         )
         error.receipt = await self.receipt_of(posted)
 
-    @asynccontextmanager
-    async def metered_refusals(self, submission: Submission) -> AsyncIterator[None]:
+    def metered_refusals(self, submission: Submission) -> OnError:
         """Every refusal inside leaves a leaf before the caller hears of it."""
-        try:
-            yield
-        except (RequestError, RefusalError) as error:
-            await self.refuse(submission, error)
-            raise
 
-    @asynccontextmanager
-    async def voided_on_failure(self, reservation: Reservation) -> AsyncIterator[None]:
+        async def refuse(error: BaseException) -> None:
+            if isinstance(error, RequestError | RefusalError):
+                await self.refuse(submission, error)
+
+        return OnError(refuse)
+
+    def voided_on_failure(self, reservation: Reservation) -> OnError:
         """Give money back where no answer was stored; privacy loss stays spent, since data may have been touched."""
-        try:
-            yield
-        except BaseException as error:
+
+        async def void(error: BaseException) -> None:
             code = error.reason if isinstance(error, WeirError) else "INTERNAL"
             await self._store.write(
                 lambda tx: ledger.void(tx, reservation, reason_code=code, now=self._now(), entropy=self._entropy)
             )
-            raise
+
+        return OnError(void)

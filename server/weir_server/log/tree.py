@@ -43,7 +43,15 @@ class Growth:
     def path(self, index: int) -> list[bytes]:
         """Inclusion path of one of the leaves that were added. It needs no node beside those: what lies left of such a
         leaf at any height is whole, and was a maximal subtree before or came about now."""
-        return [fold([self.nodes[place] for place in _parts(span)]) for span in _path_spans(index, self.size)]
+        path, level, place = list[bytes](), 0, index
+        while 1 << level < self.size:
+            start = (place ^ 1) << level
+            if start + (1 << level) <= self.size:
+                path.append(self.nodes[level, place ^ 1])
+            elif start < self.size:  # What lies right of the leaf up to the end, where that is no whole subtree.
+                path.append(fold([self.nodes[part] for part in _parts((start, self.size))]))
+            level, place = level + 1, place >> 1
+        return path
 
 
 def read_edge(tx: Transaction, size: int) -> list[bytes]:

@@ -30,7 +30,9 @@ def bind(submission: Submission, catalogue: Catalogue) -> BoundQuery:
         InvalidQuery: a name is used as what it is not, types do not fit, or the answer would be too large.
     """
     snapshot = catalogue.resolve(submission.query.dataset, submission.query.snapshot)
-    card, query = snapshot.card, replace(submission.query, snapshot=snapshot.version)
+    card, query = snapshot.card, submission.query
+    if query.snapshot != snapshot.version:
+        query = replace(query, snapshot=snapshot.version)
     aggregates = tuple((aggregate, _bind_measure(aggregate, card)) for aggregate in query.aggregates)
     mode = _release_mode(submission.mode, aggregates, card)
     bound = BoundQuery(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -18,7 +19,7 @@ SECRET = "zebra-4711"
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     lines = io.StringIO()
-    handler = logging.StreamHandler(lines)
+    handler = observe.Lines(lines)
     handler.setFormatter(SafeFormatter())
     root, own = logging.getLogger(), logging.getLogger(observe.LOGGER)
     level = own.level
@@ -73,3 +74,44 @@ def test_metric_labels_come_from_closed_sets() -> None:
     assert SECRET not in exposed
     assert 'reason="INTERNAL"' in exposed
     assert 'mode="other"' in exposed
+
+
+def test_lines_of_one_step_of_an_event_loop_are_written_together_after_it(stream: io.StringIO) -> None:
+    async def step() -> tuple[str, str]:
+        event("call", reason="OK")
+        event("call", reason="CANCELLED")
+        during = stream.getvalue()
+        await asyncio.sleep(0)
+        return during, stream.getvalue()
+
+    during, after = asyncio.run(step())
+    assert during == ""
+    assert [json.loads(line)["reason"] for line in after.splitlines()] == ["OK", "CANCELLED"]
+
+
+def test_an_error_is_written_at_once_behind_what_came_before(stream: io.StringIO) -> None:
+    async def step() -> str:
+        event("call", reason="OK")
+        event("incident", level=logging.ERROR, incident="0a")
+        return stream.getvalue()
+
+    assert [json.loads(line)["event"] for line in asyncio.run(step()).splitlines()] == ["call", "incident"]
+
+
+def test_a_thread_writes_at_once_what_a_loop_has_said(stream: io.StringIO) -> None:
+    async def step() -> str:
+        event("call", reason="OK")
+        await asyncio.to_thread(event, "reloaded", file="revoked.crl")
+        return stream.getvalue()
+
+    assert [json.loads(line)["event"] for line in asyncio.run(step()).splitlines()] == ["call", "reloaded"]
+
+
+def test_a_stream_that_was_closed_fails_nobody(stream: io.StringIO) -> None:
+    async def step() -> str:
+        event("call", reason="OK")
+        stream.close()
+        await asyncio.sleep(0)
+        return "on"
+
+    assert asyncio.run(step()) == "on"
