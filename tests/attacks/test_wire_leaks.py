@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from tests.support.sample import CANARIES, envelope, running_sample, spending_en
 from tests.support.server import RunningServer
 from tests.support.wire import key
 from weir.v1 import audit_service_pb2, catalogue_service_pb2, query_pb2, query_service_pb2, quota_service_pb2
+from weir_server.health import STATES
+from weir_server.observe import MODES, REASONS
+from weir_server.services.access import ACCESS
 
 SPELLINGS = tuple(text.encode(coding) for text in CANARIES for coding in ("utf-8", "utf-16-le", "utf-32-le"))
 
@@ -106,3 +110,63 @@ def test_the_log_file_has_only_keys_of_the_allow_list(server: RunningServer) -> 
     lines = server.log_lines()
     assert lines
     assert {key for line in lines for key in line} <= allowed
+
+
+SECRETS = ("zebra-4711", "AKIA5SECRETKEY", "eyJhbGciOi.bearer.token", "DELETE FROM people", "110101199003077758")
+"""What a requester may type into any field, and an operator's tools must not keep."""
+DOCUMENT = Path(__file__).parents[2] / "docs" / "operate.md"
+
+
+def _typed() -> list[query_service_pb2.QueryEnvelope]:
+    """A secret in every place that takes a text."""
+    asked = []
+    for secret in SECRETS:
+        asked += [envelope(contract=secret), envelope(group_by=(secret,)), envelope(), envelope(), spending_envelope()]
+        asked[-3].purpose = secret
+        asked[-2].query.dataset = secret
+        comparison = query_pb2.Comparison(
+            column="region", operator=query_pb2.COMPARISON_OPERATOR_EQUAL, literal=query_pb2.Literal(text=secret)
+        )
+        asked[-1].query.where.CopyFrom(query_pb2.Predicate(comparison=comparison))
+    return asked
+
+
+def _scraped(server: RunningServer) -> str:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=10) as response:
+        return str(response.read().decode())
+
+
+def test_what_requesters_type_is_in_no_metric_and_no_log_line(server: RunningServer) -> None:
+    alice = server.channel(server.identity("requester", "alice"))
+    run = "/weir.v1.QueryService/RunQuery"
+    for message in _typed():
+        request = query_service_pb2.RunQueryRequest(envelope=message, idempotency_key=key())
+        _received(alice, run, request.SerializeToString())
+    for secret in SECRETS:
+        request = query_service_pb2.RunQueryRequest(envelope=envelope(), idempotency_key=secret)
+        _received(alice, run, request.SerializeToString())
+        _received(alice, run, secret.encode())  # no protobuf of anything
+        _received(alice, f"/weir.v1.QueryService/{secret.replace(' ', '')}", b"")
+    kept = _scraped(server) + server.log_file.read_text(encoding="utf-8")
+    assert 'reason="UNKNOWN_NAME"' in kept, "they were refused, and that was counted"
+    assert [secret for secret in SECRETS if secret in kept or secret.replace(" ", "") in kept] == []
+
+
+def test_metrics_have_labels_of_closed_sets_and_every_one_is_documented(server: RunningServer) -> None:
+    closed = {
+        "rpc": set(ACCESS),
+        "reason": set(REASONS),
+        "mode": {*MODES, "other"},
+        "state": set(STATES),
+    }
+    samples = [line for line in _scraped(server).splitlines() if not line.startswith("#")]
+    names = set()
+    for line in samples:
+        name, labels = re.fullmatch(r"(\w+)(?:\{(.*)\})? \S+", line).groups()  # type: ignore[union-attr]
+        for label, value in re.findall(r'(\w+)="([^"]*)"', labels or ""):
+            assert label == "le" or value in closed[label], line
+        names.add(re.sub(r"_(bucket|sum|count|created)$", "", name))
+    rows = re.findall(r"^\| `(weir_\w+)` \|", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    documented = {re.sub(r"_created$", "", name) for name in rows}
+    totals = {name.removesuffix("_total") for name in documented}
+    assert {name.removesuffix("_total") for name in names} == totals
