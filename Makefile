@@ -10,9 +10,9 @@ STAMP  := $(VENV)/.weir-installed
 demo: $(STAMP)
 	$(BIN)/weir demo
 
-# On all cores, the tests of a file in one process; then those that must have the machine to themselves.
+# On all cores; then those tests that must have the machine to themselves.
 test: $(STAMP)
-	$(BIN)/python -m pytest tests -m "not alone" -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n auto -m "not alone"
 	$(BIN)/python -m pytest tests -m alone
 
 # Ten minutes of overload with faults; `make test` has a shorter form of it.
