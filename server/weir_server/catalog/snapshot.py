@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from weir.errors import PublicationError
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.codec import card_from_json
+from weir_server.catalog.remote_rows import RemoteRows, read_rows
 
 MANIFEST = "manifest.json"
 
@@ -50,6 +51,8 @@ class Snapshot:
     """Names of its data files."""
     basis: Basis | None = None
     """None where it rests on neither, and for versions written before there was any."""
+    rows: RemoteRows | None = None
+    """Where its bounded rows are; None where its own store holds them."""
 
 
 def open_snapshot(directory: Path, *, expected_digest: str) -> Snapshot:
@@ -65,7 +68,7 @@ def open_snapshot(directory: Path, *, expected_digest: str) -> Snapshot:
     for name, expected in files.items():
         if _hash_file(directory / name) != expected:
             raise PublicationError("a file of the snapshot was altered", rule="snapshot.file_digest")
-    return snapshot
+    return replace(snapshot, rows=read_rows(directory, snapshot.files))
 
 
 def _parse(manifest: bytes, directory: Path, manifest_digest: str) -> tuple[Snapshot, dict[str, str]]:

@@ -1,30 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open bounded stores: one read-only engine per snapshot, its cubes in memory once they were asked for."""
+"""Open bounded stores: one read-only engine per snapshot, its cubes in memory once they were asked for.
+
+Bounded rows that a snapshot does not hold itself are asked where they are; its cubes never ask anybody.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from weir.errors import Unavailable, WeirError
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.cube import Cube, load_cube
-from weir_server.dp.layout import FILE
+from weir_server.dp.layout import FILE, ROWS
 from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.engine.relational import Statement
+from weir_server.engine.spark import LOST, UNREACHABLE, SparkEngine
 
 
 def _open_read_only(path: Path) -> Engine:
     return open_engine(path, read_only=True)
 
 
+def _no_cluster() -> SparkEngine:
+    raise Unavailable("no cluster is configured for the rows of this dataset", rule="engine.no_cluster")
+
+
+class DistantRows:
+    """Bounded rows on a cluster, in a session of their own: opened at first use, and again where it was lost. Safe
+    from any thread."""
+
+    def __init__(self, opener: Callable[[], SparkEngine], location: str) -> None:
+        self._opener = opener
+        self._location = location
+        self._lock = threading.Lock()
+        self._engine: SparkEngine | None = None
+
+    def select(self, statement: Statement, *, seconds: float) -> list[tuple[Any, ...]]:
+        """See `BoundedStore.select`."""
+        engine = self._open()
+        try:
+            return engine.select(statement, seconds=seconds)
+        except Unavailable as error:
+            if error.rule in (LOST, UNREACHABLE):
+                self._forget(engine)
+            if error.rule != LOST:
+                raise
+        return self._open().select(statement, seconds=seconds)
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            with suppress(WeirError):  # a cluster that is away has ended it, or will
+                engine.close()
+
+    def _open(self) -> SparkEngine:
+        with self._lock:
+            if self._engine is None:
+                engine = self._opener()
+                engine.open(ROWS, self._location)
+                self._engine = engine
+            return self._engine
+
+    def _forget(self, lost: SparkEngine) -> None:
+        with self._lock:
+            if self._engine is lost:
+                self._engine = None
+
+
 class BoundedStore:
     """One open store. Safe from any thread: each statement runs on a cursor of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, distant: DistantRows | None = None) -> None:
         self._engine = engine
+        self._distant = distant
         self._lock = threading.Lock()
         self._cubes: dict[str, Cube] = {}
 
@@ -33,8 +88,10 @@ class BoundedStore:
 
         Raises:
             InternalError: the engine failed.
-            Unavailable: interrupted.
+            Unavailable: interrupted, or the cluster with the rows cannot be reached.
         """
+        if self._distant is not None:
+            return self._distant.select(statement, seconds=seconds)
         with self._engine.cursor() as cursor:
             return cursor.select(statement, seconds=seconds)
 
@@ -53,6 +110,8 @@ class BoundedStore:
     def close(self) -> None:
         """Close it; the database closes with its last cursor, so that a running statement ends in peace."""
         self._engine.close()
+        if self._distant is not None:
+            self._distant.close()
 
 
 class BoundedStores:
@@ -61,8 +120,16 @@ class BoundedStores:
     One process has one of these: DuckDB does not let a process open a file twice once its configuration is locked.
     """
 
-    def __init__(self, *, opener: Callable[[Path], Engine] = _open_read_only, most: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        opener: Callable[[Path], Engine] = _open_read_only,
+        cluster: Callable[[], SparkEngine] = _no_cluster,
+        most: int = 16,
+    ) -> None:
+        """`cluster`: opens a session where rows are that a snapshot does not hold itself."""
         self._opener = opener
+        self._cluster = cluster
         self._most = most
         self._lock = threading.Lock()
         self._stores: OrderedDict[str, BoundedStore] = OrderedDict()
@@ -76,10 +143,11 @@ class BoundedStores:
         with self._lock:
             store = self._stores.pop(snapshot.manifest_digest, None)
             if store is None:
-                store = BoundedStore(self._opener(snapshot.directory / FILE))
+                distant = None if snapshot.rows is None else DistantRows(self._cluster, snapshot.rows.location)
+                store = BoundedStore(self._opener(snapshot.directory / FILE), distant)
             self._stores[snapshot.manifest_digest] = store
             while len(self._stores) > self._most:
-                self._stores.popitem(last=False)  # closes when the last query on it lets go
+                self._stores.popitem(last=False)  # closes when the last query on it lets go, or its session idles
             return store
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +36,17 @@ _SETTINGS = {
     "spark.sql.parquet.compression.codec": "zstd",
 }
 
+LOST = "engine.session_lost"
+"""Rule of the Unavailable that says: a new session may do what this one cannot any more."""
+UNREACHABLE = "engine.unreachable"
+"""Rule of the Unavailable that says: the cluster does not answer."""
+_STOP_WITHIN = 5.0
+"""Seconds a cluster has to end a statement that it was told to stop; then the session is given up."""
+_LOST_CONDITIONS = (
+    "INVALID_HANDLE.SESSION_",  # not found, closed, changed
+    "NO_ACTIVE_SESSION",
+    "TABLE_OR_VIEW_NOT_FOUND",  # a server that makes a new session of a lost one's name has none of our names
+)
 _RETRIES = 4
 """Of a call that the cluster did not take: some five seconds in all."""
 
@@ -53,21 +64,25 @@ class Cluster:
 
 
 class SparkEngine:
-    """One session on a cluster. Safe from any thread."""
+    """One session on a cluster. Safe from any thread. A session that the cluster ended, or that was given up, stays
+    so: every use raises Unavailable by the rule `LOST`."""
 
     def __init__(self, session: SparkSession, directory: str) -> None:
         """`directory`: what `keep` writes goes below it; whoever closes the engine says what becomes of it."""
         self.session = session
         self._directory = directory.rstrip("/")
+        self._given_up = threading.Event()
 
     def select(self, statement: Statement, *, seconds: float | None = None) -> list[tuple[Any, ...]]:
         """See `RowEngine.select`."""
         with self._stoppable(seconds) as stopped:
-            return _guarded(lambda: _rows(self._frame(statement).toArrow()), stopped)
+            return self._guarded(lambda: _rows(self._frame(statement).toArrow()), stopped)
 
     def stream(self, statement: Statement, *, rows: int = 10_000) -> Iterator[list[tuple[Any, ...]]]:
         """See `RowEngine.stream`."""
-        table = _guarded(lambda: self._frame(statement).toArrow())  # columns, at a tenth of what Python values take
+        table = self._guarded(
+            lambda: self._frame(statement).toArrow()
+        )  # columns, at a tenth of what Python values take
         for start in range(0, table.num_rows, rows):
             yield _rows(table.slice(start, rows))
 
@@ -80,7 +95,7 @@ class SparkEngine:
 
         Raises: as `select`.
         """
-        _guarded(lambda: self._frame(statement).write.mode("error").parquet(path))
+        self._guarded(lambda: self._frame(statement).write.mode("error").parquet(path))
         self.open(name, path)
 
     def open(self, name: str, path: str) -> None:
@@ -88,22 +103,22 @@ class SparkEngine:
 
         Raises: as `select`.
         """
-        _guarded(lambda: self.session.read.parquet(path).createOrReplaceTempView(name))
+        self._guarded(lambda: self.session.read.parquet(path).createOrReplaceTempView(name))
 
     def load(self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
         """See `RowEngine.load`."""
-        _guarded(lambda: self.session.createDataFrame(_table(columns, rows)).createOrReplaceTempView(name))
+        self._guarded(lambda: self.session.createDataFrame(_table(columns, rows)).createOrReplaceTempView(name))
 
     def drop(self, name: str) -> None:
         """See `RowEngine.drop`. The files stay until their directory is removed: Spark has no statement for that."""
-        _guarded(lambda: self.session.catalog.dropTempView(name))
+        self._guarded(lambda: self.session.catalog.dropTempView(name))
 
     def columns(self, relation: str) -> dict[str, str]:
         """Columns and types of a table of the metastore, or of `parquet` at a path, named `kind:location`.
 
         Raises: as `select`.
         """
-        schema = _guarded(lambda: self._source(relation).schema)
+        schema = self._guarded(lambda: self._source(relation).schema)
         return {field.name: field.dataType.simpleString() for field in schema}
 
     def name(self, name: str, relation: str) -> None:
@@ -111,11 +126,11 @@ class SparkEngine:
 
         Raises: as `select`.
         """
-        _guarded(lambda: self._source(relation).createOrReplaceTempView(name))
+        self._guarded(lambda: self._source(relation).createOrReplaceTempView(name))
 
     def close(self) -> None:
         """End the session; the cluster goes on."""
-        _guarded(self.session.stop)
+        self._guarded(self.session.stop)
 
     def _source(self, relation: str) -> DataFrame:
         kind, _, location = relation.partition(":")
@@ -126,9 +141,14 @@ class SparkEngine:
     def _frame(self, statement: Statement) -> DataFrame:
         return self.session.sql(statement.text(Dialect.SPARK))
 
+    def _guarded(self, call: Callable[[], _T], stopped: threading.Event | None = None) -> _T:
+        if self._given_up.is_set():
+            raise Unavailable("the cluster's session has ended", rule=LOST)
+        return _guarded(call, stopped)
+
     @contextmanager
     def _stoppable(self, seconds: float | None) -> Iterator[threading.Event]:
-        stopped = threading.Event()
+        stopped, done = threading.Event(), threading.Event()
         if seconds is None:
             yield stopped
             return
@@ -136,17 +156,30 @@ class SparkEngine:
 
         def stop() -> None:
             stopped.set()
-            _guarded(lambda: self.session.interruptTag(tag))
+            threading.Thread(target=self._interrupt, args=(tag,), daemon=True).start()  # it may hang as well
+            if not done.wait(_STOP_WITHIN):
+                self._give_up()
 
         timer = threading.Timer(max(seconds, 0.0), stop)
         timer.daemon = True
-        self.session.addTag(tag)
+        self.session.addTag(tag)  # of this thread's statements alone
         timer.start()
         try:
             yield stopped
         finally:
+            done.set()
             timer.cancel()
             self.session.removeTag(tag)
+
+    def _interrupt(self, tag: str) -> None:
+        with suppress(WeirError):  # whoever waits is told by the statement itself, whatever the cluster says to this
+            _guarded(lambda: self.session.interruptTag(tag))
+
+    def _give_up(self) -> None:
+        """Let go of a cluster that does not stop: what waits on this session fails, and it is of no more use."""
+        self._given_up.set()
+        with suppress(WeirError):
+            _guarded(self.session.client.close)
 
 
 def open_spark(cluster: Cluster, *, directory: str | None = None) -> SparkEngine:
@@ -156,15 +189,19 @@ def open_spark(cluster: Cluster, *, directory: str | None = None) -> SparkEngine
 
     Raises:
         Unavailable: the cluster cannot be reached.
-        InternalError: the client is not installed, or the cluster refuses a setting.
+        InternalError: the client is not installed, the token cannot be read, or the cluster refuses a setting.
     """
-    return SparkEngine(_guarded(lambda: _connect(_address(cluster))), directory or cluster.directory)
+    address = _address(cluster)
+    return SparkEngine(_guarded(lambda: _connect(address)), directory or cluster.directory)
 
 
 def _address(cluster: Cluster) -> str:
     if cluster.token_file is None:
         return cluster.remote
-    token = cluster.token_file.read_text(encoding="utf-8").strip()
+    try:
+        token = cluster.token_file.read_text(encoding="utf-8").strip()
+    except OSError:
+        raise InternalError("the token file of the cluster cannot be read", rule="engine.token") from None
     address = cluster.remote if "/;" in cluster.remote else f"{cluster.remote.rstrip('/')}/;"
     return f"{address.rstrip(';')};token={token}" if not address.endswith("/;") else f"{address}token={token}"
 
@@ -230,14 +267,26 @@ def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None) -> 
         _LOG.error("engine failure of type %s", kind)  # its text would quote cells
         if stopped is not None and stopped.is_set():
             failure = Unavailable("the engine was stopped before it finished", rule="engine.interrupted")
+        elif _is_lost(error):
+            failure = Unavailable("the cluster's session has ended", rule=LOST)
         elif _is_unreachable(error):
-            failure = Unavailable("the cluster cannot be reached", rule="engine.unreachable")
+            failure = Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
         else:
             failure = InternalError("the engine failed", rule="engine.failed")
     raise failure  # here, so that the failure has no context
 
 
+def _is_lost(error: Exception) -> bool:
+    from pyspark.errors import PySparkAssertionError, PySparkException
+
+    if isinstance(error, PySparkAssertionError):  # what answers now is another server than before
+        return True
+    said = f"{error.getCondition()} {error}" if isinstance(error, PySparkException) else ""
+    return any(condition in said for condition in _LOST_CONDITIONS)
+
+
 def _is_unreachable(error: Exception) -> bool:
+    from grpc import StatusCode
     from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
-    return isinstance(error, SparkConnectGrpcException) and "UNAVAILABLE" in str(error)
+    return isinstance(error, SparkConnectGrpcException) and error.getGrpcStatusCode() is StatusCode.UNAVAILABLE

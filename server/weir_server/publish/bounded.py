@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """Bounded rows: what a snapshot keeps of a source for differential privacy (DESIGN §5).
 
 Each unit's rows are ranked once, at random from a secret salt and that unit's own rows alone, and only those below
@@ -12,36 +11,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from weir.errors import PublicationError, Violation
 from weir_server.catalog.card import DatasetCard
-from weir_server.dp.layout import (
-    CUBE,
-    FILE,
-    ROWS,
-    UNITS,
-    base_dimensions,
-    bucket_column,
-    bucket_table,
-    cell_column,
-    centre,
-    dp_measures,
-    has_cube,
-    has_units,
-    is_bucketed,
-    is_squared,
-    reach,
-    unit_dimensions,
-    value_column,
-)
+from weir_server.catalog.remote_rows import FILE as REMOTE_FILE
+from weir_server.catalog.remote_rows import RemoteRows, rows_to_json
+from weir_server.dp.layout import FILE, ROWS, base_dimensions, has_cube
 from weir_server.engine.duckdb import Engine
+from weir_server.engine.port import RowEngine
 from weir_server.engine.relational import quote
+from weir_server.engine.spark import SparkEngine
 from weir_server.publish.bounded_report import Effect, effects_of_bounds
-from weir_server.publish.bounded_sql import rows_statement, units_statement
-from weir_server.publish.grid import unit_key
+from weir_server.publish.bounded_sql import (
+    cube_statements,
+    missing_statement,
+    outside_statement,
+    rows_statement,
+    units_statement,
+)
+from weir_server.publish.fingerprint import fingerprint
 
 _SALT_BYTES = 16
 _STORE = "bounded_store"
 _UNITS = "bounded_units"
+_REMOTE = "bounded_rows"
+_CONTEXT = "bounded rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +54,26 @@ class BoundedReport:
     """Loss of `effects`: to be booked on the lineage before they are shown to anybody."""
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A cluster that holds the source's rows, and keeps the bounded ones."""
+
+    engine: SparkEngine
+    location: str
+    """Directory for the bounded rows of this version alone; it does not exist yet."""
+    key: bytes
+    """What ranks are drawn by there, instead of the salt: `rank_key`."""
+
+
+def rank_key(salt: bytes, *, dataset: str, version: int) -> bytes:
+    """What a cluster sees in place of the salt, for one version of one dataset: it says nothing of others.
+
+    Source: RFC 5869.
+    """
+    info = f"weir/ranks/1|{dataset}|{version}".encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(salt)
+
+
 def write_bounded(
     card: DatasetCard,
     *,
@@ -65,54 +81,99 @@ def write_bounded(
     rows_relation: str,
     directory: Path,
     salt: bytes,
+    elsewhere: Elsewhere | None = None,
     report_epsilon_nano: int = 0,
 ) -> BoundedReport:
     """Writes the bounded store of `card` into `directory`.
 
-    `engine`: a publishing engine that may write below `directory`, with the macros of `grid`. `rows_relation`: table,
-    view or subquery of the source's rows with their own columns. `salt`: at least 16 secret random bytes; with the
-    same salt a unit whose rows did not change keeps the same rows in every snapshot. It is stored nowhere here.
+    `engine`: a publishing engine that may write below `directory`. `rows_relation`: table, view or subquery of the
+    source's rows with their own columns, in `engine`, or in that of `elsewhere`: the bounded rows stay there then, and
+    only the cube is written here. `salt`: at least 16 secret random bytes; with the same salt a unit whose rows did not
+    change keeps the same rows in every snapshot (elsewhere, with the same key). It is stored nowhere here.
     `report_epsilon_nano`: loss to spend on saying how much the bounds drop; 0 to say nothing.
 
     Raises:
         PublicationError: a row without a unit, or a value outside a dimension's declared cells.
+        InternalError: an engine failed.
+        Unavailable: the cluster cannot be reached.
     """
     if len(salt) < _SALT_BYTES:
         raise ValueError(f"a salt has at least {_SALT_BYTES} bytes")
-    _check_units(card, engine, rows_relation)
+    source: RowEngine = engine if elsewhere is None else elsewhere.engine
+    _check_units(card, source, rows_relation)
     engine.run(f"ATTACH {quote(str(directory / FILE))} AS {_STORE}")
     try:
-        secret = salt.hex()
-        engine.run(units_statement(card, rows=rows_relation, target=_UNITS), [secret])
-        target = f"{_STORE}.{ROWS}"
-        engine.run(rows_statement(card, rows=rows_relation, units=_UNITS, target=target), [secret])
-        _check_cells(card, engine)
-        for statement in _cube_statements(card):
-            engine.run(statement)
+        if elsewhere is None:
+            files = _write_here(card, engine, rows_relation, salt.hex())
+        else:
+            files = _write_elsewhere(card, engine, rows_relation, elsewhere, directory)
     finally:
-        engine.run(f"DROP TABLE IF EXISTS {_UNITS}")
         engine.run(f"DETACH {_STORE}")
     effects: tuple[Effect, ...] = ()
     if report_epsilon_nano:
-        effects = effects_of_bounds(card, engine=engine, rows_relation=rows_relation, epsilon_nano=report_epsilon_nano)
-    return BoundedReport(files=(FILE,), cube=has_cube(card), effects=effects, epsilon_nano=report_epsilon_nano)
+        effects = effects_of_bounds(card, engine=source, rows_relation=rows_relation, epsilon_nano=report_epsilon_nano)
+    return BoundedReport(files=files, cube=has_cube(card), effects=effects, epsilon_nano=report_epsilon_nano)
 
 
-def _check_units(card: DatasetCard, engine: Engine, relation: str) -> None:
-    missing = engine.one(f"SELECT count(*) FROM {relation} WHERE {unit_key(card)} IS NULL")
+def _write_here(card: DatasetCard, engine: Engine, relation: str, key: str) -> tuple[str, ...]:
+    rows = f"{_STORE}.{ROWS}"
+    engine.keep(_UNITS, units_statement(card, rows=relation, key=key))
+    try:
+        engine.keep(rows, rows_statement(card, rows=relation, units=_UNITS, key=key))
+    finally:
+        engine.drop(_UNITS)
+    _check_cells(card, engine, rows)
+    for name, (_, filled) in cube_statements(card, rows=rows).items():
+        engine.keep(f"{_STORE}.{name}", filled)
+    return (FILE,)
+
+
+def _write_elsewhere(
+    card: DatasetCard, engine: Engine, relation: str, elsewhere: Elsewhere, directory: Path
+) -> tuple[str, ...]:
+    cluster, key = elsewhere.engine, elsewhere.key.hex()
+    cluster.keep(_UNITS, units_statement(card, rows=relation, key=key))
+    try:
+        made = rows_statement(card, rows=relation, units=_UNITS, key=key)
+        cluster.save(_REMOTE, made, path=elsewhere.location)
+    finally:
+        cluster.drop(_UNITS)
+    _check_cells(card, cluster, _REMOTE)
+    for name, (columns, filled) in cube_statements(card, rows=_REMOTE).items():
+        kinds = {column: "INTEGER" if column.startswith(("d_", "k_")) else "HUGEINT" for column in columns}
+        cells = (row for batch in cluster.stream(filled) for row in batch)
+        engine.load(f"{_STORE}.{name}", kinds, cells)
+    named = RemoteRows("spark", elsewhere.location, fingerprint_of_rows(cluster, _REMOTE, key=elsewhere.key))
+    cluster.drop(_REMOTE)
+    (directory / REMOTE_FILE).write_bytes(rows_to_json(named))
+    return (FILE, REMOTE_FILE)
+
+
+def fingerprint_of_rows(cluster: SparkEngine, relation: str, *, key: bytes) -> str:
+    """What names the bounded rows of a relation of the cluster, in any order. `key`: `rank_key`.
+
+    Raises:
+        InternalError: the engine failed.
+        Unavailable: the cluster cannot be reached.
+    """
+    columns = sorted(cluster.columns(f"table:{relation}"))
+    return fingerprint(cluster, relation=relation, columns=columns, salt=key, context=_CONTEXT)
+
+
+def _check_units(card: DatasetCard, engine: RowEngine, relation: str) -> None:
+    missing = engine.select(missing_statement(card, rows=relation))[0][0]
     if missing:
         sentence = "every row names its privacy unit"
         violation = Violation("unit.missing", card.unit_column, int(missing), sentence)
         raise PublicationError("rows without a privacy unit", violations=(violation,), rule="unit.missing")
 
 
-def _check_cells(card: DatasetCard, engine: Engine) -> None:
+def _check_cells(card: DatasetCard, engine: RowEngine, rows: str) -> None:
     """A NULL cell is a value that the card does not declare; groups would silently lose its rows."""
     names = [item.name for item in base_dimensions(card)]
     if not names:
         return
-    counts = ", ".join(f"count(*) FILTER (WHERE {cell_column(name)} IS NULL)" for name in names)
-    outside = engine.query(f"SELECT {counts} FROM {_STORE}.{ROWS}")[0]
+    outside = engine.select(outside_statement(card, rows=rows))[0]
     violations = tuple(
         Violation("dimension.undeclared", name, int(count), "every value lies in a declared cell")
         for name, count in zip(names, outside, strict=True)
@@ -120,43 +181,3 @@ def _check_cells(card: DatasetCard, engine: Engine) -> None:
     )
     if violations:
         raise PublicationError("values outside the declared cells", violations=violations, rule="dimension.undeclared")
-
-
-def _cube_statements(card: DatasetCard) -> list[str]:
-    cells = [cell_column(item.name) for item in base_dimensions(card)]
-    statements = [_units_table([cell_column(item.name) for item in unit_dimensions(card)])] if has_units(card) else []
-    if not has_cube(card):
-        return statements
-    statements.append(_cube_table(card, cells))
-    statements += [_bucket_table(item.name, cells) for item in dp_measures(card) if is_bucketed(item)]
-    return statements
-
-
-def _units_table(cells: list[str]) -> str:
-    # Every unit has exactly one row of rank 0.
-    return _table(UNITS, cells, ["count(*) AS n"], where="r = 0")
-
-
-def _cube_table(card: DatasetCard, cells: list[str]) -> str:
-    sums = ["count(*) AS n"]
-    for measure in dp_measures(card):
-        name, value = measure.name, value_column(measure.name)
-        away = f"(CAST({value} AS HUGEINT) - {centre(measure)})"
-        if reach(measure) < 2**31:
-            away = f"(CAST({value} AS BIGINT) - {centre(measure)})"
-        sums += [f"count({value}) AS c_{name}", f"coalesce(sum({away}), 0) AS s_{name}"]
-        if is_squared(measure):
-            sums.append(f"coalesce(sum({away} * {away}), 0) AS q_{name}")
-    return _table(CUBE, cells, sums)
-
-
-def _bucket_table(measure: str, cells: list[str]) -> str:
-    bucket = bucket_column(measure)
-    return _table(bucket_table(measure), [*cells, bucket], ["count(*) AS n"], where=f"{bucket} IS NOT NULL")
-
-
-def _table(name: str, keys: list[str], sums: list[str], *, where: str = "TRUE") -> str:
-    # A group of all rows has one result row even of nothing, so HAVING keeps an empty store empty.
-    grouped = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
-    selected = f"SELECT {', '.join([*keys, *sums])} FROM {_STORE}.{ROWS} WHERE {where} {grouped}"
-    return f"CREATE TABLE {_STORE}.{name} AS {selected}"

@@ -18,8 +18,8 @@ from weir_server.catalog.card import DatasetCard
 from weir_server.dp.layout import base_dimensions, dp_measures
 from weir_server.dp.noise import add_laplace, check_laplace, laplace_interval95, laplace_scale
 from weir_server.dp.plan import split
-from weir_server.engine.duckdb import Engine
-from weir_server.engine.relational import expression
+from weir_server.engine.port import RowEngine
+from weir_server.engine.relational import statement
 from weir_server.publish.grid import cell_index, grid_steps, unit_key
 
 
@@ -42,7 +42,7 @@ class _Question:
     subject: str
     sentence: str
     per_unit: str
-    """SQL: integer of a unit, 0 to `most`, over the rows of the unit."""
+    """Expression: integer of a unit, 0 to `most`, over the rows of the unit."""
     most: int = 1
 
 
@@ -54,13 +54,14 @@ def write_report(path: Path, effects: Iterable[Effect], *, epsilon_nano: int) ->
 
 
 def effects_of_bounds(
-    card: DatasetCard, *, engine: Engine, rows_relation: str, epsilon_nano: int
+    card: DatasetCard, *, engine: RowEngine, rows_relation: str, epsilon_nano: int
 ) -> tuple[Effect, ...]:
     """Released effects of every bound at a loss of `epsilon_nano` altogether. Draws noise, once, now.
 
     Raises:
         InvalidQuery: too small a loss for that many numbers.
         InternalError: the engine or a check failed.
+        Unavailable: the engine cannot be reached.
     """
     questions = _questions(card)
     noises = []
@@ -69,8 +70,9 @@ def effects_of_bounds(
         check_laplace(question.most, scale, loss)
         noises.append(scale)
     columns = ", ".join(f"{question.per_unit} AS x{index}" for index, question in enumerate(questions))
-    sums = ", ".join(f"coalesce(sum(x{index}), 0)" for index in range(len(questions)))
-    counted = engine.query(f"SELECT {sums} FROM (SELECT {columns} FROM {rows_relation} GROUP BY {unit_key(card)})")[0]
+    sums = ", ".join(f"COALESCE(EXACT_SUM(x{index}), 0)" for index in range(len(questions)))
+    asked = f"SELECT {sums} FROM (SELECT {columns} FROM {rows_relation} GROUP BY {unit_key(card)}) AS x"
+    counted = engine.select(statement(asked))[0]
     return tuple(
         Effect(question.subject, question.sentence, add_laplace([int(count)], scale)[0], laplace_interval95(scale))
         for question, count, scale in zip(questions, counted, noises, strict=True)
@@ -79,20 +81,22 @@ def effects_of_bounds(
 
 def _questions(card: DatasetCard) -> list[_Question]:
     most = card.bounds.rows_per_unit
-    over = f"greatest(0, least(count(*) - {most}, {most}))"
+    over = f"GREATEST(0, LEAST(COUNT(*) - {most}, {most}))"
     found = [
         _Question("units", "units", "1"),
-        _Question("rows_per_unit", f"units with more than {most} rows", f"CAST(count(*) > {most} AS INTEGER)"),
+        _Question("rows_per_unit", f"units with more than {most} rows", _one_if(f"COUNT(*) > {most}")),
         _Question("rows_dropped", f"rows over {most} a unit, at most {most} more counted for each", over, most),
     ]
     for dimension in base_dimensions(card):
         bound = card.bounds.groups_per_unit.get(dimension.name)
         if bound is not None:
-            test = f"CAST(count(DISTINCT {expression(cell_index(dimension))}) > {bound} AS INTEGER)"
+            test = _one_if(f"COUNT(DISTINCT {cell_index(dimension)}) > {bound}")
             found.append(_Question(dimension.name, f"units in more than {bound} cells", test))
     for measure in dp_measures(card):
-        outside = f"coalesce({expression(grid_steps(measure))} NOT BETWEEN {measure.lower} AND {measure.upper}, FALSE)"
-        found.append(
-            _Question(measure.name, "units with a value outside the bounds", f"CAST(bool_or({outside}) AS INTEGER)")
-        )
+        outside = _one_if(f"{grid_steps(measure)} NOT BETWEEN {measure.lower} AND {measure.upper}")
+        found.append(_Question(measure.name, "units with a value outside the bounds", f"MAX({outside})"))
     return found
+
+
+def _one_if(condition: str) -> str:
+    return f"CASE WHEN {condition} THEN 1 ELSE 0 END"

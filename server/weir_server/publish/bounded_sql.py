@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
-"""SQL that turns a source's columns into cells, grid values and ranks. Pure; every text in it comes from the card.
+"""Statements that turn a source's columns into cells, grid values and ranks. Pure; every text in them comes from the
+card, but for the key.
 
 Two rules hold for every expression here, since privacy rests on them (FACTS: stability traps). It depends on rows of
 one unit alone: no row number, position, sample or quantile over the whole table. And it cannot fail on a value:
@@ -11,67 +12,35 @@ from __future__ import annotations
 
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
 from weir_server.dp.layout import (
+    CUBE,
+    UNITS,
     base_dimensions,
     bucket_column,
+    bucket_table,
     cell_column,
+    centre,
     dp_measures,
     group_rank_column,
+    has_cube,
+    has_units,
     is_bucketed,
+    is_squared,
     ranked_groups,
+    reach,
     unit_dimensions,
     value_column,
 )
-from weir_server.engine.relational import expression, quote
+from weir_server.engine.relational import Statement, quote, statement
 from weir_server.publish.grid import cell_index, clipped_steps, order_key, unit_key
 
 
-def unsigned_type(most: int) -> str:
-    """Smallest unsigned column type for 0 to `most`."""
-    return "UTINYINT" if most < 2**8 else "USMALLINT" if most < 2**16 else "UINTEGER"
+def keyed_hash(key: str, *parts: str) -> str:
+    """64 bits of SHA-256 over the secret key and the parts, as 16 hex digits, whose order is that of the numbers.
 
-
-def signed_type(lower: int, upper: int) -> str:
-    """Smallest signed column type for `lower` to `upper`."""
-    most = max(abs(lower), abs(upper))
-    return "SMALLINT" if most < 2**15 else "INTEGER" if most < 2**31 else "BIGINT"
-
-
-def unit_cell(dimension: Dimension) -> str:
-    """The cell of a unit-level dimension, over the rows of a unit: one value whatever the rows say."""
-    kind = unsigned_type(len(dimension.cells))
-    if dimension.per_unit.reduction is Reduction.FIRST and dimension.per_unit.order is not None:
-        cell, key = expression(cell_index(dimension)), expression(order_key(dimension.per_unit.order))
-        return f"CAST(arg_min_null({cell}, {key}) AS {kind})"
-    # Publication refuses units whose rows differ; were it not to, this would still be a function of the unit alone.
-    return f"CAST(min({expression(cell_index(dimension))}) AS {kind})"
-
-
-def row_cell(dimension: Dimension) -> str:
-    """The cell of a row-level dimension."""
-    return f"CAST({expression(cell_index(dimension))} AS {unsigned_type(len(dimension.cells))})"
-
-
-def row_value(measure: Measure) -> str:
-    """The clipped value of a row on the measure's grid, in the smallest type that holds the bounds."""
-    return f"CAST({expression(clipped_steps(measure))} AS {signed_type(measure.lower, measure.upper)})"
-
-
-def bucket_expression(measure: Measure) -> str:
-    """Bucket of a measure's clipped value; NULL for null. The last bucket holds its upper end."""
-    value, inner = value_column(measure.name), measure.buckets[1:-1]
-    branches = " ".join(f"WHEN {value} < {edge} THEN {index}" for index, edge in enumerate(inner))
-    last = len(measure.buckets) - 2
-    kind = unsigned_type(last)
-    return f"CAST(CASE WHEN {value} IS NULL THEN NULL {branches} ELSE {last} END AS {kind})"
-
-
-def keyed_hash(*parts: str) -> str:
-    """64 bits of SHA-256 over the secret salt (parameter $1) and the parts, as an SQL expression.
-
-    The salt comes first and never leaves the domain, so nobody can choose a row that is sure to be kept.
+    The key comes first and never leaves the domain, so nobody can choose a row that is sure to be kept.
     """
-    joined = ", ".join(f"coalesce(CAST({part} AS VARCHAR), '')" for part in parts)
-    return f"CAST('0x' || substr(sha256(concat_ws('|', $1, {joined})), 1, 16) AS UBIGINT)"
+    joined = ", ".join(f"COALESCE(CAST({part} AS TEXT), '')" for part in parts)
+    return f"SUBSTRING(SHA256_HEX(TEXT_JOIN('|', {quote(key)}, {joined})), 1, 16)"
 
 
 def content_columns(card: DatasetCard) -> list[str]:
@@ -80,57 +49,131 @@ def content_columns(card: DatasetCard) -> list[str]:
     return rows + [value_column(item.name) for item in dp_measures(card)]
 
 
-def units_statement(card: DatasetCard, *, rows: str, target: str) -> str:
-    """Creates `target`: id, u and unit-level cells, one row per privacy unit. Takes the salt as $1."""
-    cells = "".join(f", {unit_cell(d)} AS {cell_column(d.name)}" for d in unit_dimensions(card))
+def missing_statement(card: DatasetCard, *, rows: str) -> Statement:
+    """Number of rows without a privacy unit."""
+    return statement(f"SELECT COUNT(*) FROM {rows} WHERE {unit_key(card)} IS NULL")
+
+
+def units_statement(card: DatasetCard, *, rows: str, key: str) -> Statement:
+    """id, unit-level cells and u, one row per privacy unit. `key`: in hex."""
+    dimensions = unit_dimensions(card)
+    read = [f"{unit_key(card)} AS id", *(f"{cell_index(d)} AS c_{i}" for i, d in enumerate(dimensions))]
+    read += [f"{_turn(card, d)} AS t_{i}" for i, d in enumerate(dimensions) if _is_first(d)]
+    cells = "".join(f", {_unit_cell(i, d)} AS {cell_column(d.name)}" for i, d in enumerate(dimensions))
     # u numbers the units in an order that says nothing; it only tells units apart, so its value may depend on others.
-    number = f"CAST(row_number() OVER (ORDER BY {keyed_hash(quote('unit'), 'id')}, id) - 1 AS UINTEGER)"
-    return (
-        f"CREATE TEMP TABLE {target} AS SELECT *, {number} AS u "
-        f"FROM (SELECT {unit_key(card)} AS id{cells} FROM {rows} GROUP BY 1)"
+    number = f"ROW_NUMBER() OVER (ORDER BY {keyed_hash(key, quote('unit'), 'id')}, id) - 1"
+    return statement(
+        f"SELECT *, STORED({number}, 0, {2**32 - 1}) AS u "
+        f"FROM (SELECT id{cells} FROM (SELECT {', '.join(read)} FROM {rows}) AS c GROUP BY id) AS k"
     )
 
 
-def rows_statement(card: DatasetCard, *, rows: str, units: str, target: str) -> str:
-    """Creates `target`, the bounded rows. Takes the salt as $1."""
+def _is_first(dimension: Dimension) -> bool:
+    return dimension.per_unit.reduction is Reduction.FIRST and dimension.per_unit.order is not None
+
+
+def _turn(card: DatasetCard, dimension: Dimension) -> str:
+    """Place of a row among those of its unit; equal keys are told apart by the cell, so that only the unit decides."""
+    order = f"{order_key(dimension.per_unit.order or '')} NULLS LAST, {cell_index(dimension)}"
+    return f"ROW_NUMBER() OVER (PARTITION BY {unit_key(card)} ORDER BY {order})"
+
+
+def _unit_cell(index: int, dimension: Dimension) -> str:
+    """The cell of a unit-level dimension, over the rows of a unit: one value whatever the rows say."""
+    # Publication refuses units whose rows differ; were it not to, the least would still be the unit's alone.
+    cell = f"MAX(CASE WHEN t_{index} = 1 THEN c_{index} END)" if _is_first(dimension) else f"MIN(c_{index})"
+    return f"STORED({cell}, 0, {len(dimension.cells)})"
+
+
+def rows_statement(card: DatasetCard, *, rows: str, units: str, key: str) -> Statement:
+    """The bounded rows. `key`: in hex."""
     row_level = [d for d in base_dimensions(card) if d.row_level]
-    contents = [f"{row_cell(d)} AS {cell_column(d.name)}" for d in row_level]
-    contents += [f"{row_value(m)} AS {value_column(m.name)}" for m in dp_measures(card)]
+    contents = [f"STORED({cell_index(d)}, 0, {len(d.cells)}) AS {cell_column(d.name)}" for d in row_level]
+    contents += [
+        f"STORED({clipped_steps(m)}, {m.lower}, {m.upper}) AS {value_column(m.name)}" for m in dp_measures(card)
+    ]
     unit_cells = [cell_column(d.name) for d in unit_dimensions(card)]
     names = content_columns(card)
     # Equal rows of a unit are told apart by their count so far, so that each has a draw of its own.
-    draw = f"CASE WHEN copy = 1 THEN h ELSE {keyed_hash(quote('copy'), 'h', 'copy')} END"
+    draw = f"CASE WHEN n = 1 THEN h ELSE {keyed_hash(key, quote('copy'), 'HEX_DIGITS(h)', 'n')} END"
     most = card.bounds.rows_per_unit
-    return (
-        f"CREATE TABLE {target} AS WITH "
-        f"content AS (SELECT {', '.join([f'{unit_key(card)} AS id', *contents])} FROM {rows}), "
-        f"hashed AS (SELECT *, {keyed_hash(quote('row'), 'id', *names)} AS h FROM content), "
-        f"copies AS (SELECT *, row_number() OVER (PARTITION BY id, h) AS copy FROM hashed), "
+    return statement(
+        f"WITH content AS (SELECT {', '.join([f'{unit_key(card)} AS id', *contents])} FROM {rows}), "
+        f"hashed AS (SELECT *, {keyed_hash(key, quote('row'), 'id', *names)} AS h FROM content), "
+        f"copies AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY id, h ORDER BY h) AS n FROM hashed), "
         f"drawn AS (SELECT *, {draw} AS draw FROM copies), "
-        f"ranked AS (SELECT *, row_number() OVER (PARTITION BY id ORDER BY draw, h, copy) - 1 AS rank FROM drawn), "
-        f"kept AS (SELECT {', '.join(['id', 'u', *unit_cells, *names, 'rank'])} "
-        f"FROM ranked JOIN {units} USING (id) WHERE rank < {most}) "
-        f"SELECT {', '.join(_stored_columns(card))}, u, CAST(rank AS {unsigned_type(most)}) AS r FROM kept "
+        f"ranked AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY id ORDER BY draw, h, n) - 1 AS place FROM drawn), "
+        f"kept AS (SELECT {', '.join(['units.id', 'u', *unit_cells, *names, 'place'])} "
+        f"FROM ranked JOIN {units} AS units ON ranked.id = units.id WHERE place < {most}) "
+        f"SELECT {', '.join(_stored_columns(card, key))}, u, STORED(place, 0, {most}) AS r FROM kept "
         f"ORDER BY {', '.join([*(cell_column(d.name) for d in base_dimensions(card)), 'u'])}"
     )
 
 
-def _stored_columns(card: DatasetCard) -> list[str]:
+def _stored_columns(card: DatasetCard, key: str) -> list[str]:
     cells = [cell_column(d.name) for d in base_dimensions(card)]
     values = [value_column(m.name) for m in dp_measures(card)]
-    buckets = [f"{bucket_expression(m)} AS {bucket_column(m.name)}" for m in dp_measures(card) if is_bucketed(m)]
-    return [
-        *cells,
-        *values,
-        *buckets,
-        *(f"{_group_rank(d)} AS {group_rank_column(d.name)}" for d in ranked_groups(card)),
-    ]
+    buckets = [f"{_bucket(m)} AS {bucket_column(m.name)}" for m in dp_measures(card) if is_bucketed(m)]
+    ranks = [f"{_group_rank(d, key)} AS {group_rank_column(d.name)}" for d in ranked_groups(card)]
+    return [*cells, *values, *buckets, *ranks]
 
 
-def _group_rank(dimension: Dimension) -> str:
+def _bucket(measure: Measure) -> str:
+    """Bucket of a measure's clipped value; NULL for null. The last bucket holds its upper end."""
+    value, inner = value_column(measure.name), measure.buckets[1:-1]
+    branches = " ".join(f"WHEN {value} < {edge} THEN {index}" for index, edge in enumerate(inner))
+    last = len(measure.buckets) - 2
+    return f"STORED(CASE WHEN {value} IS NULL THEN NULL {branches} ELSE {last} END, 0, {last})"
+
+
+def _group_rank(dimension: Dimension, key: str) -> str:
     """Rank of the row's cell among those of its unit's kept rows. The cell itself breaks ties of the hash, or two
     cells could share a rank and a unit appear in one too many."""
     cell = cell_column(dimension.name)
-    order = f"{keyed_hash(quote(dimension.name), 'id', cell)}, {cell}"
-    kind = unsigned_type(len(dimension.cells))
-    return f"CAST(dense_rank() OVER (PARTITION BY u ORDER BY {order}) - 1 AS {kind})"
+    order = f"{keyed_hash(key, quote(dimension.name), 'id', cell)}, {cell}"
+    return f"STORED(DENSE_RANK() OVER (PARTITION BY u ORDER BY {order}) - 1, 0, {len(dimension.cells)})"
+
+
+def outside_statement(card: DatasetCard, *, rows: str) -> Statement:
+    """Bounded rows without a cell, for each base dimension."""
+    counts = ", ".join(
+        f"COUNT(CASE WHEN {cell_column(item.name)} IS NULL THEN 1 END)" for item in base_dimensions(card)
+    )
+    return statement(f"SELECT {counts} FROM {rows}")
+
+
+def cube_statements(card: DatasetCard, *, rows: str) -> dict[str, tuple[tuple[str, ...], Statement]]:
+    """Tables of the bounded cube: their columns, cells and buckets first, and what fills them."""
+    cells = [cell_column(item.name) for item in base_dimensions(card)]
+    made = {}
+    if has_units(card):  # every unit has exactly one row of rank 0
+        keys = [cell_column(item.name) for item in unit_dimensions(card)]
+        made[UNITS] = _table(rows, keys, {"n": "COUNT(*)"}, where="r = 0")
+    if not has_cube(card):
+        return made
+    made[CUBE] = _table(rows, cells, _cube_sums(card))
+    for measure in filter(is_bucketed, dp_measures(card)):
+        bucket = bucket_column(measure.name)
+        keys = [*cells, bucket]
+        made[bucket_table(measure.name)] = _table(rows, keys, {"n": "COUNT(*)"}, where=f"{bucket} IS NOT NULL")
+    return made
+
+
+def _cube_sums(card: DatasetCard) -> dict[str, str]:
+    sums = {"n": "COUNT(*)"}
+    for measure in dp_measures(card):
+        name, value, most = measure.name, value_column(measure.name), reach(measure)
+        away = f"(CAST({value} AS BIGINT) - {centre(measure)})"  # below 2**62, as bounds are
+        sums |= {f"c_{name}": f"COUNT({value})", f"s_{name}": f"COALESCE(EXACT_SUM({away}, {most}), 0)"}
+        if is_squared(measure):
+            sums[f"q_{name}"] = f"COALESCE(EXACT_SUM({away} * {away}, {most**2}), 0)"
+    return sums
+
+
+def _table(
+    rows: str, keys: list[str], sums: dict[str, str], *, where: str = "TRUE"
+) -> tuple[tuple[str, ...], Statement]:
+    # A group of all rows has one result row even of nothing, so HAVING keeps an empty store empty.
+    grouped = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING COUNT(*) > 0"
+    selected = ", ".join([*keys, *(f"{value} AS {name}" for name, value in sums.items())])
+    return (*keys, *sums), statement(f"SELECT {selected} FROM {rows} WHERE {where} {grouped}")
