@@ -7,10 +7,10 @@ refused, since no amount is one.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from hashlib import sha256
 from json.encoder import encode_basestring
 
 import msgspec
@@ -73,7 +73,7 @@ def parse_canonical(data: bytes) -> object:
 
 def digest(data: bytes) -> str:
     """SHA-256 of `data` in 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()
 
 
 def commit(salt: bytes, label: str, data: bytes) -> str:
@@ -84,12 +84,17 @@ def commit(salt: bytes, label: str, data: bytes) -> str:
     """
     if len(salt) != SALT_BYTES:
         raise ValueError("a salt has 32 bytes")
-    return hashlib.sha256(b"%s%s%s" % (salt, _label(label)[0], data)).hexdigest()
+    return sha256(b"%s%s%s" % (salt, _label(label)[0], data)).hexdigest()
 
 
 def commit_all(salt: bytes, values: Mapping[str, bytes]) -> Encoded:
     """The object of the commitments to `values` under one salt, each by its label."""
-    made = [f'{_label(label)[1]}:"{commit(salt, label, values[label])}"' for label in sorted(values)]
+    if len(salt) != SALT_BYTES:
+        raise ValueError("a salt has 32 bytes")
+    made = []
+    for label in sorted(values):
+        bound, name = _label(label)
+        made.append(f'{name}:"{sha256(salt + bound + values[label]).hexdigest()}"')
     return Encoded(f"{{{','.join(made)}}}".encode())
 
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from weir.errors import InternalError
-from weir_server.ledger.values import MAX_LIMIT, PRIVACY_METRICS, MeterTotal, Metric, Subject
+from weir_server.ledger.values import MAX_LIMIT, METRICS, PRIVACY_METRICS, MeterTotal, Metric, Subject
 from weir_server.store import Transaction, integer, text
 from weir_server.store.pending import Table
 
@@ -16,15 +16,18 @@ _METER = Table(
     "ON CONFLICT (contract, requester, dataset, metric) DO UPDATE SET used = excluded.used",
 )
 
+_AT_RESERVATION = tuple(metric for metric in METRICS if metric in PRIVACY_METRICS)
+_AT_ANSWER = tuple(metric for metric in METRICS if metric not in PRIVACY_METRICS)
+
 
 def count_privacy(tx: Transaction, subject: Subject, amounts: Mapping[Metric, int]) -> None:
     """Adds what is spent at reservation."""
-    _count(tx, subject, ((m, a) for m, a in amounts.items() if m in PRIVACY_METRICS))
+    _count(tx, subject, amounts, _AT_RESERVATION)
 
 
 def count_answer(tx: Transaction, subject: Subject, amounts: Mapping[Metric, int]) -> None:
     """Adds what is spent when an answer is posted."""
-    _count(tx, subject, ((m, a) for m, a in amounts.items() if m not in PRIVACY_METRICS))
+    _count(tx, subject, amounts, _AT_ANSWER)
 
 
 def meter_totals(tx: Transaction, *, contract: str = "") -> list[MeterTotal]:
@@ -38,18 +41,18 @@ def meter_totals(tx: Transaction, *, contract: str = "") -> list[MeterTotal]:
     return [MeterTotal(text(r[0]), text(r[1]), text(r[2]), text(r[3]), integer(r[4])) for r in rows]
 
 
-def _count(tx: Transaction, subject: Subject, amounts: Iterable[tuple[Metric, int]]) -> None:
-    counted = {metric: amount for metric, amount in amounts if amount}
+def _count(tx: Transaction, subject: Subject, amounts: Mapping[Metric, int], metrics: Sequence[Metric]) -> None:
+    counted = [(metric, amounts[metric]) for metric in metrics if amounts[metric]]
     if not counted:
         return
-    used = _used(tx, subject)
-    totals: dict[str, int] = {metric: used.get(metric, 0) + amount for metric, amount in counted.items()}
-    if max(totals.values()) > MAX_LIMIT:  # As the table would, but for this operation alone.
-        raise InternalError("a meter's total is out of range", rule="meter.range")
+    totals = dict(_used(tx, subject))
     whose = (subject.contract, subject.requester, subject.dataset)
-    for metric, total in totals.items():
+    for metric, amount in counted:
+        totals[metric] = total = totals.get(metric, 0) + amount
+        if total > MAX_LIMIT:  # As the table would, but for this operation alone.
+            raise InternalError("a meter's total is out of range", rule="meter.range")
         tx.put(_METER, (*whose, metric), (*whose, metric, total))
-    tx.remember(("meter", *whose), used | totals)
+    tx.remember(("meter", *whose), totals)
 
 
 def _used(tx: Transaction, subject: Subject) -> dict[str, int]:

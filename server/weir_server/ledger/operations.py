@@ -470,8 +470,8 @@ def _data(
     """The body of a query's leaf: `record` is the pipeline's, everything beside it the ledger's."""
     data: dict[str, object] = {
         "subject": _scope(subject),
-        "charge": _charged(tuple(amounts.items())),
-        "record": _record(event),
+        "charge": _charged(tuple(amounts.values())),
+        "record": {**event},
     }
     if reservation is not None:
         data["reservation"] = str(reservation)
@@ -492,24 +492,9 @@ def _scope(subject: Subject) -> Encoded:
 
 
 @lru_cache(maxsize=1024)
-def _charged(amounts: tuple[tuple[Metric, int], ...]) -> Encoded:
-    return Encoded(canonical_json({metric: str(amount) for metric, amount in amounts}))
-
-
-def _record(event: Mapping[str, object]) -> Encoded:
-    """The meter record in JSON: few differ, and each stands in two leaves."""
-    if all(type(value) in _PLAIN for value in event.values()):
-        return _plain_record(tuple((key, type(value), value) for key, value in event.items()))
-    return Encoded(canonical_json(dict(event)))
-
-
-_PLAIN = frozenset({str, int, bool})
-
-
-@lru_cache(maxsize=1024)
-def _plain_record(items: tuple[tuple[str, type, object], ...]) -> Encoded:
-    """`items`: with their types, since True and 1 are equal and written differently."""
-    return Encoded(canonical_json({key: value for key, _, value in items}))
+def _charged(amounts: tuple[int, ...]) -> Encoded:
+    """`amounts`: of every metric, in the order of `METRICS`."""
+    return Encoded(canonical_json({metric: str(amount) for metric, amount in zip(METRICS, amounts, strict=True)}))
 
 
 def _commitments(

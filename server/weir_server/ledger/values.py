@@ -205,10 +205,8 @@ def checked_charge(charge: Charge) -> dict[Metric, int]:
     """
     if not charge.keys() <= _KNOWN:
         raise InvalidRequest("the charge names an unknown metric", field="charge", rule="charge.metric")
-    amounts: dict[Metric, int] = {}
-    for metric in METRICS:
-        amount = charge.get(metric, 0)
-        if isinstance(amount, bool) or not 0 <= amount <= MAX_CHARGE:
+    amounts = {metric: charge.get(metric, 0) for metric in METRICS}
+    for amount in amounts.values():
+        if type(amount) is bool or not 0 <= amount <= MAX_CHARGE:
             raise InvalidRequest("an amount is out of range", field="charge", rule="charge.range")
-        amounts[metric] = amount
     return amounts
