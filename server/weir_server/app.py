@@ -12,8 +12,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, ExitStack, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
@@ -24,7 +24,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from weir.errors import Unavailable, WeirError
+from weir.errors import Unavailable
 from weir.v1 import (
     audit_service_pb2_grpc,
     case_service_pb2_grpc,
@@ -35,7 +35,8 @@ from weir.v1 import (
     quota_service_pb2_grpc,
 )
 from weir_server.authentication import Authentication
-from weir_server.books import expire_holds, give_back_holds, open_books, recover_holds
+from weir_server.background import end, follow, lead, once, sweep
+from weir_server.books import give_back_holds, open_books
 from weir_server.catalog.card import Mode
 from weir_server.catalog.export_dcat import Domain as CatalogueOf
 from weir_server.clock import Timekeeper
@@ -53,7 +54,6 @@ from weir_server.exact.warming import keep_warm
 from weir_server.health import SERVING, STATES, Health
 from weir_server.identity_log import keep_logged, logged_revocations
 from weir_server.latch import Latch
-from weir_server.ledger import others_hold
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
 from weir_server.log.receipts import Receipts
@@ -87,9 +87,6 @@ from weir_server.store import Store
 if TYPE_CHECKING:
     from weir_server.console.listener import ConsoleListener
 
-_SWEEP_SECONDS = 30.0
-_FOLLOW_SECONDS = 1.0
-"""How far behind the acts of other processes a process may be where nothing is charged; what is charged is never."""
 _HEADROOM = 2
 """The transport's hard limit on a message, as a multiple of ours: in between, the refusal is typed and metered."""
 _FUSE = 16
@@ -184,7 +181,7 @@ async def serve(
         event("stopping")
         stop.set()  # also where the books failed: health must say so
         for task in background:
-            await _end(task)
+            await end(task)
         await _drain(public, admin, console, parts)
     event("stopped")
     return not failed.is_set()
@@ -453,7 +450,7 @@ def _background(
     """What runs beside the calls: it follows the books and answers nobody."""
     store = parts.store
     led: list[Callable[[], Coroutine[Any, Any, None]]] = [
-        partial(_sweep, store, parts.state, parts.now),
+        partial(sweep, store, parts.state, parts.now),
         partial(keep_exported, store, data_dir / LOG_DIRECTORY),
     ]
     if config.witness.url:
@@ -463,80 +460,20 @@ def _background(
     warm = keep_warm(parts.atoms, lambda: parts.state.world.catalogue)
     # Each machine has its own record of identities, and what stands in the log is written once.
     logged = keep_logged(store, data_dir, now=parts.now, entropy=os.urandom)
-    work = [parts.health.keep_probed(), keep_signed(store), warm, logged, _lead(store, "background", led)]
+    work = [parts.health.keep_probed(), keep_signed(store), warm, logged, lead(store, "background", led)]
     if config.ledger.postgres:
-        work.append(_follow(store, parts.state, parts.revoked.learn, parts.now))
+        work.append(follow(store, parts.state, parts.revoked.learn, parts.now))
     if console is not None:
         # A task of its own: whoever leads the rest may have no console.
-        work += [console.keep_certificates(), _lead(store, "usage", [partial(keep_counted, store)])]
+        work += [console.keep_certificates(), lead(store, "usage", [partial(keep_counted, store)])]
     return work
-
-
-async def _lead(store: Store, task: str, work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Does what one process does for all that share the ledger: at once, or when the process that does it ends."""
-    leading = False
-    while not leading and not store.stopped:
-        with suppress(Unavailable):
-            leading = await store.write(lambda tx: tx.lead(task))
-        if not leading:
-            await asyncio.sleep(_FOLLOW_SECONDS)
-    running = [asyncio.create_task(start()) for start in work]
-    try:
-        await asyncio.wait(running)
-    finally:
-        for item in running:
-            await _end(item)
-
-
-async def _sweep(store: Store, state: State, now: Timekeeper) -> None:
-    """Expires holds, and contracts past their validity. A store that stopped has ended the server by its own signal."""
-    while not store.stopped:
-        await asyncio.sleep(_SWEEP_SECONDS)
-        for work in (
-            partial(store.write, partial(expire_holds, now=now)),
-            state.expire_contracts,
-            state.update_standings,
-        ):
-            await _once(work)
-
-
-async def _follow(store: Store, state: State, learn: Callable[[frozenset[int]], None], now: Timekeeper) -> None:
-    """Sees what other processes did, whom other machines revoked (`learn`), and gives back what those that are gone
-    held."""
-
-    async def give_back() -> None:
-        if await asyncio.to_thread(store.look, others_hold):
-            await store.write(partial(recover_holds, now=now))
-
-    async def revocations() -> None:
-        learn(await asyncio.to_thread(store.look, logged_revocations))
-
-    while not store.stopped:
-        await asyncio.sleep(_FOLLOW_SECONDS)
-        for work in (state.catch_up, revocations, give_back):
-            await _once(work)
-
-
-async def _once(work: Callable[[], Awaitable[object]]) -> None:
-    """One round of what must go on: a round that fails (a snapshot that is not on this machine yet, say) is logged,
-    and neither ends those to come nor holds up what comes after it."""
-    try:
-        await work()
-    except WeirError as error:  # Of a store that stopped, too, which has ended the server by its own signal.
-        event("background_failed", level=logging.ERROR, **exception_fields(error))
 
 
 async def _first(*events: asyncio.Event) -> None:
     waiting = [asyncio.create_task(item.wait()) for item in events]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
-        await _end(task)
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+        await end(task)
 
 
 async def _drain(public: Any, admin: Any, console: ConsoleListener | None, parts: Parts) -> None:
@@ -549,4 +486,4 @@ async def _drain(public: Any, admin: Any, console: ConsoleListener | None, parts
     await parts.pipeline.turns.drain(seconds=max(0.1, seconds - (time.monotonic() - started)))
     if not parts.store.stopped:
         # What is still running now can no longer post: its hold is resolved, and each resolves once.
-        await _once(partial(parts.store.write, partial(give_back_holds, now=parts.now)))
+        await once(partial(parts.store.write, partial(give_back_holds, now=parts.now)))

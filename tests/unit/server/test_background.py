@@ -15,7 +15,7 @@ import pytest
 from tests.support.ledger import LEDGER_SERVER, open_books
 from tests.support.server import make_domain
 from weir.errors import LogInconsistent, PublicationError, Unavailable, WeirError
-from weir_server import app
+from weir_server import background, clock
 from weir_server.identity_log import keep_logged
 from weir_server.revocation import Revoked, revoke, watch_revoked
 from weir_server.state import State
@@ -66,16 +66,16 @@ class Rounds:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize(
-    "work", [partial(app._follow, learn=lambda serials: None), app._sweep], ids=["follow", "sweep"]
+    "work", [partial(background.follow, learn=lambda serials: None), background.sweep], ids=["follow", "sweep"]
 )
 async def test_a_round_that_fails_ends_neither_the_next_one_nor_what_comes_after_it(
     work: Callable[[Store, State], Any], error: WeirError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mutant: the first error would end the task, and holds, stops and ends of contracts go unseen from then on."""
-    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.001)
-    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(background, "_FOLLOW_SECONDS", 0.001)
+    monkeypatch.setattr(background, "_SWEEP_SECONDS", 0.001)
     rounds = Rounds(error)
-    await asyncio.wait_for(work(cast(Store, rounds), cast(State, rounds)), 30)
+    await asyncio.wait_for(work(cast(Store, rounds), cast(State, rounds), now=clock.now), 30)
     assert all(rounds.asked.count(name) > 3 for name in set(rounds.asked))
     assert len(set(rounds.asked)) > 1
 
@@ -85,7 +85,7 @@ async def test_a_task_is_led_by_a_process_that_can_do_it(
 ) -> None:
     """Mutant: one lock for all tasks; a worker without a console would lead, and nobody would count for the console."""
     monkeypatch.setenv(LEDGER_SERVER, ledger_server)
-    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(background, "_FOLLOW_SECONDS", 0.01)
     first, second = open_books(tmp_path), open_books(tmp_path)
     began = {name: asyncio.Event() for name in ("first", "second", "usage")}
 
@@ -97,7 +97,7 @@ async def test_a_task_is_led_by_a_process_that_can_do_it(
         return work
 
     def lead(store: Store, task: str, name: str) -> asyncio.Task[None]:
-        return asyncio.create_task(app._lead(store, task, [noting(name)]))
+        return asyncio.create_task(background.lead(store, task, [noting(name)]))
 
     leading = [lead(first.store, "background", "first")]
     await began["first"].wait()
@@ -107,7 +107,7 @@ async def test_a_task_is_led_by_a_process_that_can_do_it(
     first.store.close()
     await began["second"].wait()
     for task in leading:
-        await app._end(task)
+        await background.end(task)
     second.store.close()
 
 
@@ -115,7 +115,7 @@ async def test_a_certificate_that_one_machine_revoked_is_refused_by_the_others(
     tmp_path: Path, ledger_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LEDGER_SERVER, ledger_server)
-    monkeypatch.setattr(app, "_FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(background, "_FOLLOW_SECONDS", 0.01)
     here = make_domain(tmp_path)
     first, second = open_books(tmp_path), open_books(tmp_path)
     revoked = Revoked(watch_revoked(make_domain(tmp_path / "there")))
@@ -126,12 +126,14 @@ async def test_a_certificate_that_one_machine_revoked_is_refused_by_the_others(
         if serials:
             heard.set()
 
-    following = asyncio.create_task(app._follow(second.store, cast(State, Rounds(Unavailable(""))), learn))
+    following = asyncio.create_task(
+        background.follow(second.store, cast(State, Rounds(Unavailable(""))), learn, second.clock)
+    )
     logging = asyncio.create_task(keep_logged(first.store, here, now=first.clock, entropy=os.urandom))
     revoke(here, [7], now=first.clock())
     await heard.wait()
     assert revoked() == {7}
     for task in (following, logging):
-        await app._end(task)
+        await background.end(task)
     first.store.close()
     second.store.close()
