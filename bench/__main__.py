@@ -26,6 +26,7 @@ from bench.rows import KEYS, Row
 MODULES = {
     "he": "Paillier kernels beside phe and HEU",
     "he_e2e": "an encrypted query, end to end",
+    "he_spark": "a million ciphertexts on Spark and in worker processes",
     "exact": "atoms: building and asking",
     "serve": "one exact query through gRPC, and what the meter takes of it",
     "load": "answers a second, slowest answers, overload, two workers",

@@ -143,9 +143,8 @@ def start_server(data_dir: Path, *, settings: str = "", workers: int = 1, public
 
 def serve_command(data_dir: Path, *, ready: Path, config: Path, public: str = LOOPBACK) -> list[str]:
     """Command line of a server on free loopback ports."""
-    program = "import click; from weir_server.cli import register; g = click.Group(); register(g); g()"
     return [
-        sys.executable, "-c", program, "serve", "--data", str(data_dir), "--listen", public, "--admin", LOOPBACK,
+        sys.executable, "-m", "weir_server", "serve", "--data", str(data_dir), "--listen", public, "--admin", LOOPBACK,
         "--metrics", LOOPBACK, "--console", LOOPBACK, "--ready-file", str(ready), "--config", str(config),
     ]  # fmt: skip
 

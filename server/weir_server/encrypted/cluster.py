@@ -266,8 +266,9 @@ def _guarded(work: Callable[[], _T]) -> tuple[_T | None, Exception | None]:
         event("cluster_failed", level=logging.ERROR, **exception_fields(error))
         text = "Spark needs `pip install dataweir[spark]` on this machine"
         return None, InternalError(text, rule="engine.extra")
-    except Exception as error:
-        # The client raises gRPC's, Arrow's, pandas' and its own, with words of the engine in them.
+    except (Exception, SystemExit) as error:
+        # The client raises gRPC's, Arrow's, pandas' and its own, with words of the engine in them; and where it finds
+        # itself installed otherwise than it likes, it exits.
         event("cluster_failed", level=logging.ERROR, **exception_fields(error))
         text = "the cluster that works on long vectors failed; send the request again"
         return None, Unavailable(text, rule="cluster.failed")

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from weir.errors import InvalidKey, InvalidRequest, QuotaExceeded
 from weir.paillier import Packing, PublicKey, check_headroom, check_modulus, pack
@@ -34,6 +34,9 @@ from weir_server.plan.values import EncryptedTerms, Principal, Submission
 from weir_server.policy import book
 from weir_server.store import Store, Transaction
 
+_T = TypeVar("_T")
+_LARGE_BYTES = 1 << 20
+"""Uploads beyond it are not hashed, nor are their columns read, in the event loop."""
 MAX_KEYS = 32
 """Public keys of one requester: they are kept for good, since stored replies are under them."""
 
@@ -183,7 +186,7 @@ class EncryptedQueries:
             InvalidCiphertext: any of them; one text for every cause.
             RequestError, RefusalError: refused and metered.
         """
-        submission = _with_upload(opened.submission, weights)
+        submission = await _aside(len(weights), _with_upload, opened.submission, weights)
         async with self._pipeline.metered_refusals(submission):
             if len(weights) != opened.upload_bytes:
                 raise InvalidRequest(
@@ -206,7 +209,7 @@ class EncryptedQueries:
         )
 
     async def _combine(self, opened: Opened, release: answer_pb2.Answer, weights: bytes) -> _Reply:
-        columns = [_integers(column) for column in release.values]
+        columns = [await _aside(len(weights), _integers, column) for column in release.values]
         sums = await self._reducers.of(opened.cells).matrix_dot(opened.key, weights, columns)
         results = await self._kernels.mask(opened.key, sums, opened.bits)
         return _Reply(
@@ -350,6 +353,11 @@ def _terms(submission: Submission) -> EncryptedTerms:
     if submission.encrypted is None:
         raise InvalidRequest("an encrypted query names a key", field="key_id", rule="encrypted.terms")
     return submission.encrypted
+
+
+async def _aside(size: int, work: Callable[..., _T], *arguments: Any) -> _T:
+    """`work`, in a thread where it takes longer than a call beside it should wait. `size`: bytes of the upload."""
+    return await asyncio.to_thread(work, *arguments) if size > _LARGE_BYTES else work(*arguments)
 
 
 def _with_upload(submission: Submission, weights: bytes) -> Submission:
