@@ -130,7 +130,8 @@ class SparkEngine:
 
     def close(self) -> None:
         """End the session; the cluster goes on."""
-        self._guarded(self.session.stop)
+        if not self._given_up.is_set():
+            _guarded(self.session.stop)
 
     def _source(self, relation: str) -> DataFrame:
         kind, _, location = relation.partition(":")
