@@ -8,6 +8,7 @@ without authentication; how much of it has passed is not. So a server's clock is
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -63,29 +64,40 @@ class Timekeeper:
     ) -> None:
         """`bound`: how far the system's clock may be off. `steady`: seconds of a clock that nobody can set."""
         self.bound = bound
+        self._most = bound.total_seconds()
         self._wall, self._steady = wall, steady
         self._first, self._started = wall(), steady()
+        self._lock = threading.Lock()
+        self._seen, self._drifted = 0.0, 0.0
 
     def __call__(self) -> datetime:
         """The present."""
-        shown, expected, bound = self._look()
-        return shown if abs(shown - expected) <= bound else expected
+        shown, off = self._look()
+        return shown if abs(off) <= self._most else shown - timedelta(seconds=off)
 
     def ahead(self) -> timedelta:
         """How far the system's clock is ahead of the time that has passed; negative where it is behind."""
-        shown, expected, _ = self._look()
-        return shown - expected
+        return timedelta(seconds=self._look()[1])
 
     def keeps_pace(self) -> bool:
         """Whether the system's clock is where the time that has passed puts it."""
-        shown, expected, bound = self._look()
-        return abs(shown - expected) <= bound
+        return abs(self._look()[1]) <= self._most
 
     def steady(self) -> float:
         """Seconds by the clock that nobody can set."""
         return self._steady()
 
-    def _look(self) -> tuple[datetime, datetime, timedelta]:
-        """What the system's clock shows, what it should show, and how far they may be apart by now."""
-        passed = timedelta(seconds=self._steady() - self._started)
-        return self._wall(), self._first + passed, self.bound + passed * DRIFT
+    def _look(self) -> tuple[datetime, float]:
+        """What the system's clock shows, and by how many seconds that is more than it should show.
+
+        What it should show follows what it shows, as fast as an honest one may drift: so a clock that runs a little
+        fast for months is believed, and what may be set at once never grows beyond the bound.
+        """
+        with self._lock:
+            shown, passed = self._wall(), self._steady() - self._started
+            off = (shown - self._first).total_seconds() - passed - self._drifted
+            most = max(0.0, passed - self._seen) * DRIFT
+            followed = min(most, max(-most, off))
+            self._drifted += followed
+            self._seen = passed
+            return shown, off - followed

@@ -198,3 +198,15 @@ def test_a_clock_that_is_slewed_is_believed_by_its_drift_alone() -> None:
     assert keeper.keeps_pace()
     machine.set(seconds=100)
     assert not keeper.keeps_pace()
+
+
+def test_what_may_be_set_at_once_does_not_grow_with_the_time_that_a_process_runs() -> None:
+    """Mutant: an allowance for drift that is saved up, so that after a hundred days an hour may be set at once."""
+    machine = Machine.now()
+    keeper = machine.keeper()
+    for _ in range(2400):
+        machine.passes(hours=1)
+        assert keeper.keeps_pace()
+    machine.set(seconds=40)
+    assert not keeper.keeps_pace()
+    assert keeper() <= machine.shown - timedelta(seconds=38)
