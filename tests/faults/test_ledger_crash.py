@@ -19,7 +19,10 @@ from weir.replay import follow_all
 from weir.statement import statement
 from weir_server import ledger, log
 
-_STEPS: dict[str, list[int]] = {}
+POINTS = 80
+"""Of the story's statements, evenly spread, after which a process is killed: about every third."""
+_RAN: dict[str, list[str]] = {}
+"""What the writer runs in the story, by engine."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,19 +34,20 @@ def child(directory: Path, statement: int, side: str) -> tuple[int, list[str]]:
     return done.returncode, done.stdout.splitlines()
 
 
-def commits(directory: Path) -> list[int]:
-    """Numbers of the statements that make something durable."""
-    numbers: list[int] = []
+def statements(directory: Path) -> list[str]:
+    """What the writer runs in the whole story, in order."""
+    ran: list[str] = []
     made: list[Any] = []
 
     def hook(number: int, side: str, sql: str) -> None:
-        if sql == "COMMIT" and side == "before":
-            numbers.append(number)
+        if side == "before":
+            assert number == len(ran)
+            ran.append(sql)
 
     books = open_books(directory, connect=counting(made, hook))
     run(books, lambda line: None)
     books.store.close()
-    return numbers
+    return ran
 
 
 def metered(books: Books) -> Counter[str]:
@@ -101,12 +105,19 @@ def check_after_crash(directory: Path, acknowledged: list[str]) -> None:
     assert fsck_of(directory).findings == ()
 
 
+def course(factory: pytest.TempPathFactory, engine: str) -> list[str]:
+    """The story's statements on an engine, found out once."""
+    if engine not in _RAN:
+        _RAN[engine] = statements(factory.mktemp("count"))
+    return _RAN[engine]
+
+
 @pytest.fixture
 def steps(tmp_path_factory: pytest.TempPathFactory, engine: str) -> list[int]:
-    if engine not in _STEPS:
-        _STEPS[engine] = commits(tmp_path_factory.mktemp("count"))
-    assert len(_STEPS[engine]) >= 10
-    return _STEPS[engine]
+    """Numbers of the statements that make something durable."""
+    found = [number for number, sql in enumerate(course(tmp_path_factory, engine)) if sql == "COMMIT"]
+    assert len(found) >= 10
+    return found
 
 
 @pytest.mark.usefixtures("engine")
@@ -127,10 +138,14 @@ def test_a_kill_around_a_commit_loses_nothing_and_repeats_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("statement", range(0, 440, 3))  # The story runs about 420.
-def test_a_kill_at_any_statement_loses_nothing_and_repeats_nothing(tmp_path: Path, statement: int) -> None:
-    status, acknowledged = child(tmp_path, statement, "after")
-    assert status in (-9, 0)
+@pytest.mark.parametrize("point", range(POINTS))
+def test_a_kill_at_any_statement_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, point: int
+) -> None:
+    ran = len(course(tmp_path_factory, "sqlite"))
+    assert ran > 2 * POINTS
+    status, acknowledged = child(tmp_path, point * ran // POINTS, "after")
+    assert status == -9
     check_after_crash(tmp_path, acknowledged)
 
 
