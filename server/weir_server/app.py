@@ -42,6 +42,7 @@ from weir_server.catalog.export_dcat import Domain as CatalogueOf
 from weir_server.clock import Timekeeper
 from weir_server.config import Config, split_address
 from weir_server.console.usage import keep_counted
+from weir_server.dp.store import BoundedStores
 from weir_server.dp.technique import DpTechnique
 from weir_server.encrypted.cluster import SparkReducer
 from weir_server.encrypted.flow import EncryptedQueries
@@ -208,7 +209,7 @@ async def _build(
 ) -> Parts:
     state = State(store, data_dir, clock=now, entropy=os.urandom)
     receipts = Receipts(domain.log_signers)
-    dp = DpTechnique()
+    dp = DpTechnique(_bounded_stores(config, data_dir))
     stack.callback(dp.close)
     atoms = Stores()
     pipeline = Pipeline(
@@ -266,12 +267,24 @@ async def _build(
     )
 
 
+def _cluster(config: Config, data_dir: Path) -> Cluster | None:
+    """The Spark that the configuration names; it is not asked here whether it is there."""
+    if not config.spark.remote:
+        return None
+    token_file = data_dir / config.spark.token_file if config.spark.token_file else None
+    return Cluster(config.spark.remote, config.spark.directory, token_file)
+
+
+def _bounded_stores(config: Config, data_dir: Path) -> BoundedStores:
+    cluster = _cluster(config, data_dir)
+    return BoundedStores() if cluster is None else BoundedStores(cluster=partial(open_spark, cluster))
+
+
 def _reducers(kernels: KernelPool, config: Config, data_dir: Path, stack: AsyncExitStack) -> Reducers:
     """Worker processes, and for long vectors the cluster where there is one; it is not asked before it is needed."""
-    if not config.spark.remote:
+    cluster = _cluster(config, data_dir)
+    if cluster is None:
         return Reducers(kernels)
-    token_file = data_dir / config.spark.token_file if config.spark.token_file else None
-    cluster = Cluster(config.spark.remote, config.spark.directory, token_file)
     far = SparkReducer(
         lambda: open_spark(cluster).session,
         partitions=config.encrypted.spark_partitions,

@@ -18,6 +18,7 @@ from cryptography import x509
 from weir.errors import WeirError
 from weir_server import clock, pki, pulse
 from weir_server.books import DIRECTORY, last_seen, present
+from weir_server.catalog.remote_rows import FILE as ROWS_FILE
 from weir_server.config import load_config, split_address
 from weir_server.identities import issued
 from weir_server.latch import skewed
@@ -58,6 +59,7 @@ def diagnose(data_dir: Path) -> list[Check]:
         ("configuration", lambda: _configuration(data_dir)),
         ("tokens", lambda: _tokens(data_dir)),
         ("ports", lambda: _ports(data_dir)),
+        ("cluster", lambda: _cluster(data_dir)),
     )
     return [_run(name, check) for name, check in checks]
 
@@ -169,6 +171,20 @@ def _lock(data_dir: Path) -> str:
 def _configuration(data_dir: Path) -> str:
     load_config(None, data_dir=data_dir)
     return "complete"
+
+
+def _cluster(data_dir: Path) -> str:
+    away = sum(1 for _ in (data_dir / "snapshots").glob(f"[!.]*/[!.]*/{ROWS_FILE}"))
+    spark = load_config(None, data_dir=data_dir).spark
+    if away and not spark.remote:
+        raise _Failed(f"{away} snapshots have their rows on a Spark cluster: name it in spark.remote")
+    if not spark.remote:
+        return "none is named, and no snapshot needs one"
+    from weir_server.engine.spark import Cluster, open_spark  # what it needs may not be installed
+
+    token_file = data_dir / spark.token_file if spark.token_file else None
+    open_spark(Cluster(spark.remote, spark.directory, token_file)).close()
+    return f"reached; {away} snapshots have their rows there"
 
 
 def _ports(data_dir: Path) -> str:
