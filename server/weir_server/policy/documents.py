@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -91,14 +92,9 @@ def parse_documents(documents: Sequence[str]) -> Policy:
     names: dict[str, list[str]] = {kind.word: [] for kind in KINDS}
     faults: list[str] = []
     for number, text in enumerate(documents, start=1):
-        reader = Reader(load_document(text, number), where=f"document {number}")
-        kind = _BY_WORD.get(reader.text("kind"))
-        if kind is None:
-            faults.append(f"document {number}: kind must be one of {', '.join(sorted(_BY_WORD))}")
-            continue
-        value = kind.read(reader)
-        faults += reader.finish()
-        if value is not None:
+        kind, value, found = _faultless(text) or _read(text, number)
+        faults += found
+        if kind is not None and value is not None:
             values[kind.word][kind.name(value)] = value
             names[kind.word].append(kind.name(value))
     for word, given in names.items():
@@ -106,3 +102,29 @@ def parse_documents(documents: Sequence[str]) -> Policy:
     if faults:
         raise InvalidRequest("; ".join(faults[:40]), field="documents", rule="policy.document")
     return Policy(MappingProxyType({word: MappingProxyType(found) for word, found in values.items()}))
+
+
+_Read = tuple[Kind | None, Any, list[str]]
+"""Kind and value of a document where it has them, and its faults."""
+
+
+@lru_cache(maxsize=1 << 14)
+def _faultless(text: str) -> _Read | None:
+    """A document without faults; None where it has some, which are told with its number.
+
+    Kept, since the whole policy is read anew whenever one document changes, and reading YAML takes milliseconds each.
+    """
+    try:
+        kind, value, faults = _read(text, 0)
+    except InvalidRequest:
+        return None
+    return None if faults or value is None else (kind, value, faults)
+
+
+def _read(text: str, number: int) -> _Read:
+    reader = Reader(load_document(text, number), where=f"document {number}")
+    kind = _BY_WORD.get(reader.text("kind"))
+    if kind is None:
+        return None, None, [f"document {number}: kind must be one of {', '.join(sorted(_BY_WORD))}"]
+    value = kind.read(reader)
+    return kind, value, reader.finish()
