@@ -258,7 +258,7 @@ async def _build(
             revoked=revoked,
             tokens=open_tokens(config.oidc, data_dir=data_dir),
             require_token=config.oidc.require_token,
-            authorities=lambda: certificates.get().authorities,
+            authorities=lambda: certificates.recent().authorities,
         ),
         credentials=live_credentials(certificates),
         health=health,

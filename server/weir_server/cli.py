@@ -8,6 +8,7 @@ WeirError leaves a command as it is: `weir` prints its text and maps it to a doc
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -122,6 +123,8 @@ def serve_command(
     from weir_server.app import write_ready_file
 
     os.umask(0o077)
+    # Queries in progress are thousands of objects, which the default would look through every few answers.
+    gc.set_threshold(10_000)
     observe.configure(sys.stderr)
     settings = _with_addresses(
         load_config(config_file, data_dir=data_dir), public=listen, admin=admin, metrics=metrics, console=console

@@ -112,12 +112,19 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._now = now
         self._refuse = refuse
         self._check_caller = check_caller
-        self._strangers = strangers or Strangers(clock=time.monotonic)
+        self._strangers = Strangers(clock=time.monotonic) if strangers is None else strangers
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+        """By call: the handler that was found, and its guarded form."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """The guarded form of a handler; None where the listener serves no such call."""
         handler = await continuation(details)
-        return None if handler is None else self._wrap(details.method, handler)
+        if handler is None:
+            return None
+        known = self._wrapped.get(details.method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[details.method] = handler, self._wrap(details.method, handler)
+        return known[1]
 
     def _wrap(self, rpc: str, handler: Any) -> Any:
         if handler.request_streaming and handler.response_streaming:
@@ -185,14 +192,14 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         shown = context.auth_context().get("x509_pem_cert", ())
         if len(shown) != 1:
             raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
-        who = stranger(shown[0], context.peer())
-        self._strangers.check(who)
+        if self._strangers:
+            self._strangers.check(stranger(shown[0], context.peer()))
         # Metadata is read for this one key only, and never logged: it holds the token.
         headers = [value for key, value in context.invocation_metadata() or () if key == HEADER]
         try:
             progress.principal = self._authentication.caller(shown[0], headers, now=self._now())
         except Unauthenticated:
-            self._strangers.failed(who)
+            self._strangers.failed(stranger(shown[0], context.peer()))
             raise
         return f"{progress.principal.role}/{progress.principal.name}"
 

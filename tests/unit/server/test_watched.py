@@ -3,13 +3,14 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from weir_server import observe
-from weir_server.watched import Watched
+from weir_server.watched import RECENT_SECONDS, Watched
 
 
 def number(path: Path) -> Watched[int]:
@@ -103,3 +104,13 @@ def test_threads_see_whole_values_only(path: Path) -> None:
             replace(path, str(value))
         assert set().union(*(item.result() for item in looks)) <= set(range(1, 40))
     assert watched.get() == 39
+
+
+def test_what_every_call_asks_is_looked_at_again_within_milliseconds(path: Path) -> None:
+    watched = number(path)
+    assert watched.recent() == 1
+    replace(path, "22")
+    assert watched.get() == 22, "whoever must know at once does"
+    replace(path, "333")
+    time.sleep(RECENT_SECONDS)
+    assert watched.recent() == 333

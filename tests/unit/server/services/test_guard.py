@@ -35,6 +35,7 @@ from weir_server.observe import Metrics
 from weir_server.services.access import PUBLIC
 from weir_server.services.admission import Admission
 from weir_server.services.guard import Call, Guard
+from weir_server.services.strangers import Strangers
 
 SECRET = "zebra-4711"
 LIST = "/weir.v1.CatalogueService/ListDatasets"
@@ -319,3 +320,66 @@ def _exposed(metrics: Metrics) -> str:
     from prometheus_client import generate_latest
 
     return generate_latest(metrics.registry).decode()
+
+
+async def test_a_handler_that_takes_anothers_place_is_the_one_that_is_called() -> None:
+    limits = Limits()
+
+    def handler() -> Any:
+        async def serve(request: Any, call: Call) -> Any:
+            return request
+
+        return grpc.unary_unary_rpc_method_handler(serve)
+
+    class Details:
+        method = LIST
+
+    async def found(details: Any) -> Any:
+        return handlers[-1]
+
+    guard = Guard(
+        listener=PUBLIC,
+        authentication=Authentication(domain="test.weir", revoked=frozenset),
+        limits=limits,
+        admission=Admission(limits, clock=time.monotonic),
+        metrics=Metrics(),
+        now=lambda: datetime.now(UTC),
+        refuse=_no_refusal,
+    )
+    handlers = [handler()]
+    first = await guard.intercept_service(found, Details())
+    assert await guard.intercept_service(found, Details()) is first
+    handlers.append(handler())
+    assert await guard.intercept_service(found, Details()) is not first
+
+
+async def test_listeners_share_strangers_though_nobody_has_failed_yet() -> None:
+    shared, limits = Strangers(clock=lambda: 0.0), Limits()
+    guard = Guard(
+        listener=PUBLIC,
+        authentication=Authentication(domain="test.weir", revoked=frozenset),
+        limits=limits,
+        admission=Admission(limits, clock=time.monotonic),
+        metrics=Metrics(),
+        now=lambda: datetime.now(UTC),
+        refuse=_no_refusal,
+        strangers=shared,
+    )
+
+    class Nobody:
+        def auth_context(self) -> Any:
+            return {"x509_pem_cert": (b"no certificate",)}
+
+        def peer(self) -> str:
+            return "ipv4:10.0.0.1:1"
+
+        def invocation_metadata(self) -> Any:
+            return ()
+
+    with pytest.raises(errors.Unauthenticated):
+        guard._authenticate(guard._begin(LIST), Nobody())
+    assert len(shared) == 1
+
+
+async def _no_refusal(principal_name: str, role: str, call: str, error: errors.WeirError) -> None:
+    """Refusals are not metered here."""
