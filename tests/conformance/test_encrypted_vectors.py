@@ -29,16 +29,33 @@ DISTINCT = 200
 SECRET = "cell 4242424242"
 
 
+_SESSIONS: dict[str, Any] = {}
+"""By cluster: shared by tests and never closed, since opening one takes seconds."""
+
+
+def session_on(cluster: Cluster) -> Any:
+    found = _SESSIONS.get(cluster.remote)
+    if found is None or found.is_stopped:
+        found = _SESSIONS[cluster.remote] = open_spark(cluster).session
+    return found
+
+
 @pytest.fixture
-async def reducer(cluster: Cluster) -> AsyncIterator[SparkReducer]:
-    running = reducer_on(cluster)
+def reducer(cluster: Cluster) -> SparkReducer:
+    return reducer_on(cluster)
+
+
+@pytest.fixture
+async def alone(cluster: Cluster) -> AsyncIterator[SparkReducer]:
+    """With sessions of its own, which it loses."""
+    running = SparkReducer(lambda: open_spark(cluster).session, partitions=3, seconds=250.0)
     yield running
     await running.close()
 
 
 def reducer_on(cluster: Cluster, **changes: Any) -> SparkReducer:
-    settings: dict[str, Any] = {"partitions": 3, "seconds": 200.0} | changes
-    return SparkReducer(lambda: open_spark(cluster).session, **settings)
+    settings: dict[str, Any] = {"partitions": 3, "seconds": 250.0} | changes
+    return SparkReducer(lambda: session_on(cluster), **settings)
 
 
 @cache
@@ -101,7 +118,6 @@ async def test_chunks_join_to_the_same_product_wherever_they_are_cut(cluster: Cl
     for rows in (700, 2_500, 5_000):
         cut = reducer_on(cluster, chunk_bytes=rows * KEY.ciphertext_bytes)
         found = await cut.matrix_dot(KEY, ciphertexts, scalars)
-        await cut.close()
         assert KEYS.decrypt_many(decode_ciphertexts(KEY, found)) == expected
 
 
@@ -114,7 +130,7 @@ async def test_no_ciphertexts_give_the_ciphertext_one(reducer: SparkReducer) -> 
 
 
 async def test_a_partition_that_fails_is_a_typed_error_without_its_words(
-    reducer: SparkReducer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    alone: SparkReducer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def failing(modulus: bytes, *, columns: int, width: int) -> partitions.Work:
         secret = SECRET
@@ -128,12 +144,12 @@ async def test_a_partition_that_fails_is_a_typed_error_without_its_words(
     with monkeypatch.context() as patch:
         patch.setattr(partitions, "partition_work", failing)
         with pytest.raises(Unavailable) as caught:
-            await reducer.matrix_dot(KEY, vector(4), columns_of(4, columns=1))
+            await alone.matrix_dot(KEY, vector(4), columns_of(4, columns=1))
     assert caught.value.rule == "cluster.failed"
     assert SECRET not in repr(told(caught.value))
     assert SECRET not in "".join(capfd.readouterr())
     scalars = columns_of(4, columns=1)
-    found = await reducer.matrix_dot(KEY, vector(4), scalars)
+    found = await alone.matrix_dot(KEY, vector(4), scalars)
     assert KEYS.decrypt_many(decode_ciphertexts(KEY, found)) == oracle(scalars)
 
 
@@ -143,7 +159,7 @@ def told(error: BaseException | None) -> list[str]:
 
 
 async def test_what_takes_too_long_is_stopped_and_the_next_vector_is_not_held_up(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    alone: SparkReducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sleeping(modulus: bytes, *, columns: int, width: int) -> partitions.Work:
         def work(batches: Iterator[Any]) -> Iterator[Any]:
@@ -154,26 +170,24 @@ async def test_what_takes_too_long_is_stopped_and_the_next_vector_is_not_held_up
 
         return work
 
-    slow = reducer_on(cluster)
-    await slow.check()
-    slow._seconds = 1.0
+    await alone.check()
+    alone._seconds = 1.0
     with monkeypatch.context() as patch:
         patch.setattr(partitions, "partition_work", sleeping)
         with pytest.raises(Unavailable) as caught:
-            await slow.matrix_dot(KEY, vector(4), columns_of(4, columns=1))
+            await alone.matrix_dot(KEY, vector(4), columns_of(4, columns=1))
     assert (caught.value.rule, caught.value.__context__) == ("cluster.time", None)
-    slow._seconds = 200.0
-    assert decode_ciphertexts(KEY, await slow.matrix_dot(KEY, vector(1), [[0]])) == [1]
-    await slow.close()
+    alone._seconds = 250.0
+    assert decode_ciphertexts(KEY, await alone.matrix_dot(KEY, vector(1), [[0]])) == [1]
 
 
-async def test_a_session_that_the_cluster_has_ended_is_replaced_by_the_check(reducer: SparkReducer) -> None:
-    await reducer.check()
-    assert reducer._session is not None
-    await asyncio.to_thread(reducer._session.client.release_session)
-    reducer._checked = None
-    await reducer.check()
-    assert decode_ciphertexts(KEY, await reducer.matrix_dot(KEY, vector(1), [[0]])) == [1]
+async def test_a_session_that_the_cluster_has_ended_is_replaced_by_the_check(alone: SparkReducer) -> None:
+    await alone.check()
+    assert alone._session is not None
+    await asyncio.to_thread(alone._session.client.release_session)
+    alone._checked = None
+    await alone.check()
+    assert decode_ciphertexts(KEY, await alone.matrix_dot(KEY, vector(1), [[0]])) == [1]
 
 
 @pytest.mark.slow
@@ -186,7 +200,7 @@ async def test_executors_without_the_kernels_are_named_so(
             archive.writestr("weir/paillier/__init__.py", "import a_module_that_is_nowhere")
 
     monkeypatch.setattr(module, "write_kernels", write_without_gmpy2)
-    lacking = reducer_on(Cluster(spark, str(tmp_path)))
+    lacking = SparkReducer(lambda: open_spark(Cluster(spark, str(tmp_path))).session, partitions=3, seconds=250.0)
     with pytest.raises(Unavailable) as caught:
         await lacking.check()
     await lacking.close()
