@@ -72,6 +72,24 @@ def test_what_does_not_account_for_every_row_once_is_no_result(spoil: Any) -> No
     assert caught.value.rule == "cluster.result"
 
 
+def test_nothing_goes_up_but_places_ciphertexts_cells_and_the_modulus() -> None:
+    whole = vector()
+    table = whole.table(2, 5)
+    assert table.column_names == ["place", "ciphertext", "scalars"]
+    assert table.column("place").to_pylist() == [2, 3, 4]
+    assert [int.from_bytes(sent, "big") for sent in table.column("ciphertext").to_pylist()] == UNITS[2:5]
+    sent = [(part[: whole.width], part[whole.width :]) for part in table.column("scalars").to_pylist()]
+    assert [tuple(int.from_bytes(n, "big", signed=True) for n in pair) for pair in sent] == [
+        (COLUMNS[0][at], COLUMNS[1][at]) for at in (2, 3, 4)
+    ]
+    carried = dict(zip(whole.work().__code__.co_freevars, whole.work().__closure__ or (), strict=True))
+    assert {name: cell.cell_contents for name, cell in carried.items()} == {
+        "modulus": KEY.to_bytes(),
+        "columns": 2,
+        "width": whole.width,
+    }
+
+
 def test_an_executor_that_cannot_import_the_kernels_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vector()
     work = partition_work(KEY.to_bytes(), columns=2, width=whole.width)

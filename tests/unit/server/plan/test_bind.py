@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -21,7 +22,7 @@ from weir.query import (
 )
 from weir_server.catalog.card import Cell, Dimension, Grade, Measure, Mode
 from weir_server.plan.bind import MAX_NUMBERS, bind
-from weir_server.plan.values import BoundQuery, CellTest, Every, NullTest, Some, ValueTest
+from weir_server.plan.values import BoundQuery, CellTest, EncryptedTerms, Every, NullTest, Some, ValueTest
 
 CATALOGUE = catalogue()
 AVG = Aggregate(Function.AVG, "dollars")
@@ -138,6 +139,18 @@ def test_the_largest_answer_allowed_is_exactly_the_limit() -> None:
     with pytest.raises(InvalidQuery) as caught:
         bind(submit(Query("spending", (COUNT, DOLLARS, AVG), ("many",))), catalogue(card))
     assert caught.value.rule == "answer.size"
+
+
+def test_a_table_for_secret_weights_may_be_as_large_as_the_weights_announced_in_two_columns() -> None:
+    cells = MAX_NUMBERS // 2 + 1
+    card = catalogue(spending_card(dimensions=(large(cells),)))
+    query = Query("spending", (COUNT, DOLLARS), ("many",))
+    announced = EncryptedTerms("weights", "sha256:" + "0" * 64, weights=cells, weight_bits=20)
+    assert bind(submit(query, encrypted=announced), card).cells == cells
+    for terms in (None, replace(announced, weights=cells - 1), EncryptedTerms("sealed", announced.key_id)):
+        with pytest.raises(InvalidQuery) as caught:
+            bind(submit(query, encrypted=terms), card)
+        assert caught.value.rule == "answer.size"
 
 
 def test_a_histogram_counts_as_one_number_for_each_bucket() -> None:
