@@ -118,6 +118,22 @@ async def test_equal_private_queries_at_both_draw_noise_once(two: tuple[Domain, 
     assert len({answer.answer for answer in answers}) <= 2  # The first, and the same marked as returned again.
 
 
+async def test_a_release_made_since_it_was_looked_for_is_not_drawn_again(two: tuple[Domain, Domain]) -> None:
+    """Mutant: a reservation that looks at holds alone charges and draws what the other has just released."""
+    first, second = two
+    reserve = second.pipeline.reserve
+
+    async def late(judged: Any, **more: Any) -> Any:
+        await first.pipeline.run(submit_dp())
+        return await reserve(judged, **more)
+
+    second.pipeline.reserve = late  # type: ignore[method-assign]
+    assert (await second.pipeline.run(submit_dp())).answer
+    assert (first.dp.touches, second.dp.touches) == (1, 0)
+    assert first.metered("epsilon_nano", "d-1") == NANO // 2
+    assert first.metered("queries", "d-1") == 2
+
+
 async def test_one_reading_of_the_policy_does_for_all_queries_that_wait_for_it(two: tuple[Domain, Domain]) -> None:
     """Mutant: each of them would read and parse the whole policy, one after the other, in the event loop."""
     first, second = two

@@ -65,7 +65,7 @@ def reserve(
     Raises:
         IdempotencyConflict: the key was used with another request.
         Overloaded: the same request is still running.
-        ReleasePending: another process is drawing the same release.
+        ReleasePending: another process is drawing the same release, or has drawn it.
         BudgetExhausted, QuotaExceeded: limits that cannot take the charge; all of them are named.
         InvalidRequest: the charge is malformed.
     """
@@ -412,14 +412,16 @@ def _wait_for_release(tx: Transaction, request: ReservationRequest) -> None:
     """Noise is drawn once a release, also where two processes are asked for it at the same moment.
 
     Raises:
-        ReleasePending: another process holds a reservation for it. Holds of one that is gone end by `recover`.
+        ReleasePending: another process holds a reservation for it, or has made it since the caller looked. Holds of one
+            that is gone end by `recover`.
     """
     if not (tx.owner and request.release_key):
         return
     rows = tx.execute(
         "SELECT 1 FROM holds JOIN reservations ON reservations.id = holds.reservation "
-        "WHERE release_key = ? AND owner <> ? AND state = 'held'",
-        (request.release_key, tx.owner),
+        "WHERE release_key = ? AND owner <> ? AND state = 'held' "
+        "UNION ALL SELECT 1 FROM releases WHERE release_key = ?",
+        (request.release_key, tx.owner, request.release_key),
     )
     if rows:
         raise ReleasePending

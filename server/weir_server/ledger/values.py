@@ -134,7 +134,7 @@ class ReservationRequest:
     inputs: Inputs | None = None
     """What was decided from; committed to and kept by the reservation's leaf alone."""
     release_key: str = ""
-    """What will be released; where several processes share the books, one at a time draws it. Empty: nothing new."""
+    """What will be released; of processes that share the books one draws it, once. Empty: nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Replay:
 
 
 class ReleasePending(Exception):
-    """Another process is drawing the same release; look for it again in a moment."""
+    """Another process is drawing the same release, or has drawn it; look for it again in a moment."""
 
 
 @dataclass(frozen=True, slots=True)

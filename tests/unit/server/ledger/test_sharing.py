@@ -83,16 +83,20 @@ def test_a_process_that_ends_in_order_gives_up_its_own_holds_only(two: tuple[Boo
 
 
 def test_one_release_is_drawn_by_one_process_at_a_time(two: tuple[Books, Books]) -> None:
-    """Mutant: without the look at holds both would reserve, both would draw, and privacy be charged twice."""
+    """Mutants: without the look at holds both would reserve, both would draw, and privacy be charged twice; without the
+    look at releases so would one that looked for it a moment before it was there."""
     first, second = two
-    asked = [replace(request(CHARGE, key=f"key-of-process-{n}"), release_key="release") for n in range(3)]
+    asked = [replace(request(CHARGE, key=f"key-of-process-{n}"), release_key="release") for n in range(2)]
     held = first.store.write_sync(reserving(asked[0], first.clock))
     assert isinstance(held, Reservation)
     with pytest.raises(ReleasePending):
         second.store.write_sync(reserving(asked[1], second.clock))
     first.store.write_sync(posting(held, first.clock, release_key="release", release=b"r"))
     assert second.store.read(lambda tx: ledger.find_release(tx, "release")) is not None
-    assert isinstance(second.store.write_sync(reserving(asked[2], second.clock)), Reservation)
+    with pytest.raises(ReleasePending):
+        second.store.write_sync(reserving(asked[1], second.clock))
+    again = replace(asked[1], release_key="")
+    assert isinstance(second.store.write_sync(reserving(again, second.clock)), Reservation)
 
 
 def test_the_sweep_leaves_no_trace_of_holds_that_resolved(two: tuple[Books, Books]) -> None:
