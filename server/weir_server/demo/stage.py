@@ -15,7 +15,7 @@ from pathlib import Path
 
 from weir.errors import Unavailable
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 STEP_SECONDS = 120.0
 
 
@@ -47,8 +47,8 @@ class Stage:
         """The operator's policy files."""
         return self.directory / "policy"
 
-    def start_server(self) -> None:
-        """Start `weir serve` on free loopback ports and wait until it is ready.
+    def start_server(self, *options: str) -> None:
+        """Start `weir serve` on free loopback ports, with further options, and wait until it is ready.
 
         Raises:
             Unavailable: it did not come up in time; its own words are in `server.log`.
@@ -66,6 +66,7 @@ class Stage:
                     "--metrics=127.0.0.1:0",
                     "--console=127.0.0.1:0",
                     f"--ready-file={ready}",
+                    *options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

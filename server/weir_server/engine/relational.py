@@ -13,6 +13,7 @@ among equals, and the rounding of DOUBLE. Division it does not have.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,6 +124,10 @@ FUNCTIONS: dict[str, _Function] = {
         2,
         2,
     ),
+    # The number below 2**32 that up to eight hex digits write.
+    "HEX_INT": _Function(
+        lambda a: f"CAST('0x' || {a[0]} AS BIGINT)", lambda a: f"CAST(conv({a[0]}, 16, 10) AS BIGINT)", 1, 1
+    ),
     # Decimal digits of an unsigned number written in 16 hex digits.
     "HEX_DIGITS": _Function(
         lambda a: f"CAST(CAST('0x' || {a[0]} AS UBIGINT) AS VARCHAR)",
@@ -197,6 +202,7 @@ _NODES: frozenset[type[exp.Expression]] = frozenset(
         exp.Anonymous,
     }
 )  # fmt: skip
+_PLAIN = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _TYPES = frozenset(
     {
         exp.DataType.Type.TEXT,
@@ -253,6 +259,8 @@ def _check(node: exp.Expr) -> None:
         raise ValueError(f"{type(node).__name__} is not in the language")
     if isinstance(node, exp.DataType) and node.this not in _TYPES:
         raise ValueError(f"the type {node.sql()} is not in the language")
+    if isinstance(node, exp.Identifier) and not node.quoted and _PLAIN.fullmatch(str(node.this)) is None:
+        raise ValueError("a name that is not quoted and not plain is not in the language")  # $1 would be a parameter
     if isinstance(node, exp.Anonymous):
         known = FUNCTIONS.get(str(node.this).upper())
         if known is None or not known.least <= len(node.expressions) <= known.most:
