@@ -31,6 +31,7 @@ MODULES = {
     "serve": "one exact query through gRPC, and what the meter takes of it",
     "load": "answers a second, slowest answers, overload, two workers",
     "dp": "dp queries beside the raw aggregate and other systems",
+    "spark": "the aggregate of a dp query over 50 M bounded rows on Spark beside DuckDB",
     "ledger": "ledger and log beside raw inserts",
     "restart": "start on 100,000 entries; what entries cost",
 }
