@@ -24,7 +24,8 @@ import grpc
 
 from weir_server import pki
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""A server that cannot start ends, and is noticed at once; one that is slow has a busy machine."""
 LOOPBACK = "127.0.0.1:0"
 """A free port of loopback."""
 
