@@ -13,7 +13,7 @@ from weir_server.fsck.findings import Finding
 from weir_server.fsck.rows import Rows
 
 _UNSIGNED = "weir.query.reserved"
-_STORED_LEVELS = 4
+_STORED_LEVELS = 2
 
 
 def read_leaves(connection: Rows) -> list[bytes]:
@@ -76,7 +76,7 @@ def _named(leaf: bytes) -> tuple[str, str]:
 
 
 def _check_nodes(connection: Rows, hashes: Sequence[bytes]) -> Iterator[Finding]:
-    """Every node that is stored, and that of every fourth level each one is; older books hold all levels."""
+    """Every node that is stored, and that of every second level each one is; older books hold all levels."""
     level, nodes, known = 0, list(hashes), 0
     while nodes:
         rows = dict(connection.execute("SELECT idx, hash FROM log_nodes WHERE level = ?", (level,)))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Merkle tree in the database: hashes of complete subtrees, so that roots and proofs of any size are few reads.
 
-Node (level, i) is the hash over leaves [i * 2**level, (i + 1) * 2**level); level 0 holds the leaf hashes. One level in
-four is stored, in blocks of sixteen nodes that hash to one of the next; what lies between is hashed again when it is
-asked for. So a leaf costs little more than one row, and books in which every level is stored read the same.
+Node (level, i) is the hash over leaves [i * 2**level, (i + 1) * 2**level); level 0 holds the leaf hashes. Every
+second level is stored, in blocks of four nodes that hash to one of the next; what lies between is hashed again when it
+is asked for. So a leaf costs one row and a third, and books in which every level is stored read the same.
 Source: RFC 9162, sections 2.1.1, 2.1.3.1 and 2.1.4.1.
 """
 
@@ -22,7 +22,7 @@ Place = tuple[int, int]
 Span = tuple[int, int]
 """Leaves [start, end); `start` is a multiple of the largest power of two below or at the width."""
 _NODES = Table("log_nodes", ("level", "idx", "hash"))
-_HEIGHT = 4
+_HEIGHT = 2
 """Levels from one that is stored to the next. Divides the eight of a tile, so that tiles are read as they are."""
 _MOST_BLOCKS = 200
 """Blocks read by one statement: engines limit how deep a condition may be."""

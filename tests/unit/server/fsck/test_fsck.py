@@ -157,15 +157,21 @@ def test_a_rewritten_history_with_matching_hashes_still_fails_at_the_first_signe
     fresh = sha256(b"\x00" + changed).digest()
     connection.execute("UPDATE log_leaves SET leaf = ?, hash = ? WHERE idx = 5", (changed, fresh))
     connection.execute("UPDATE log_nodes SET hash = ? WHERE level = 0 AND idx = 5", (fresh,))
-    block = [
-        row[0] for row in connection.execute("SELECT hash FROM log_nodes WHERE level = 0 AND idx < 16 ORDER BY idx")
-    ]
-    while len(block) > 1:
-        block = [sha256(b"\x01" + left + right).digest() for left, right in zip(block[::2], block[1::2], strict=True)]
-    connection.execute("UPDATE log_nodes SET hash = ? WHERE level = 4 AND idx = 0", block)
+    level, index = 0, 5
+    while True:
+        first = index & ~3
+        stored = "SELECT hash FROM log_nodes WHERE level = ? AND idx BETWEEN ? AND ? ORDER BY idx"
+        nodes = [row[0] for row in connection.execute(stored, (level, first, first + 3))]
+        if len(nodes) < 4:
+            break
+        while len(nodes) > 1:
+            nodes = [sha256(b"\x01" + nodes[i] + nodes[i + 1]).digest() for i in range(0, len(nodes), 2)]
+        level, index = level + 2, index >> 2
+        connection.execute("UPDATE log_nodes SET hash = ? WHERE level = ? AND idx = ?", (*nodes, level, index))
     connection.commit()
     connection.close()
     report = fsck(copy, vkey=VKEY)
+    assert "fsck.node" not in rules(report)
     bad = [finding for finding in report.findings if finding.rule == "fsck.checkpoint"]
     assert min(finding.index or 0 for finding in bad) == 5
 

@@ -62,18 +62,18 @@ def test_roots_and_proofs_are_those_of_the_definition(
     store.close()
 
 
-def test_a_leaf_costs_one_row_and_a_sixteenth(tmp_path: Path) -> None:
+def test_a_leaf_costs_one_row_and_a_third(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, seal=nothing)
     grown(store, hashes(512), [64] * 8)
     rows = store.read(lambda tx: tx.execute("SELECT level, COUNT(*) FROM log_nodes GROUP BY level ORDER BY level"))
-    assert rows == [(0, 512), (4, 32), (8, 2)]
+    assert rows == [(0, 512), (2, 128), (4, 32), (6, 8), (8, 2)]
     store.close()
 
 
 def test_a_missing_node_is_a_hole_and_no_proof(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, seal=nothing)
     grown(store, hashes(20), [20])
-    store.write_sync(lambda tx: tx.execute("DELETE FROM log_nodes WHERE level = 0 AND idx = 3"))
+    store.write_sync(lambda tx: tx.execute("DELETE FROM log_nodes WHERE level = 0 AND idx = 7"))
     with pytest.raises(InternalError) as caught:
         store.read(lambda tx: inclusion_path(tx, index=5, size=20))
     assert caught.value.rule == "log.node"
@@ -86,14 +86,14 @@ def refused(books: Books, count: int) -> None:
 
 
 def store_every_level(directory: Path) -> None:
-    """As books were kept before one level in four was."""
+    """As books were kept before every second level was."""
     connection = sqlite3.connect(directory / "ledger.db")
     nodes = [row[0] for row in connection.execute("SELECT hash FROM log_nodes WHERE level = 0 ORDER BY idx")]
     level = 0
     while len(nodes) > 1:
         level += 1
         nodes = [hashlib.sha256(b"\x01" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=False)]
-        if level % 4:
+        if level % 2:
             connection.executemany(
                 "INSERT INTO log_nodes VALUES (?, ?, ?)", [(level, i, n) for i, n in enumerate(nodes)]
             )
