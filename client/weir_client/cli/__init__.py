@@ -21,6 +21,7 @@ from weir_client.cli.output import EXIT_OTHER, exit_code, message_line
 SERVER_COMMANDS = {
     "assess": "server",
     "backup": "server",
+    "clock": "server",
     "demo": "demo",
     "doctor": "server",
     "fsck": "server",
