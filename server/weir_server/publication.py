@@ -35,6 +35,7 @@ from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.card_file import load_card
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import Timekeeper
+from weir_server.cluster import configured_cluster
 from weir_server.config import load_config
 from weir_server.identity import OPERATOR
 from weir_server.latch import Latch
@@ -124,6 +125,7 @@ def _build(
         salt=domain.salt,
         source_override=files.source,
         register_override=files.register,
+        cluster=configured_cluster(load_config(None, data_dir=data_dir).spark, data_dir=data_dir),
         progress=progress,
     )
 

@@ -23,6 +23,7 @@ from weir_server.publish import atoms as atoms_module
 from weir_server.publish import carry as carry_module
 from weir_server.publish import publisher as publisher_module
 from weir_server.publish.members import load
+from weir_server.publish.place import Place
 from weir_server.publish.width import interval_width
 
 TOWNS, JOBS = ("a", "b", "c", "d"), ("farmer", "smith", "priest")
@@ -250,11 +251,11 @@ def history(bench: Bench) -> list[tuple[int, int]]:
     return results
 
 
-def forgetful(made: DatasetCard, *, engine: Any, path: Path) -> None:
+def forgetful(made: DatasetCard, *, place: Place, path: Path) -> None:
     """Mutant: the publisher remembers the last step only."""
-    load(made, engine=engine, path=path)
-    engine.run("UPDATE members SET history = ''")
-    engine.run("DELETE FROM members WHERE NOT present")
+    load(made, place=place, path=path)
+    place.local.run("UPDATE members SET history = ''")
+    place.local.run("DELETE FROM members WHERE NOT present")
 
 
 @pytest.mark.parametrize("mutant", [None, "forgets earlier steps", "has no rule"])

@@ -20,7 +20,7 @@ from typing import Any
 
 from weir.canonical import canonical_json
 from weir.certificates import REPORT_FORMAT
-from weir.errors import InvalidRequest
+from weir.errors import InvalidRequest, PublicationError
 from weir_server.assess.attributes import Attribute, attributes
 from weir_server.assess.classes import Sizes, Spread, build, spread
 from weir_server.assess.report import SCHEME, ratio_json
@@ -31,8 +31,9 @@ from weir_server.engine.relational import expression, identifier, quote
 from weir_server.publish.files import temporary_directory
 from weir_server.publish.grid import number_of
 from weir_server.publish.grounds import source_fingerprint
+from weir_server.publish.place import Place
 from weir_server.publish.publisher import MEMORY
-from weir_server.publish.source import RAW, declared_columns, read_source, source_path
+from weir_server.publish.source import RAW, declared_columns, read_columns, source_path
 
 _UNDER = (2, 5, 10, 20)
 _THRESHOLD = Fraction(MOST_RISK_PPM, 10**6)
@@ -70,6 +71,10 @@ def assess(
         PublicationError: the source is unreadable, or a row names no unit.
     """
     _check(card, questions)
+    if card.source.kind == "spark":
+        raise PublicationError(
+            "sources on a cluster are not assessed: assess a Parquet copy, inside the domain", rule="assess.source"
+        )
     quasi, sensitive = attributes(card, questions.quasi), attributes(card, questions.sensitive)
     path = source_path(card.source, card_directory=card_directory, override=source_override)
     with temporary_directory(data_dir / "publishing", f"{card.name}.assess") as work:
@@ -82,7 +87,8 @@ def assess(
             directories=[work, *([] if path is None else [path.parent])],
         )
         with engine:
-            rows = read_source(card, engine=engine, path=path, work=work)
+            here = Place(engine, None, salt, card.name)
+            rows = read_columns(card.source, declared_columns(card), target=RAW, place=here, path=path, work=work)
             sizes = build(card, engine=engine, quasi=quasi, sensitive=sensitive)
             spreads = [spread(engine, index=i, attribute=a, units=sizes.units) for i, a in enumerate(sensitive)]
             found = _Found(rows, sizes, tuple(zip(sensitive, spreads, strict=True)), _direct(card, questions, engine))

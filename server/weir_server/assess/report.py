@@ -105,7 +105,8 @@ def report_violations(
     if report.dataset != card.name:
         yield _lack("anonymisation.dataset", "file", "the report speaks of another dataset")
     if report.fingerprint != fingerprint:
-        yield _lack("anonymisation.source", "file", "the report speaks of other data than this source: assess again")
+        sentence = "the report speaks of other data than this source, or an older release made it: assess again"
+        yield _lack("anonymisation.source", "file", sentence)
     if report.level < LEAST_LEVEL:
         yield _lack("anonymisation.level", "level", f"level {LEAST_LEVEL} or 4 of {SCHEME}")
     if report.risk > Fraction(declared.most_risk_ppm, _PPM):

@@ -108,6 +108,8 @@ def basis_rules(card: DatasetCard) -> Iterator[Violation]:
         yield _broken("basis.both", "consent", "state one basis: a report speaks of all rows, a register of some")
     if card.consent is not None:
         yield from _consent_rules(card.consent)
+        if (card.consent.source.kind == "spark") != (card.source.kind == "spark"):
+            yield _broken("consent.source", "source", "data and register are both on the cluster, or neither is")
     if card.anonymisation is not None:
         yield from _anonymisation_rules(card.anonymisation)
     yield from _derived_rules(card)

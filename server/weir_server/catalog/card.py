@@ -152,9 +152,10 @@ class Source:
     """Where `publish` reads; never reachable from a query."""
 
     kind: str
-    """`csv`, `parquet`, `duckdb` or `postgres`."""
+    """`csv`, `parquet`, `duckdb`, `postgres` or `spark`."""
     location: str
-    """Path (relative to the card) or, for postgres, the name of an environment variable with the connection string."""
+    """Path (relative to the card); for postgres, the name of an environment variable with the connection string; for
+    spark, `table:` with a table of the metastore or `parquet:` with a path that the cluster reads."""
     table: str = ""
     """Table, for duckdb and postgres; `schema.table` allowed."""
 

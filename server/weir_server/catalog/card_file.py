@@ -36,7 +36,7 @@ from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.rates import Rates
 
 _TYPES: dict[str, type] = {"integer": int, "text": str, "boolean": bool}
-_SOURCES = ("csv", "parquet", "duckdb", "postgres")
+_SOURCES = ("csv", "parquet", "duckdb", "postgres", "spark")
 _REPORT_EPSILON = "0.1"
 """Loss of the report of a publication, unless the card says otherwise."""
 
@@ -151,6 +151,8 @@ def _source(fields: Fields) -> Source:
     source = Source(kind=kind, location=fields.text("location"), table=fields.text("table", ""))
     if kind in ("duckdb", "postgres") and not source.table:
         fields.refuse("source.table", fields.at("table"), "a database source names its table")
+    if kind == "spark" and not source.location.startswith(("table:", "parquet:")):
+        fields.refuse("source.location", fields.at("location"), "on Spark it is `table:<name>` or `parquet:<path>`")
     fields.finish()
     return source
 

@@ -51,6 +51,10 @@ _RETRIES = 4
 """Of a call that the cluster did not take: some five seconds in all."""
 
 
+_TYPES = {"TEXT": "STRING"}
+"""Types of the language by Spark's name, where it has another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Where a Spark is, and where on it we may keep things."""
@@ -107,11 +111,19 @@ class SparkEngine:
 
     def load(self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> None:
         """See `RowEngine.load`."""
-        self._guarded(lambda: self.session.createDataFrame(_table(columns, rows)).createOrReplaceTempView(name))
+        self._guarded(lambda: self._given(columns, rows).createOrReplaceTempView(name))
 
     def drop(self, name: str) -> None:
         """See `RowEngine.drop`. The files stay until their directory is removed: Spark has no statement for that."""
         self._guarded(lambda: self.session.catalog.dropTempView(name))
+
+    def erase(self, path: str) -> None:
+        """Remove all that lies at `path` and below, but for an empty table in its place: Spark removes files only where
+        it writes others.
+
+        Raises: as `select`.
+        """
+        self._guarded(lambda: self._given({"erased": "INT"}, []).write.mode("overwrite").parquet(path))
 
     def columns(self, relation: str) -> dict[str, str]:
         """Columns and types of a table of the metastore, or of `parquet` at a path, named `kind:location`.
@@ -138,6 +150,14 @@ class SparkEngine:
         if kind == "parquet":
             return self.session.read.parquet(location)
         return self.session.table(location)
+
+    def _given(self, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> DataFrame:
+        table = _table(columns, rows)
+        if table.num_rows:
+            return self.session.createDataFrame(table)
+        # The client takes no table without rows.
+        empty = ", ".join(f"CAST(NULL AS {_TYPES.get(kind, kind)}) AS {name}" for name, kind in columns.items())
+        return self.session.sql(f"SELECT {empty} WHERE FALSE")
 
     def _frame(self, statement: Statement) -> DataFrame:
         return self.session.sql(statement.text(Dialect.SPARK))

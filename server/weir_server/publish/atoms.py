@@ -7,8 +7,9 @@ atom holds, and every measure keeps its declared width; otherwise its units clim
 order. What is left after the last level is dropped. The same data and card give the same atoms, whatever the order of
 rows.
 
-Statistics are summed in the engine as 128-bit integers. Squares of values near 2**62 would pass even that at 10**9
-units, so a value is split into x = high·2**31 + low; the three sums of products join again here, in Python integers.
+Cells are aggregates: their statistics are summed where the units are, as integers of 38 digits, and all else happens in
+the publisher's own database. Squares of values near 2**62 would pass even 38 digits at 10**9 units, so a value that may
+be that large is split into x = high·2**31 + low; the three sums of products join again here, in Python integers.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from typing import Any
 from weir.query import Function
 from weir_server.catalog.card import DatasetCard, Measure
 from weir_server.engine.duckdb import Engine
+from weir_server.engine.port import RowEngine
 from weir_server.exact.lattice import Level, exact_measures, levels
 from weir_server.exact.records import Atom, Totals
+from weir_server.publish.gather import bring_groups
 from weir_server.publish.units import UNITS, strides
 from weir_server.publish.width import Spread, wide_enough
 
 CELLS = "cells"
 TAKEN = "taken"
+TAKEN_COLUMNS = {"code": "BIGINT", "born": "INT", "level": "INT", "coarse": "BIGINT"}
 _HALF = 2**31
 
 
@@ -50,15 +54,17 @@ def needs_buckets(measure: Measure) -> bool:
     return Function.HISTOGRAM in measure.statistics
 
 
-def build_cells(card: DatasetCard, *, engine: Engine) -> None:
-    """Create `cells` (statistics of every occupied fine cell) and an empty `taken` (fine cells that atoms hold)."""
-    columns = [column for i, measure in enumerate(exact_measures(card)) for column in _cell_columns(i, measure, card)]
-    engine.run(
-        f"CREATE TABLE {CELLS} AS SELECT code, count(*) AS n"
-        + "".join(f", {column}" for column in columns)
-        + f" FROM {UNITS} GROUP BY code"
-    )
-    engine.run(f"CREATE TABLE {TAKEN} (code BIGINT, born INTEGER, level INTEGER, coarse BIGINT)")
+def build_cells(card: DatasetCard, *, rows: RowEngine, local: Engine) -> None:
+    """Create `cells` (statistics of every occupied fine cell of `units`) and an empty `taken` (fine cells that atoms
+    hold), both in the publisher's own database."""
+    measures = exact_measures(card)
+    sums = {"n": ("COUNT(*)", "BIGINT")}
+    for index, measure in enumerate(measures):
+        sums |= _cell_sums(index, measure)
+    values = {index: f"m_{index}" for index, measure in enumerate(measures) if measure.width}
+    most = card.coalition + 1
+    bring_groups(CELLS, UNITS, keys={"code": "BIGINT"}, sums=sums, values=values, most=most, rows=rows, local=local)
+    local.run(f"CREATE TABLE {TAKEN} ({', '.join(f'{name} {kind}' for name, kind in TAKEN_COLUMNS.items())})")
 
 
 def climb(card: DatasetCard, *, engine: Engine, version: int) -> Partition:
@@ -78,21 +84,28 @@ def climb(card: DatasetCard, *, engine: Engine, version: int) -> Partition:
     return Partition(tuple(atoms), narrow)
 
 
-def _cell_columns(index: int, measure: Measure, card: DatasetCard) -> Iterator[str]:
+def _cell_sums(index: int, measure: Measure) -> dict[str, tuple[str, str]]:
     value = f"m_{index}"
-    yield f"sum({value}) AS s_{index}"
+    found = {f"s_{index}": (f"EXACT_SUM({value})", "HUGEINT")}
     if needs_squares(measure):
-        low = f"({value} & {_HALF - 1})"
-        high = f"(({value} - {low}) // {_HALF})"  # exact, so the way the engine rounds quotients is no matter
-        yield f"sum({high} * {high}) AS hh_{index}, sum({high} * {low}) AS hl_{index}, sum({low} * {low}) AS ll_{index}"
+        high, low = _split(value, measure)
+        products = {"hh": f"{high} * {high}", "hl": f"{high} * {low}", "ll": f"{low} * {low}"}
+        found |= {f"{name}_{index}": (f"EXACT_SUM({product})", "HUGEINT") for name, product in products.items()}
     if needs_buckets(measure):
         inner = zip(measure.buckets, measure.buckets[1:], strict=False)
         for bucket, (first, last) in enumerate(inner):
             upper = f"{value} <= {last}" if last == measure.upper else f"{value} < {last}"
-            yield f"count(*) FILTER (WHERE {value} >= {first} AND {upper}) AS b_{index}_{bucket}"
-    if measure.width:
-        most = card.coalition + 1
-        yield f"max({value}, {most}) AS t_{index}, min({value}, {most}) AS u_{index}"
+            counted = f"COUNT(CASE WHEN {value} >= {first} AND {upper} THEN 1 END)"
+            found[f"b_{index}_{bucket}"] = (counted, "BIGINT")
+    return found
+
+
+def _split(value: str, measure: Measure) -> tuple[str, str]:
+    if max(abs(measure.lower), abs(measure.upper)) < _HALF:
+        return "0", value
+    low = f"((({value} % {_HALF}) + {_HALF}) % {_HALF})"
+    # Divided where it cannot be negative: 2**62 more is _HALF times _HALF.
+    return f"(INT_DIV({value} - {low} + {_HALF**2}, {_HALF}) - {_HALF})", low
 
 
 def statistics_columns(card: DatasetCard) -> str:

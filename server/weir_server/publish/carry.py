@@ -26,15 +26,22 @@ from weir_server.catalog.card_rules import base_dimensions
 from weir_server.catalog.codec import card_to_json
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.engine.duckdb import Engine
+from weir_server.engine.port import RowEngine
+from weir_server.engine.relational import Statement, statement
 from weir_server.exact.lattice import exact_measures, owners
 from weir_server.exact.records import ATOMS, Atom, read_atoms
-from weir_server.publish.atoms import CELLS, TAKEN, read_statistics, statistics_columns
-from weir_server.publish.members import CURRENT, MEMBERS, create_current, value_columns
+from weir_server.publish.atoms import CELLS, TAKEN, TAKEN_COLUMNS, read_statistics, statistics_columns
+from weir_server.publish.gather import bring_groups, send
+from weir_server.publish.members import KEY, MEMBERS, current, member_columns, newcomers, value_columns
+from weir_server.publish.place import Place
 from weir_server.publish.width import Spread, wide_enough
 
+_CURRENT = "members_now"
 _COMPARED = "members_compared"
 _REFRESHED = "members_refreshed"
-_KEY = "born, level, coarse"
+_CLASSES = "members_classes"
+_KEY = ", ".join(KEY)
+_KEY_COLUMNS = {"born": "INT", "level": "INT", "coarse": "BIGINT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +92,38 @@ def _exact_part(card: DatasetCard) -> dict[str, object]:
     }
 
 
-def carry(card: DatasetCard, *, engine: Engine, previous: Snapshot, version: int, salt: bytes) -> Carried:
-    """Decide for every atom of `previous`, fill `taken` with its cells and bring `members` up to date.
+def carry(card: DatasetCard, *, place: Place, previous: Snapshot, version: int) -> Carried:
+    """Decide for every atom of `previous`, and fill `taken` with its cells.
 
-    Needs `units`, `cells`, an empty `taken`, and `members` as the previous publication left it.
+    Needs `units` and `members`, as the previous publication left it, where rows are, and `cells` and an empty `taken`
+    in the publisher's own database.
     """
-    old = list(read_atoms(previous.directory / ATOMS))
-    _inherit(card, engine, old)
-    create_current(card, engine=engine, salt=salt)
-    _compare(card, engine)
-    changed, unsafe = _judge(card, engine)
-    fresh = {key: atom for key, atom in _new_records(card, engine, version) if key in changed - unsafe}
-    _update_members(card, engine, sorted(fresh))
+    old, local = list(read_atoms(previous.directory / ATOMS)), place.local
+    _inherit(card, local, old)
+    send(TAKEN, TAKEN_COLUMNS, rows=place.rows, local=local)
+    place.rows.keep(_CURRENT, statement(current(card, key=place.units_key)))
+    _compare(card, place.rows)
+    changed, unsafe = _judge(card, place)
+    fresh = {key: atom for key, atom in _new_records(card, local, version) if key in changed - unsafe}
+    place.rows.load(_REFRESHED, {**_KEY_COLUMNS, "fresh": "BOOLEAN"}, [(*key, True) for key in sorted(fresh)])
     atoms = tuple(fresh.get(atom.key, atom) for atom in old)
     return Carried(atoms, held_back=len(changed) - len(fresh))
+
+
+def renewed_members(card: DatasetCard, *, place: Place, version: int, first: bool) -> Statement:
+    """The members as this version leaves them: of atoms with a new record, of those that keep theirs, whatever the
+    source says now, and of atoms that it makes, by `taken`. `first`: there is no previous version."""
+    send(TAKEN, TAKEN_COLUMNS, rows=place.rows, local=place.local)
+    new = newcomers(card, version=version, key=place.units_key)
+    if first:
+        return statement(new)
+    on = " AND ".join(f"m.{column} = r.{column}" for column in KEY)
+    columns = ", ".join(f"m.{column} AS {column}" for column in member_columns(card))
+    kept = f"SELECT {columns} FROM {MEMBERS} AS m LEFT JOIN {_REFRESHED} AS r ON {on} WHERE r.fresh IS NULL"
+    values = "".join(f", COALESCE(m.{column}, m.old_{column}) AS {column}" for column in value_columns(card))
+    told = ", ".join(f"m.{column} AS {column}" for column in (*KEY, "unit", "history", "present"))
+    refreshed = f"SELECT {told}{values} FROM {_COMPARED} AS m JOIN {_REFRESHED} AS r ON {on}"
+    return statement(f"{kept} UNION ALL {refreshed} UNION ALL {new}")
 
 
 def _inherit(card: DatasetCard, engine: Engine, old: list[Atom]) -> None:
@@ -118,30 +143,45 @@ def _inherit(card: DatasetCard, engine: Engine, old: list[Atom]) -> None:
         )
 
 
-def _compare(card: DatasetCard, engine: Engine) -> None:
+def _compare(card: DatasetCard, rows: RowEngine) -> None:
     """Create `members_compared`: for each atom and unit ever behind it, its history with the new step added."""
     columns = value_columns(card)
     same = " AND ".join(f"o.{column} = c.{column}" for column in columns) or "TRUE"
     values = "".join(f", c.{column} AS {column}, o.{column} AS old_{column}" for column in columns)
-    present = "coalesce(o.present, FALSE)"
-    engine.run(
-        f"CREATE TABLE {_COMPARED} AS SELECT {_KEY}, unit, coalesce(o.history, '') || CASE "
-        f"WHEN {present} AND c.unit IS NOT NULL THEN CASE WHEN {same} THEN 's' ELSE 'c' END "
-        f"WHEN {present} THEN 'l' WHEN c.unit IS NOT NULL THEN 'j' ELSE 'a' END AS history, "
-        f"c.unit IS NOT NULL AS present{values} "
-        f"FROM {MEMBERS} o FULL OUTER JOIN (SELECT * FROM {CURRENT}) c USING ({_KEY}, unit)"
+    names = ", ".join(f"COALESCE(o.{column}, c.{column}) AS {column}" for column in (*KEY, "unit"))
+    on = " AND ".join(f"o.{column} = c.{column}" for column in (*KEY, "unit"))
+    present = "COALESCE(o.present, FALSE)"
+    step = (
+        f"CASE WHEN {present} AND c.unit IS NOT NULL THEN CASE WHEN {same} THEN 's' ELSE 'c' END "
+        f"WHEN {present} THEN 'l' WHEN c.unit IS NOT NULL THEN 'j' ELSE 'a' END"
+    )
+    rows.keep(
+        _COMPARED,
+        statement(
+            f"SELECT {names}, COALESCE(o.history, '') || {step} AS history, c.unit IS NOT NULL AS present{values} "
+            f"FROM {MEMBERS} AS o FULL OUTER JOIN {_CURRENT} AS c ON {on}"
+        ),
     )
 
 
-def _judge(card: DatasetCard, engine: Engine) -> tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]:
+def _judge(card: DatasetCard, place: Place) -> tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]:
     """Atoms with any change, and atoms where a class is too small or too narrow to be told apart."""
     widths = [(i, measure) for i, measure in enumerate(exact_measures(card)) if measure.width]
+    # A class that joined or left may be all that differs between two records, so its own sum is checked too.
+    values = "".join(f", COALESCE(m_{i}, old_m_{i}) AS v_{i}" for i, _ in widths)
+    bring_groups(
+        _CLASSES,
+        f"(SELECT {_KEY}, history{values} FROM {_COMPARED}) AS compared",
+        keys={**_KEY_COLUMNS, "history": "TEXT"},
+        sums={"n": ("COUNT(*)", "BIGINT"), **{f"s_{i}": (f"EXACT_SUM(v_{i})", "HUGEINT") for i, _ in widths}},
+        values={i: f"v_{i}" for i, _ in widths},
+        most=card.coalition + 1,
+        rows=place.rows,
+        local=place.local,
+    )
     changed, unsafe = set(), set()
-    for batch in engine.batches(
-        f"SELECT {_KEY}, right(history, 1), count(*)"
-        + "".join(f", {column}" for i, _ in widths for column in _class_columns(i, card.coalition))
-        + f" FROM {_COMPARED} GROUP BY {_KEY}, history"
-    ):
+    spreads = "".join(f", s_{i}, t_{i}, u_{i}" for i, _ in widths)
+    for batch in place.local.batches(f"SELECT {_KEY}, right(history, 1), n{spreads} FROM {_CLASSES}"):
         for born, level, coarse, step, count, *rest in batch:
             key = (int(born), int(level), int(coarse))
             if step in "jlc":
@@ -149,14 +189,6 @@ def _judge(card: DatasetCard, engine: Engine) -> tuple[set[tuple[int, int, int]]
             if count < card.k or (step in "jl" and not _class_is_wide(count, rest, widths)):
                 unsafe.add(key)
     return changed, unsafe
-
-
-def _class_columns(index: int, coalition: int) -> Iterator[str]:
-    """A class that joined or left may be all that differs between two records, so its own sum is checked too."""
-    value = f"coalesce(m_{index}, old_m_{index})"
-    yield f"sum({value})"
-    yield f"list_reverse_sort(max({value}, {coalition + 1}))"
-    yield f"list_sort(min({value}, {coalition + 1}))"
 
 
 def _class_is_wide(count: int, rest: list[object], widths: list[tuple[int, Measure]]) -> bool:
@@ -180,24 +212,6 @@ def _new_records(card: DatasetCard, engine: Engine, version: int) -> Iterator[tu
             code, n, totals, wide = read_statistics(row, card)
             if wide:
                 yield (int(born), int(level), code), Atom(int(born), int(level), code, n, version, totals)
-
-
-def _update_members(card: DatasetCard, engine: Engine, fresh: list[tuple[int, int, int]]) -> None:
-    """Replace the members of atoms with a new record; the others keep theirs, whatever the source says now."""
-    engine.run(f"CREATE TABLE {_REFRESHED} (born INTEGER, level INTEGER, coarse BIGINT)")
-    for start in range(0, len(fresh), 100_000):
-        part = fresh[start : start + 100_000]
-        engine.run(
-            f"INSERT INTO {_REFRESHED} SELECT unnest(CAST(? AS INTEGER[])), unnest(CAST(? AS INTEGER[])), "
-            "unnest(CAST(? AS BIGINT[]))",
-            [[key[i] for key in part] for i in range(3)],
-        )
-    engine.run(f"DELETE FROM {MEMBERS} WHERE ({_KEY}) IN (SELECT ({_KEY}) FROM {_REFRESHED})")
-    values = "".join(f", coalesce({column}, old_{column})" for column in value_columns(card))
-    engine.run(
-        f"INSERT INTO {MEMBERS} SELECT {_KEY}, unit, history, present{values} FROM {_COMPARED} "
-        f"SEMI JOIN {_REFRESHED} USING ({_KEY})"
-    )
 
 
 def refuse_changed_card(card: DatasetCard, previous: Snapshot) -> None:

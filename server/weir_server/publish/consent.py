@@ -18,17 +18,21 @@ from weir.errors import Violation
 from weir_server.catalog.basis import Consent
 from weir_server.catalog.card import DatasetCard
 from weir_server.clock import to_micros
-from weir_server.engine.duckdb import Engine
-from weir_server.engine.relational import expression, identifier, quote
+from weir_server.engine.port import RowEngine
+from weir_server.engine.relational import identifier, quote, statement
 from weir_server.publish.fingerprint import fingerprint, row_hash
-from weir_server.publish.grid import order_key, text_of, unit_key
-from weir_server.publish.members import MEMBERS
-from weir_server.publish.source import RAW, read_columns
+from weir_server.publish.grid import order_key, order_number, text_of, unit_key
+from weir_server.publish.members import RENEWED, hashed_unit, keep, write_reference
+from weir_server.publish.place import Place
+from weir_server.publish.source import RAW, READ, declared_columns, read_columns
 
 REGISTER = "consent_register"
 IN_FORCE = "consent_in_force"
+_ROWS = "consent_rows"
 _LATEST = "consent_latest"
-_EVIDENCE = "consent.parquet"
+_EVIDENCE = "consent_evidence"
+_FILE = "consent.parquet"
+_REFERENCE = "consent.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,65 +45,74 @@ class Applied:
     """Units of the source without a consent in force."""
 
 
-def evidence_path(directory: Path) -> Path:
-    """Where the evidence of a publication is written, in its work directory."""
-    return directory / _EVIDENCE
-
-
 def apply_consent(
-    card: DatasetCard, consent: Consent, *, engine: Engine, path: Path | None, work: Path, now: datetime, salt: bytes,
-    version: int,
-) -> tuple[list[Violation], Applied]:  # fmt: skip
-    """Keep in `source_raw` the rows of units with a consent in force at `now`, and write the evidence of each: a salted
-    hash of the unit, and one of its row of the register (text version, channel and time included).
+    card: DatasetCard, consent: Consent, *, place: Place, path: Path | None, work: Path, now: datetime, version: int
+) -> tuple[list[Violation], Applied]:
+    """Make `source_raw` of the rows of `source_read` whose units have a consent in force at `now`, and keep the
+    evidence of each: a keyed hash of the unit, and one of its row of the register (text version, channel and time
+    included).
 
     Raises:
         PublicationError: the register is unreadable, or lacks a column.
     """
-    read_columns(consent.source, consent.columns, target=REGISTER, engine=engine, path=path, work=work)
-    _latest(consent, engine)
-    violations = _violations(consent, engine)
+    rows = place.rows
+    read_columns(consent.source, consent.columns, target=REGISTER, place=place, path=path, work=work)
+    _latest(consent, rows)
+    violations = _violations(consent, rows)
     if violations:
         return violations, Applied("", 0)
-    unit = identifier(consent.unit)
-    engine.run(
-        f"CREATE TABLE {IN_FORCE} AS SELECT CAST({unit} AS VARCHAR) AS unit, {row_hash(consent.columns)} AS evidence "
-        f"FROM {_LATEST} WHERE {_in_force(consent, now)}",
-        [salt.hex()],
-    )
-    violations = _without_evidence(consent, engine, now)
-    left_out = _filter(card, engine)
-    engine.run(
-        f"CREATE TABLE consent_evidence AS SELECT sha256(concat($1, '|', unit)) AS unit, evidence FROM {IN_FORCE}",
-        [salt.hex()],
-    )
-    engine.run(f"COPY consent_evidence TO {quote(str(evidence_path(work)))} (FORMAT parquet)")
+    evidence = row_hash(consent.columns, key=place.content_key)
+    in_force = f"FROM {_LATEST} WHERE {_in_force(consent, now)}"
+    rows.keep(IN_FORCE, statement(f"SELECT {text_of(consent.unit)} AS unit, {evidence} AS evidence {in_force}"))
+    violations = _without_evidence(consent, rows, now)
+    left_out = _filter(card, rows)
+    _keep_evidence(place, work)
     context = f"consent|{card.name}|{version}"
-    digest = fingerprint(engine, relation=REGISTER, columns=consent.columns, salt=salt, context=context)
+    digest = fingerprint(rows, relation=REGISTER, columns=consent.columns, salt=place.content_key, context=context)
     return violations, Applied(digest, left_out)
 
 
-def withdrawn_held(engine: Engine) -> int:
-    """Units behind records in force that have no consent now: those of atoms that were carried forward."""
-    statement = (
-        f"SELECT count(DISTINCT unit) FROM {MEMBERS} WHERE present "
-        "AND unit NOT IN (SELECT unit FROM consent_evidence WHERE unit IS NOT NULL)"
+def _keep_evidence(place: Place, work: Path) -> None:
+    hashed = hashed_unit("unit", key=place.units_key)
+    evidence = statement(f"SELECT {hashed} AS unit, evidence FROM {IN_FORCE}")
+    if place.remote is None:
+        place.local.keep(_EVIDENCE, evidence)
+        place.local.run(f"COPY {_EVIDENCE} TO {quote(str(work / _FILE))} (FORMAT parquet)")
+        return
+    location, columns = place.remote.lasting("consent"), ("unit", "evidence")
+    place.remote.engine.save(_EVIDENCE, evidence, path=location)
+    named = fingerprint(
+        place.rows, relation=_EVIDENCE, columns=columns, salt=place.content_key, context=f"evidence|{place.dataset}"
     )
-    return int(engine.one(statement))
+    write_reference(work / _REFERENCE, location=location, fingerprint=named)
 
 
-def _latest(consent: Consent, engine: Engine) -> None:
+def keep_evidence(work: Path, directory: Path, *, version: int, digest: str) -> None:
+    """Move the evidence of a publication to the dataset's private `directory`, durably; nothing where there is none."""
+    for file, suffix in ((_FILE, "parquet"), (_REFERENCE, "json")):
+        if (work / file).exists():
+            keep(work / file, directory / "consent" / f"{version}-{digest[:32]}.{suffix}")
+
+
+def withdrawn_held(rows: RowEngine) -> int:
+    """Units behind records in force that have no consent now: those of atoms that were carried forward."""
+    joined = f"{RENEWED} AS m LEFT JOIN {_EVIDENCE} AS e ON m.unit = e.unit"
+    held = f"SELECT COUNT(DISTINCT m.unit) FROM {joined} WHERE m.present AND e.unit IS NULL"
+    return int(rows.select(statement(held))[0][0])
+
+
+def _latest(consent: Consent, rows: RowEngine) -> None:
     """Create `consent_latest`: each unit's latest rows of the purposes that count; equal rows are one."""
     wanted = "TRUE"
     if consent.purpose:
         listed = ", ".join(quote(purpose) for purpose in consent.purposes)
-        wanted = f"coalesce(CAST({identifier(consent.purpose)} AS VARCHAR) IN ({listed}), FALSE)"
-    engine.run(f"CREATE TABLE consent_rows AS SELECT DISTINCT * FROM {REGISTER} WHERE {wanted}")
-    unit, key = f"CAST({identifier(consent.unit)} AS VARCHAR)", expression(order_key(consent.order))
-    engine.run(
-        f"CREATE TABLE {_LATEST} AS SELECT * FROM consent_rows "
-        f"QUALIFY rank() OVER (PARTITION BY {unit} ORDER BY {key} DESC NULLS FIRST) = 1"
-    )
+        wanted = f"COALESCE({text_of(consent.purpose)} IN ({listed}), FALSE)"
+    columns = ", ".join(map(identifier, consent.columns))
+    rows.keep(_ROWS, statement(f"SELECT DISTINCT {columns} FROM {REGISTER} WHERE {wanted}"))
+    order = f"{order_key(consent.order)} DESC NULLS FIRST"
+    place = f"RANK() OVER (PARTITION BY {text_of(consent.unit)} ORDER BY {order}) AS place"
+    ranked = f"(SELECT {columns}, {place} FROM {_ROWS}) AS ranked"
+    rows.keep(_LATEST, statement(f"SELECT {columns} FROM {ranked} WHERE place = 1"))
 
 
 def _checks(consent: Consent) -> list[tuple[str, str, str, str]]:
@@ -110,7 +123,7 @@ def _checks(consent: Consent) -> list[tuple[str, str, str, str]]:
         (
             "consent.order",
             consent.order,
-            f"{expression(order_key(consent.order))} IS NULL",
+            f"{order_key(consent.order)} IS NULL",
             "what orders the rows of a unit is a number, date or time in every row",
         ),
     ]
@@ -126,37 +139,40 @@ def _checks(consent: Consent) -> list[tuple[str, str, str, str]]:
     return checks
 
 
-def _violations(consent: Consent, engine: Engine) -> list[Violation]:
+def _violations(consent: Consent, rows: RowEngine) -> list[Violation]:
     checks, unit = _checks(consent), identifier(consent.unit)
-    counted = ", ".join(f"count(*) FILTER (WHERE {condition})" for _, _, condition, _ in checks)
-    counts = engine.query(f"SELECT {counted} FROM consent_rows")[0]
+    counted = [f"COUNT(*) FILTER (WHERE {condition})" for _, _, condition, _ in checks]
+    numbered = f"COUNT({order_number(consent.order)})"
+    *counts, numbers, total = rows.select(
+        statement(f"SELECT {', '.join([*counted, numbered])}, COUNT(*) FROM {_ROWS}")
+    )[0]
     found = [
         Violation(rule=rule, subject=subject, count=int(count), sentence=sentence)
         for (rule, subject, _, sentence), count in zip(checks, counts, strict=True)
         if count
     ]
-    number = f"TRY_CAST({text_of(consent.order)} AS DECIMAL(38, 6)) IS NOT NULL"
-    numbers, all_rows = engine.query(f"SELECT count(*) FILTER (WHERE {number}), count(*) FROM consent_rows")[0]
-    if not found and 0 < numbers < all_rows:  # a number such as 20260101 would come before every date
+    if not found and 0 < numbers < total:  # a number such as 20260101 would come before every date
         sentence = "either numbers order the rows, or dates and times do"
-        found.append(Violation("consent.order", consent.order, min(int(numbers), int(all_rows - numbers)), sentence))
-    ties = engine.one(f"SELECT count(*) FROM (SELECT {unit} FROM {_LATEST} GROUP BY 1 HAVING count(*) > 1)")
+        found.append(Violation("consent.order", consent.order, min(int(numbers), int(total - numbers)), sentence))
+    tied = f"(SELECT {unit} FROM {_LATEST} GROUP BY {unit} HAVING COUNT(*) > 1) AS tied"
+    ties = int(rows.select(statement(f"SELECT COUNT(*) FROM {tied}"))[0][0])
     if ties:
         sentence = "units whose latest rows contradict each other: mend the register, nobody's consent is guessed"
-        found.append(Violation(rule="consent.ties", subject=consent.order, count=int(ties), sentence=sentence))
+        found.append(Violation(rule="consent.ties", subject=consent.order, count=ties, sentence=sentence))
     return found
 
 
-def _without_evidence(consent: Consent, engine: Engine, now: datetime) -> list[Violation]:
+def _without_evidence(consent: Consent, rows: RowEngine, now: datetime) -> list[Violation]:
     missing = " OR ".join(f"{identifier(column)} IS NULL" for column in (consent.text_version, consent.channel))
-    count = int(engine.one(f"SELECT count(*) FROM {_LATEST} WHERE {_in_force(consent, now)} AND ({missing})"))
+    found = f"SELECT COUNT(*) FROM {_LATEST} WHERE {_in_force(consent, now)} AND ({missing})"
+    count = int(rows.select(statement(found))[0][0])
     sentence = "a consent in force says which text was agreed to, and by which channel"
     return [Violation("consent.evidence", consent.text_version, count, sentence)] if count else []
 
 
 def _instant(column: str) -> str:
     """Microseconds since 1970; a time without a zone is UTC. NULL where it is none."""
-    return f"epoch_us(TRY_CAST(CAST({identifier(column)} AS VARCHAR) AS TIMESTAMPTZ))"
+    return f"EPOCH_MICROS({text_of(column)})"
 
 
 def _in_force(consent: Consent, now: datetime) -> str:
@@ -165,21 +181,23 @@ def _in_force(consent: Consent, now: datetime) -> str:
     conditions = ["TRUE"]
     if consent.status:
         words = ", ".join(quote(word) for word in consent.in_force)
-        conditions.append(f"CAST({identifier(consent.status)} AS VARCHAR) IN ({words})")
+        conditions.append(f"{text_of(consent.status)} IN ({words})")
     if consent.valid_from:
         conditions.append(f"{_instant(consent.valid_from)} <= {moment}")
     for column in (consent.valid_until, consent.withdrawn):
         if column:
-            conditions.append(f"coalesce({_instant(column)} > {moment}, {identifier(column)} IS NULL)")
-    return "coalesce(" + " AND ".join(f"({condition})" for condition in conditions) + ", FALSE)"
+            conditions.append(f"COALESCE({_instant(column)} > {moment}, {identifier(column)} IS NULL)")
+    return "COALESCE(" + " AND ".join(f"({condition})" for condition in conditions) + ", FALSE)"
 
 
-def _filter(card: DatasetCard, engine: Engine) -> int:
-    """Remove rows of units without consent; how many units those were. Rows that name no unit stay, to be refused."""
-    unit = f"CAST({unit_key(card)} AS VARCHAR)"
-    outside = f"{unit} NOT IN (SELECT unit FROM {IN_FORCE})"
-    left_out = int(engine.one(f"SELECT count(DISTINCT {unit}) FROM {RAW} WHERE {outside}"))
-    engine.run(f"CREATE TABLE consented AS SELECT * FROM {RAW} WHERE NOT coalesce({outside}, FALSE)")
-    engine.run(f"DROP TABLE {RAW}")
-    engine.run(f"ALTER TABLE consented RENAME TO {RAW}")
+def _filter(card: DatasetCard, rows: RowEngine) -> int:
+    """Keep the rows of units with consent; how many units the others were. Rows that name no unit stay, to be
+    refused."""
+    unit = unit_key(card)
+    joined = f"{READ} AS r LEFT JOIN {IN_FORCE} AS f ON CAST(r.{unit} AS TEXT) = f.unit"
+    outside = f"SELECT COUNT(DISTINCT r.{unit}) FROM {joined} WHERE f.unit IS NULL"
+    left_out = int(rows.select(statement(outside))[0][0])
+    columns = ", ".join(f"r.{identifier(column)} AS {identifier(column)}" for column in declared_columns(card))
+    rows.keep(RAW, statement(f"SELECT {columns} FROM {joined} WHERE f.unit IS NOT NULL OR r.{unit} IS NULL"))
+    rows.drop(READ)
     return left_out

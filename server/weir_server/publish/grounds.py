@@ -11,9 +11,10 @@ from weir.errors import Violation
 from weir_server.assess.report import read_report, report_violations
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.snapshot import Basis
-from weir_server.engine.duckdb import Engine
+from weir_server.engine.port import RowEngine
 from weir_server.publish.consent import apply_consent
 from weir_server.publish.fingerprint import fingerprint
+from weir_server.publish.place import Place
 from weir_server.publish.source import RAW, declared_columns
 
 
@@ -27,29 +28,29 @@ class Grounds:
     """Units of the source without a consent in force."""
 
 
-def source_fingerprint(card: DatasetCard, engine: Engine, *, salt: bytes) -> str:
+def source_fingerprint(card: DatasetCard, rows: RowEngine, *, salt: bytes) -> str:
     """Names the content of `source_raw`: what an assessment report speaks of. Equal in every version."""
     columns = sorted(declared_columns(card))
-    return fingerprint(engine, relation=RAW, columns=columns, salt=salt, context=f"source|{card.name}")
+    return fingerprint(rows, relation=RAW, columns=columns, salt=salt, context=f"source|{card.name}")
 
 
 def establish(
-    card: DatasetCard, *, engine: Engine, card_directory: Path, register: Path | None, work: Path, now: datetime,
-    salt: bytes, version: int,
+    card: DatasetCard, *, place: Place, card_directory: Path, register: Path | None, work: Path, now: datetime,
+    version: int,
 ) -> tuple[list[Violation], Grounds]:  # fmt: skip
-    """Apply the card's consent register to `source_raw`, or check its report against it.
+    """Make `source_raw` by the card's consent register, or check its report against it.
 
     Raises:
         PublicationError: register or report is unreadable.
     """
     if card.consent is not None:
         violations, applied = apply_consent(
-            card, card.consent, engine=engine, path=register, work=work, now=now, salt=salt, version=version
+            card, card.consent, place=place, path=register, work=work, now=now, version=version
         )
         return violations, Grounds(Basis("consent", applied.digest), applied.left_out)
     if card.anonymisation is not None:
         report = read_report(card_directory / card.anonymisation.file)
-        named = source_fingerprint(card, engine, salt=salt)
+        named = source_fingerprint(card, place.rows, salt=place.content_key)
         found = list(report_violations(card, card.anonymisation, report, fingerprint=named))
         return found, Grounds(Basis("anonymisation", report.digest, report.level))
     return [], Grounds()

@@ -2,30 +2,43 @@
 # ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """Who stands behind each atom's record: the publisher's private memory between versions.
 
-A file DATA/private/<dataset>/<version>-<digests>.parquet holds, for each atom and unit, a salted hash of the unit, its
+A file DATA/private/<dataset>/<version>-<digests>.parquet holds, for each atom and unit, a keyed hash of the unit, its
 values behind the record in force, and its history over the atom's records: one letter a record, `j` joined, `s`
 stayed, `c` changed, `l` left, `a` absent. It is as sensitive as the source: no query path opens it, and only the files
 that the next publication may need are kept.
+
+Where the source is on a cluster, so are the members; a file of the same name, but for `.json`, says where they are and
+what names them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
-from weir.errors import PublicationError
+from weir.errors import InternalError, PublicationError
 from weir_server.catalog.card import DatasetCard
-from weir_server.engine.duckdb import Engine
-from weir_server.engine.relational import quote
+from weir_server.engine.port import RowEngine
+from weir_server.engine.relational import Statement, quote
+from weir_server.engine.spark import SparkEngine
 from weir_server.exact.lattice import exact_measures
 from weir_server.publish.atoms import TAKEN
 from weir_server.publish.files import sync_directory
+from weir_server.publish.fingerprint import fingerprint
+from weir_server.publish.place import Place
 from weir_server.publish.units import UNITS
 
 MEMBERS = "members"
-CURRENT = "members_now"
-_KEY = ("born", "level", "coarse")
+"""As the previous publication left them."""
+RENEWED = "members_renewed"
+"""As this one leaves them."""
+KEY = ("born", "level", "coarse")
+"""What names an atom."""
+_FILE = "members.parquet"
+_REFERENCE = "members.json"
+_FORMAT = "weir.members/1"
 
 
 def value_columns(card: DatasetCard) -> list[str]:
@@ -33,33 +46,61 @@ def value_columns(card: DatasetCard) -> list[str]:
     return [f"m_{i}" for i in range(len(exact_measures(card)))]
 
 
-def create_current(card: DatasetCard, *, engine: Engine, salt: bytes) -> None:
-    """Create `members_now`: units that an atom holds, by `taken`, with salted key and values."""
+def member_columns(card: DatasetCard) -> dict[str, str]:
+    """Columns of `members` and their types."""
+    plain = {"born": "INT", "level": "INT", "coarse": "BIGINT", "unit": "TEXT", "history": "TEXT", "present": "BOOLEAN"}
+    return {**plain, **dict.fromkeys(value_columns(card), "BIGINT")}
+
+
+def hashed_unit(unit: str, *, key: bytes) -> str:
+    """Expression: keyed hash of a unit, which is an integer or text."""
+    return f"SHA256_HEX(TEXT_JOIN('|', {quote(key.hex())}, CAST({unit} AS TEXT)))"
+
+
+def current(card: DatasetCard, *, key: bytes) -> str:
+    """Query: units that an atom holds, by `taken`, with hash and values."""
+    values = "".join(f", u.{column} AS {column}" for column in value_columns(card))
+    atoms = ", ".join(f"t.{column} AS {column}" for column in KEY)
+    joined = f"FROM {UNITS} AS u JOIN {TAKEN} AS t ON u.code = t.code"
+    return f"SELECT {atoms}, {hashed_unit('u.unit', key=key)} AS unit{values} {joined}"
+
+
+def newcomers(card: DatasetCard, *, version: int, key: bytes) -> str:
+    """Query: the members of atoms born in `version`."""
     values = "".join(f", {column}" for column in value_columns(card))
-    engine.run(
-        f"CREATE OR REPLACE TABLE {CURRENT} AS SELECT {', '.join(_KEY)}, sha256(concat(?, '|', unit)) AS unit{values} "
-        f"FROM {UNITS} JOIN {TAKEN} USING (code)",
-        [salt.hex()],
+    return (
+        f"SELECT {', '.join(KEY)}, unit, 'j' AS history, TRUE AS present{values} "
+        f"FROM ({current(card, key=key)}) AS c WHERE born = {version}"
     )
 
 
-def write_first(card: DatasetCard, *, engine: Engine, path: Path, version: int) -> None:
-    """Append the members of atoms born in `version` to `members` and write the whole to `path`."""
-    values = "".join(f", {column}" for column in value_columns(card))
-    engine.run(
-        f"INSERT INTO {MEMBERS} SELECT {', '.join(_KEY)}, unit, 'j' AS history, true AS present{values} "
-        f"FROM {CURRENT} WHERE born = {version}"
-    )
-    engine.run(f"COPY {MEMBERS} TO {quote(str(path))} (FORMAT parquet)")
-
-
-def create_empty(card: DatasetCard, *, engine: Engine) -> None:
+def create_empty(card: DatasetCard, *, rows: RowEngine) -> None:
     """Create `members` without any."""
-    values = "".join(f", {column} BIGINT" for column in value_columns(card))
-    engine.run(
-        f"CREATE TABLE {MEMBERS} (born INTEGER, level INTEGER, coarse BIGINT, unit VARCHAR, history VARCHAR, "
-        f"present BOOLEAN{values})"
-    )
+    rows.load(MEMBERS, member_columns(card), [])
+
+
+def write(card: DatasetCard, renewed: Statement, *, place: Place, work: Path) -> None:
+    """Create `members_renewed` and keep it for the next version: as a file in `work`, or where rows are, with a file in
+    `work` that says so."""
+    if place.remote is None:
+        place.local.keep(RENEWED, renewed)
+        place.local.run(f"COPY {RENEWED} TO {quote(str(work / _FILE))} (FORMAT parquet)")
+        return
+    location = place.remote.lasting("members")
+    place.remote.engine.save(RENEWED, renewed, path=location)
+    named = _fingerprint(card, place, RENEWED)
+    write_reference(work / _REFERENCE, location=location, fingerprint=named)
+
+
+def write_reference(path: Path, *, location: str, fingerprint: str) -> None:
+    """A file that says where on the cluster a private record is."""
+    content = {"format": _FORMAT, "kind": "spark", "location": location, "fingerprint": fingerprint}
+    path.write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
+
+
+def _fingerprint(card: DatasetCard, place: Place, relation: str) -> str:
+    columns, context = list(member_columns(card)), f"members|{card.name}"
+    return fingerprint(place.rows, relation=relation, columns=columns, salt=place.content_key, context=context)
 
 
 def members_path(directory: Path, *, version: int, manifest_digest: str, salt: bytes) -> Path:
@@ -69,8 +110,16 @@ def members_path(directory: Path, *, version: int, manifest_digest: str, salt: b
     return directory / f"{version}-{manifest_digest[:32]}-{mark}.parquet"
 
 
+def keep_members(work: Path, target: Path) -> None:
+    """Move what `write` left in `work` to its place, durably."""
+    if (work / _FILE).exists():
+        keep(work / _FILE, target)
+    if (work / _REFERENCE).exists():
+        keep(work / _REFERENCE, target.with_suffix(".json"))
+
+
 def keep(draft: Path, target: Path) -> None:
-    """Move the file of members to its place, durably."""
+    """Move a private file to its place, durably."""
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft.chmod(0o600)
     with draft.open("rb") as file:
@@ -79,24 +128,59 @@ def keep(draft: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def prune(directory: Path, *, keep: tuple[Path, ...]) -> None:
-    """Remove every file of members but these."""
-    for path in directory.glob("*.parquet"):
-        if path not in keep:
+def prune(directory: Path, *, keep: tuple[Path, ...], cluster: SparkEngine | None = None) -> None:
+    """Remove every record of members but these, and what they name on the cluster."""
+    kept = {path.stem for path in keep}
+    for path in directory.glob("*-*-*.parquet"):
+        if path.stem not in kept:
+            path.unlink()
+    for path in directory.glob("*-*-*.json"):
+        if path.stem not in kept and cluster is not None:
+            cluster.erase(_location(path))
             path.unlink()
 
 
-def load(card: DatasetCard, *, engine: Engine, path: Path) -> None:
-    """Create `members` from a file.
+def load(card: DatasetCard, *, place: Place, path: Path) -> None:
+    """Make `members` of what an earlier publication kept.
 
     Raises:
-        PublicationError: the file is gone, so nobody can tell which changes would be safe.
+        PublicationError: it is gone or altered, so nobody can tell which changes would be safe.
     """
-    if not path.is_file():
+    reference = path.with_suffix(".json")
+    if place.remote is None:
+        if not path.is_file():
+            raise _missing(elsewhere=reference.is_file())
+        create_empty(card, rows=place.local)
+        place.local.run(f"INSERT INTO {MEMBERS} SELECT * FROM read_parquet({quote(str(path))})")
+        return
+    if not reference.is_file():
+        raise _missing(elsewhere=path.is_file())
+    try:
+        place.remote.engine.open(MEMBERS, _location(reference))
+        same = _fingerprint(card, place, MEMBERS) == json.loads(reference.read_text(encoding="utf-8"))["fingerprint"]
+    except InternalError:
+        same = False
+    if not same:
         raise PublicationError(
-            "the private record of the previous version is missing (or the salt is another one): publish under a new "
-            "dataset name, or restore it",
+            "the private record of the previous version is not what it was: restore it on the cluster, or publish "
+            "under a new dataset name",
             rule="snapshot.members",
         )
-    create_empty(card, engine=engine)
-    engine.run(f"INSERT INTO {MEMBERS} SELECT * FROM read_parquet({quote(str(path))})")
+
+
+def _location(reference: Path) -> str:
+    return str(json.loads(reference.read_text(encoding="utf-8"))["location"])
+
+
+def _missing(*, elsewhere: bool) -> PublicationError:
+    if elsewhere:
+        return PublicationError(
+            "the previous version's rows were elsewhere (a cluster, or this machine): publish from there, or under a "
+            "new dataset name",
+            rule="snapshot.members",
+        )
+    return PublicationError(
+        "the private record of the previous version is missing (or the salt is another one): publish under a new "
+        "dataset name, or restore it",
+        rule="snapshot.members",
+    )

@@ -3,13 +3,15 @@
 """`publish`: from a card and its source to a sealed snapshot, inside the domain, once per version (DESIGN §5).
 
 The order is fixed: card, source, facts by row, facts by unit, atoms, bounded rows, seal. Nothing that queries can open
-exists before the last step. The work database holds single units' records; it lives in a directory of mode 0700 below
-the data directory and is removed at the end.
+exists before the last step. The work database holds single units' records, unless the source is on a cluster: then they
+stay there, and aggregates come here. It lives in a directory of mode 0700 below the data directory and is removed at
+the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,22 +23,23 @@ from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.layout import REPORT
 from weir_server.engine.duckdb import Engine, open_engine
+from weir_server.engine.spark import Cluster
 from weir_server.exact.lattice import exact_measures
 from weir_server.exact.records import ATOMS, write_atoms
-from weir_server.publish.atoms import TAKEN, build_cells, climb
-from weir_server.publish.carry import Carried, carry, refuse_changed_card
-from weir_server.publish.consent import evidence_path, withdrawn_held
+from weir_server.publish.atoms import CELLS, TAKEN, build_cells, climb
+from weir_server.publish.carry import Carried, carry, refuse_changed_card, renewed_members
+from weir_server.publish.consent import keep_evidence, withdrawn_held
 from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
 from weir_server.publish.grounds import Grounds, establish
-from weir_server.publish.members import create_current, create_empty, keep, load, members_path, prune, write_first
+from weir_server.publish.members import keep_members, load, members_path, prune, write
+from weir_server.publish.place import Place, Remote, kept, working_on
 from weir_server.publish.source import RAW, read_source, source_path
-from weir_server.publish.units import UNITS, build_units
+from weir_server.publish.units import build_units
 from weir_server.publish.validate import count_rows
 
 if TYPE_CHECKING:
     from weir_server.publish.bounded_report import Effect
 
-_MEMBERS = "members.parquet"
 MEMORY = "1GB"
 """What the engine may hold; the rest of the process needs little, so that 10 M rows stay under 2 GiB."""
 
@@ -95,6 +98,7 @@ def publish(
     salt: bytes,
     source_override: Path | None = None,
     register_override: Path | None = None,
+    cluster: Cluster | None = None,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Published:
@@ -103,10 +107,12 @@ def publish(
     `card_directory`: a relative source location counts from here; `source_override` replaces it, and
     `register_override` the consent register. `previous`: the latest snapshot, whose atoms the new one continues; None
     for the first. `salt`: secret of the data directory, at least 16
-    random bytes. `now`: aware. `progress`: gets a line for people at each step.
+    random bytes. `now`: aware. `cluster`: where a source of kind `spark` is. `progress`: gets a line for people at each
+    step.
 
     Raises:
         PublicationError: the card or the data is refused; `violations` lists everything found.
+        Unavailable: the cluster cannot be reached.
     """
     say = progress or (lambda line: None)
     _refuse(check_card(card))
@@ -116,33 +122,32 @@ def publish(
     if target.exists():
         raise PublicationError(f"version {version} of this dataset exists already", rule="snapshot.exists")
     private = private_directory(data_dir, card.name)
+    opened = card.grade is not Grade.CORE  # catalogued only: its source is not even opened
+    remote_work = working_on(cluster, dataset=card.name, version=version, private=private)
     with (
         temporary_directory(data_dir / "publishing", card.name) as work,
         temporary_directory(target.parent, str(version)) as draft,
+        remote_work if opened and card.source.kind == "spark" else nullcontext() as remote,
     ):
         report, grounds = Report(), Grounds()
-        if card.grade is not Grade.CORE:  # catalogued only: its source is not even opened
-            path = source_path(card.source, card_directory=card_directory, override=source_override)
-            register = None
-            if card.consent is not None:
-                register = source_path(card.consent.source, card_directory=card_directory, override=register_override)
-            paths = _Paths(work, draft, private, card_directory, path, register)
-            context = _Context(version, previous, salt, now)
-            with _work_engine(paths, threads=threads) as engine:
-                report, grounds = _build(card, engine=engine, paths=paths, context=context, say=say)
+        if opened:
+            paths = _paths(card, work, draft, private, card_directory, (source_override, register_override))
+            with _work_engine(paths, threads=threads) as local:
+                place = Place(local, remote, salt, card.name)
+                context = _Context(version, previous, now)
+                report, grounds = _build(card, place=place, paths=paths, context=context, say=say)
         say("sealing the snapshot")
 
-        def keep_members(digest: str) -> None:
-            if (work / _MEMBERS).exists():
-                kept = members_path(private, version=version, manifest_digest=digest, salt=salt)
-                keep(work / _MEMBERS, kept)
-            if evidence_path(work).exists():
-                keep(evidence_path(work), private / "consent" / f"{version}-{digest[:32]}.parquet")
+        def keep_private(digest: str) -> None:
+            keep_members(work, members_path(private, version=version, manifest_digest=digest, salt=salt))
+            keep_evidence(work, private, version=version, digest=digest)
+            if remote is not None:
+                kept(remote, private)
 
         digest = seal(
-            draft, target, card=card, version=version, published=now, basis=grounds.basis, before=keep_members
+            draft, target, card=card, version=version, published=now, basis=grounds.basis, before=keep_private
         )
-    _prune(private, previous, version=version, digest=digest, salt=salt)
+        _prune(private, previous, remote, version=version, digest=digest, salt=salt)
     return Published(target, version, digest, report)
 
 
@@ -160,18 +165,34 @@ class _Paths:
 class _Context:
     version: int
     previous: Snapshot | None
-    salt: bytes
     now: datetime
 
 
-def _prune(private: Path, previous: Snapshot | None, *, version: int, digest: str, salt: bytes) -> None:
+def _paths(
+    card: DatasetCard,
+    work: Path,
+    draft: Path,
+    private: Path,
+    directory: Path,
+    overrides: tuple[Path | None, Path | None],
+) -> _Paths:
+    source = source_path(card.source, card_directory=directory, override=overrides[0])
+    register = None
+    if card.consent is not None:
+        register = source_path(card.consent.source, card_directory=directory, override=overrides[1])
+    return _Paths(work, draft, private, directory, source, register)
+
+
+def _prune(
+    private: Path, previous: Snapshot | None, remote: Remote | None, *, version: int, digest: str, salt: bytes
+) -> None:
     """Keep the members of this version and of the previous one, from which this one is built again if it is never
     activated."""
-    kept = [members_path(private, version=version, manifest_digest=digest, salt=salt)]
+    wanted = [members_path(private, version=version, manifest_digest=digest, salt=salt)]
     if previous is not None:
         older = members_path(private, version=previous.version, manifest_digest=previous.manifest_digest, salt=salt)
-        kept.append(older)
-    prune(private, keep=tuple(kept))
+        wanted.append(older)
+    prune(private, keep=tuple(wanted), cluster=None if remote is None else remote.engine)
 
 
 def _work_engine(paths: _Paths, *, threads: int) -> Engine:
@@ -189,20 +210,15 @@ def _work_engine(paths: _Paths, *, threads: int) -> Engine:
 
 
 def _build(
-    card: DatasetCard,
-    *,
-    engine: Engine,
-    paths: _Paths,
-    context: _Context,
-    say: Callable[[str], None],
+    card: DatasetCard, *, place: Place, paths: _Paths, context: _Context, say: Callable[[str], None]
 ) -> tuple[Report, Grounds]:
     say("reading the source")
-    rows = read_source(card, engine=engine, path=paths.source, work=paths.work)
-    grounds = _grounds(card, engine=engine, paths=paths, context=context)
+    rows = read_source(card, place=place, path=paths.source, work=paths.work)
+    grounds = _grounds(card, place=place, paths=paths, context=context)
     told = bool(exact_measures(card))  # dp alone hides how many rows and units there are
     say(f"checking every declared fact in {rows:,} rows" if told else "checking every declared fact")
-    violations, noted = count_rows(card, rows=engine)
-    more, units = build_units(card, rows=engine)
+    violations, noted = count_rows(card, rows=place.rows)
+    more, units = build_units(card, rows=place.rows)
     _refuse([*violations, *more])
     report = Report()
     if told:
@@ -215,71 +231,74 @@ def _build(
         )
     if exact_measures(card):
         say(f"building atoms of {units.units:,} units")
-        report = _atoms(card, report, engine=engine, paths=paths, context=context)
+        report = _atoms(card, report, place=place, paths=paths, context=context)
     if any(measure.mode is Mode.DP for measure in card.measures):
         say("building bounded rows")
-        report = _bounded(card, report, engine=engine, draft=paths.draft, salt=context.salt)
+        report = _bounded(card, report, place=place, draft=paths.draft, version=context.version)
     return report, grounds
 
 
-def _grounds(card: DatasetCard, *, engine: Engine, paths: _Paths, context: _Context) -> Grounds:
+def _grounds(card: DatasetCard, *, place: Place, paths: _Paths, context: _Context) -> Grounds:
     violations, grounds = establish(
         card,
-        engine=engine,
+        place=place,
         card_directory=paths.card,
         register=paths.register,
         work=paths.work,
         now=context.now,
-        salt=context.salt,
         version=context.version,
     )
     _refuse(violations)
     return grounds
 
 
-def _atoms(card: DatasetCard, report: Report, *, engine: Engine, paths: _Paths, context: _Context) -> Report:
-    build_cells(card, engine=engine)
+def _atoms(card: DatasetCard, report: Report, *, place: Place, paths: _Paths, context: _Context) -> Report:
+    local, previous, version = place.local, context.previous, context.version
+    build_cells(card, rows=place.rows, local=local)
     carried = Carried((), 0)
-    if context.previous is None:
-        create_empty(card, engine=engine)
-    else:
+    if previous is not None:
         path = members_path(
-            paths.private,
-            version=context.previous.version,
-            manifest_digest=context.previous.manifest_digest,
-            salt=context.salt,
+            paths.private, version=previous.version, manifest_digest=previous.manifest_digest, salt=place.salt
         )
-        load(card, engine=engine, path=path)
-        carried = carry(card, engine=engine, previous=context.previous, version=context.version, salt=context.salt)
-    partition = climb(card, engine=engine, version=context.version)
-    create_current(card, engine=engine, salt=context.salt)
-    write_first(card, engine=engine, path=paths.work / _MEMBERS, version=context.version)
+        load(card, place=place, path=path)
+        carried = carry(card, place=place, previous=previous, version=version)
+    partition = climb(card, engine=local, version=version)
+    renewed = renewed_members(card, place=place, version=version, first=previous is None)
+    write(card, renewed, place=place, work=paths.work)
     atoms = (*carried.atoms, *partition.atoms)
     write_atoms(paths.draft / ATOMS, atoms, measures=[measure.name for measure in exact_measures(card)])
-    held = sum(atom.n for atom in atoms)
-    withdrawn = 0 if card.consent is None else withdrawn_held(engine)
     by_level: dict[int, int] = {}
     for atom in atoms:
         by_level[atom.level] = by_level.get(atom.level, 0) + 1
     return replace(
         report,
         atoms=len(atoms),
-        units_in_atoms=held,
-        units_outside=int(engine.one(f"SELECT count(*) FROM {UNITS} ANTI JOIN {TAKEN} USING (code)")),
+        units_in_atoms=sum(atom.n for atom in atoms),
+        units_outside=int(local.one(f"SELECT coalesce(sum(n), 0) FROM {CELLS} ANTI JOIN {TAKEN} USING (code)")),
         atoms_by_level=by_level,
         too_narrow=partition.too_narrow,
         held_back=carried.held_back,
-        withdrawn_held=withdrawn,
+        withdrawn_held=0 if card.consent is None else withdrawn_held(place.rows),
     )
 
 
-def _bounded(card: DatasetCard, report: Report, *, engine: Engine, draft: Path, salt: bytes) -> Report:
+def _bounded(card: DatasetCard, report: Report, *, place: Place, draft: Path, version: int) -> Report:
     # Imported here, so that a card without dp measures needs none of it.
-    from weir_server.publish.bounded import write_bounded
+    from weir_server.publish.bounded import Elsewhere, rank_key, write_bounded
     from weir_server.publish.bounded_report import write_report
 
+    elsewhere = None
+    if place.remote is not None:
+        key = rank_key(place.salt, dataset=card.name, version=version)
+        elsewhere = Elsewhere(place.remote.engine, place.remote.lasting("bounded"), key)
     bounded = write_bounded(
-        card, engine=engine, rows_relation=RAW, directory=draft, salt=salt, report_epsilon_nano=card.report_epsilon
+        card,
+        engine=place.local,
+        rows_relation=RAW,
+        directory=draft,
+        salt=place.salt,
+        report_epsilon_nano=card.report_epsilon,
+        elsewhere=elsewhere,
     )
     if bounded.epsilon_nano:
         write_report(draft / REPORT, bounded.effects, epsilon_nano=bounded.epsilon_nano)

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
-"""Reading a source into the publisher's own database, declared columns only.
+"""Reading a source, declared columns only: into the publisher's own database, or on the cluster where it lies.
 
 CSV is read as text, so that decimals stay exact; Parquet and DuckDB keep their types. PostgreSQL is read in one
-read-only, repeatable-read transaction, streamed by COPY. What is read is the relation `source_raw`; nothing of the
-source is opened again afterwards, so a file that changes meanwhile cannot split a snapshot in two.
+read-only, repeatable-read transaction, streamed by COPY. On a cluster, a table or Parquet is copied once below the
+cluster's directory. What is read is the relation `source_raw` (`source_read`, where consents are still to be applied);
+nothing of the source is opened again afterwards, so one that changes meanwhile cannot split a snapshot in two.
+
+Integers, decimals and texts are kept as they are, all else as its text. That of a binary float reads back to the same
+float; Spark on Java 17 and older writes some with a digit more than they need, and 2e23 as 1.9999999999999998E23: what
+must be exact is stored as a decimal.
 """
 
 from __future__ import annotations
@@ -16,10 +21,18 @@ from pathlib import Path
 from weir.errors import InternalError, PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Source
 from weir_server.engine.duckdb import Engine
-from weir_server.engine.relational import identifier, quote
+from weir_server.engine.relational import identifier, quote, statement
+from weir_server.engine.spark import SparkEngine
+from weir_server.publish.place import Place
 
 RAW = "source_raw"
+READ = "source_read"
+"""The source before rows without consent are left out."""
+REMOTE_KINDS = ("table", "parquet")
+"""What a location on a cluster starts with, before a colon."""
 _ATTACHED = "source_file"
+_NAMED = "source_named"
+_PLAIN = ("tinyint", "smallint", "int", "bigint", "string")
 
 
 def declared_columns(card: DatasetCard) -> tuple[str, ...]:
@@ -34,12 +47,12 @@ def declared_columns(card: DatasetCard) -> tuple[str, ...]:
 
 
 def source_path(source: Source, *, card_directory: Path, override: Path | None) -> Path | None:
-    """File of the source; None for postgres. A relative location counts from the card.
+    """File of the source; None for what is no file. A relative location counts from the card.
 
     Raises:
         PublicationError: no such file.
     """
-    if source.kind == "postgres":
+    if source.kind in ("postgres", "spark"):
         return None
     path = override if override is not None else card_directory / source.location
     if not path.is_file():
@@ -47,39 +60,77 @@ def source_path(source: Source, *, card_directory: Path, override: Path | None) 
     return path.resolve()
 
 
-def read_source(card: DatasetCard, *, engine: Engine, path: Path | None, work: Path) -> int:
-    """Fill `source_raw` from the source and return its number of rows.
+def read_source(card: DatasetCard, *, place: Place, path: Path | None, work: Path) -> int:
+    """Make `source_raw` of the source, or `source_read` where the card names a register of consents; its number of
+    rows.
 
     Raises:
         PublicationError: unreadable, or a declared column is absent.
     """
-    return read_columns(card.source, declared_columns(card), target=RAW, engine=engine, path=path, work=work)
+    target = RAW if card.consent is None else READ
+    return read_columns(card.source, declared_columns(card), target=target, place=place, path=path, work=work)
 
 
 def read_columns(
-    source: Source, columns: Sequence[str], *, target: str, engine: Engine, path: Path | None, work: Path
+    source: Source, columns: Sequence[str], *, target: str, place: Place, path: Path | None, work: Path
 ) -> int:
     """Create the table `target` of these columns of a source and return its number of rows.
 
     Raises:
         PublicationError: unreadable, or a column is absent.
     """
+    if place.remote is not None and source.kind != "spark":  # the card's rules say so, too
+        raise PublicationError("data and register are on one cluster, or neither is", rule="source.spark")
     try:
-        if path is None:
-            # Written as text by the database itself, so that numerics stay exact.
-            path = _fetch_postgres(source, columns, work / f"{target}.csv")
-            relation = _csv(path)
+        if place.remote is not None:
+            _copy_remote(source, columns, target, place.remote.engine)
         else:
-            relation = _relation(source, engine, path)
-        present = {str(row[0]): str(row[1]).upper() for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
-        _check_columns(columns, set(present))
-        kept = ", ".join(_kept(column, present[column]) for column in columns)
-        engine.run(f"CREATE TABLE {target} AS SELECT {kept} FROM {relation}")
-        if source.kind == "duckdb":
-            engine.run(f"DETACH {_ATTACHED}")  # data and register may lie in one file
+            _copy_local(source, columns, target, place.local, path, work)
     except InternalError:
         raise PublicationError("the source cannot be read as declared", rule="source.unreadable") from None
-    return int(engine.one(f"SELECT count(*) FROM {target}"))
+    return int(place.rows.select(statement(f"SELECT COUNT(*) FROM {target}"))[0][0])
+
+
+def _copy_local(
+    source: Source, columns: Sequence[str], target: str, engine: Engine, path: Path | None, work: Path
+) -> None:
+    if path is None:
+        # Written as text by the database itself, so that numerics stay exact.
+        path = _fetch_postgres(source, columns, work / f"{target}.csv")
+        relation = _csv(path)
+    else:
+        relation = _relation(source, engine, path)
+    present = {str(row[0]): str(row[1]).upper() for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
+    _check_columns(columns, set(present))
+    kept = ", ".join(_kept(column, present[column]) for column in columns)
+    engine.run(f"CREATE TABLE {target} AS SELECT {kept} FROM {relation}")
+    if source.kind == "duckdb":
+        engine.run(f"DETACH {_ATTACHED}")  # data and register may lie in one file
+
+
+def _copy_remote(source: Source, columns: Sequence[str], target: str, engine: SparkEngine) -> None:
+    present = engine.columns(source.location)
+    _check_columns(columns, set(present))
+    kept = ", ".join(_kept_remote(column, present[column].lower()) for column in columns)
+    engine.name(_NAMED, source.location)
+    engine.keep(target, statement(f"SELECT {kept} FROM {_NAMED}"))
+    engine.drop(_NAMED)
+
+
+def _kept_remote(column: str, kind: str) -> str:
+    """As `_kept`; times are in UTC, those that mean an instant with their zone, as DuckDB writes them."""
+    name = identifier(column)
+    if kind in _PLAIN or kind.startswith("decimal("):
+        return name
+    if kind.startswith(("varchar(", "char(")) or kind in ("boolean", "date", "float", "double", "timestamp_ntz"):
+        return f"CAST({name} AS TEXT) AS {name}"
+    if kind == "timestamp":
+        return f"CAST({name} AS TEXT) || '+00' AS {name}"
+    raise PublicationError(
+        f"columns of type {kind:.40} are not read: cast it to text in a view",
+        violations=[Violation(rule="source.type", subject=column, count=0, sentence="a number, text, time or boolean")],
+        rule="source.type",
+    )
 
 
 def _kept(column: str, kind: str) -> str:
