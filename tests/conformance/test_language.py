@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+
 import pytest
 
 from weir_server.engine.port import RowEngine
@@ -46,9 +49,40 @@ CASES = [
     ("CASE WHEN CAST(NULL AS INT) > 1 THEN 1 ELSE 2 END", 2),
     ("3 NOT BETWEEN 1 AND 2", True),
     ("NULL IS NULL", True),
+    ("HEX_INT('ffffffff')", 2**32 - 1),
+    ("HEX_INT(SUBSTRING('00000000ab', 3, 8))", 0xAB),
+    ("NUMBER('-12.345', 19, 2)", Decimal("-12.35")),
+    ("NUMBER('1e400', 19, 18)", None),
+    ("STEPS(NUMBER('-0.05', 19, 2), 2)", -5),
+    ("STEPS(NUMBER('12.5', 19, 18), 18)", 12_500_000_000_000_000_000),
+    ("POSITION_OF('b', 'a', 'b')", 1),
+    ("POSITION_OF('c', 'a', 'b')", None),
+    ("POSITION_OF(CAST(NULL AS TEXT), 'a', 'b')", None),
+    (f"CAST('{2**63}' AS HUGEINT) + 1", 2**63 + 1),
+    ("CAST('-7' AS HUGEINT) % 2", -1),
+]
+AGGREGATES = [
+    # over rows of (key, value): aggregate, rows, and what it gives everywhere
+    ("FIRST_BY(v, k)", [(2, 20), (1, 10), (None, 5)], 10),
+    ("FIRST_BY(v, k)", [(1, None), (2, 20), (3, 30)], 20),
+    ("FIRST_BY(v, k)", [(None, 5)], None),
+    ("FIRST_BY(v, k) FILTER (WHERE v > 10)", [(1, 10), (2, 20)], 20),
+    ("TIED(k)", [(1, 0), (1, 1), (2, 2)], True),
+    ("TIED(k)", [(1, 0), (2, 1), (2, 2)], False),
+    ("COALESCE(TIED(k), FALSE)", [(1, 0), (None, 1)], False),
+    ("EXACT_SUM(CAST(v AS HUGEINT) * 4611686018427387904)", [(1, 2), (2, 2), (3, -1)], 3 * 2**62),
+    ("EXACT_SUM(v)", [], None),
 ]
 
 
 @pytest.mark.parametrize(("expression", "value"), CASES, ids=[case[0] for case in CASES])
 def test_an_expression_has_one_value_everywhere(rows: RowEngine, expression: str, value: object) -> None:
     assert rows.select(statement(f"SELECT {expression} AS x")) == [(value,)]
+
+
+@pytest.mark.parametrize(("aggregate", "given", "value"), AGGREGATES)
+def test_an_aggregate_has_one_value_everywhere(
+    rows: RowEngine, aggregate: str, given: Sequence[tuple[int | None, int | None]], value: object
+) -> None:
+    rows.load("given", {"k": "BIGINT", "v": "BIGINT"}, given)
+    assert rows.select(statement(f"SELECT {aggregate} AS x FROM given")) == [(value,)]
