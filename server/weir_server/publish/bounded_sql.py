@@ -31,7 +31,7 @@ from weir_server.dp.layout import (
     value_column,
 )
 from weir_server.engine.relational import Statement, quote, statement
-from weir_server.publish.grid import cell_index, clipped_steps, order_key, unit_key
+from weir_server.publish.grid import Readings, cell_index, clipped, grid_steps, order_key, readings, unit_key
 
 
 def keyed_hash(key: str, *parts: str) -> str:
@@ -87,18 +87,13 @@ def _unit_cell(index: int, dimension: Dimension) -> str:
 
 def rows_statement(card: DatasetCard, *, rows: str, units: str, key: str) -> Statement:
     """The bounded rows. `key`: in hex."""
-    row_level = [d for d in base_dimensions(card) if d.row_level]
-    contents = [f"STORED({cell_index(d)}, 0, {len(d.cells)}) AS {cell_column(d.name)}" for d in row_level]
-    contents += [
-        f"STORED({clipped_steps(m)}, {m.lower}, {m.upper}) AS {value_column(m.name)}" for m in dp_measures(card)
-    ]
     unit_cells = [cell_column(d.name) for d in unit_dimensions(card)]
     names = content_columns(card)
     # Equal rows of a unit are told apart by their count so far, so that each has a draw of its own.
     draw = f"CASE WHEN n = 1 THEN h ELSE {keyed_hash(key, quote('copy'), 'HEX_DIGITS(h)', 'n')} END"
     most = card.bounds.rows_per_unit
     return statement(
-        f"WITH content AS (SELECT {', '.join([f'{unit_key(card)} AS id', *contents])} FROM {rows}), "
+        f"WITH {_contents(card, rows)}, "
         f"hashed AS (SELECT *, {keyed_hash(key, quote('row'), 'id', *names)} AS h FROM content), "
         f"copies AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY id, h ORDER BY h) AS n FROM hashed), "
         f"drawn AS (SELECT *, {draw} AS draw FROM copies), "
@@ -108,6 +103,33 @@ def rows_statement(card: DatasetCard, *, rows: str, units: str, key: str) -> Sta
         f"SELECT {', '.join(_stored_columns(card, key))}, u, STORED(place, 0, {most}) AS r FROM kept "
         f"ORDER BY {', '.join([*(cell_column(d.name) for d in base_dimensions(card)), 'u'])}"
     )
+
+
+def _contents(card: DatasetCard, rows: str) -> str:
+    """Steps of a statement that give `content`, the unit, cells and values of each row: read, brought to the grid,
+    clipped, so that no expression holds another one twice."""
+    cells = [d for d in base_dimensions(card) if d.row_level]
+    names, measures = ["id", *(cell_column(d.name) for d in cells)], list(enumerate(dp_measures(card)))
+    read = [f"{unit_key(card)} AS id"]
+    read += [f"STORED({cell_index(d)}, 0, {len(d.cells)}) AS {cell_column(d.name)}" for d in cells]
+    for index, measure in measures:
+        found, column = readings(measure), _reading(index)
+        read += [f"{found.exact} AS {column.exact}", f"{found.rounded} AS {column.rounded}"]
+        read.append(f"{found.saturated} AS {column.saturated}")
+    steps = [f"{grid_steps(measure, _reading(index))} AS p_{index}" for index, measure in measures]
+    values = [
+        f"STORED({clipped(measure, f'p_{index}')}, {measure.lower}, {measure.upper}) AS {value_column(measure.name)}"
+        for index, measure in measures
+    ]
+    return (
+        f"readings AS (SELECT {', '.join(read)} FROM {rows}), "
+        f"steps AS (SELECT {', '.join([*names, *steps])} FROM readings), "
+        f"content AS (SELECT {', '.join([*names, *values])} FROM steps)"
+    )
+
+
+def _reading(index: int) -> Readings:
+    return Readings(f"e_{index}", f"n_{index}", f"s_{index}")
 
 
 def _stored_columns(card: DatasetCard, key: str) -> list[str]:

@@ -11,6 +11,7 @@ clipped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from weir_server.catalog.card import DatasetCard, Dimension, Measure, Reduction
 from weir_server.engine.readings import NOT_FINITE, NUMBER
@@ -48,10 +49,29 @@ def number_of(column: str) -> str:
     return f"NUMBER({identifier(column)}, {_WHOLE}, {_FINEST})"
 
 
-def grid_steps(measure: Measure) -> str:
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What a row's grid steps are made of: expressions, or columns that hold what these give. Where many follow from
+    them, columns: some engines take seconds over an expression that repeats itself."""
+
+    exact: str
+    """The number, with all digits that are read."""
+    rounded: str
+    """The number with the digits of the grid."""
+    saturated: str
+    """What stands for a number that is too large."""
+
+
+def readings(measure: Measure) -> Readings:
+    """The readings of a measure's column, as expressions."""
+    return Readings(number_of(measure.column), _nearest(measure), _saturated(measure.column))
+
+
+def grid_steps(measure: Measure, given: Readings | None = None) -> str:
     """The row's value in grid steps (HUGEINT), rounded half to even, not clipped. NULL where it is missing, no number
-    or not finite."""
-    exact, rounded = number_of(measure.column), _nearest(measure)
+    or not finite. `given`: the readings, by default as expressions."""
+    given = readings(measure) if given is None else given
+    exact, rounded = given.exact, given.rounded
     steps = f"STEPS({rounded}, {measure.scale})"
     if measure.rounding != "refuse" and measure.scale < _FINEST:  # else nothing lies between two steps
         # What was rounded away from zero, or seen to be half only with 18 digits, goes to the even one of two steps.
@@ -59,7 +79,7 @@ def grid_steps(measure: Measure) -> str:
         half = f"ABS(ABS({rounded}) - ABS({exact})) = {_half(measure.scale)}"
         back = f"CASE WHEN (ABS({rounded}) > ABS({exact})) = ({exact} > {_exact(0)}) THEN -1 ELSE 1 END"
         steps = f"CASE WHEN {half} AND {steps} % 2 <> 0 THEN {steps} + {back} ELSE {steps} END"
-    return f"COALESCE({steps}, {_saturated(measure.column)})"
+    return f"COALESCE({steps}, {given.saturated})"
 
 
 def _nearest(measure: Measure) -> str:
@@ -89,9 +109,15 @@ def _half(scale: int) -> str:
 
 def clipped_steps(measure: Measure) -> str:
     """The row's value in grid steps (BIGINT), rounded and clipped to the bounds; NULL where missing."""
-    value = grid_steps(measure)
-    clipped = f"LEAST(GREATEST({value}, {measure.lower}), {measure.upper})"
-    return f"CAST(CASE WHEN {value} IS NOT NULL THEN {clipped} END AS BIGINT)"
+    return clipped(measure, grid_steps(measure))
+
+
+def clipped(measure: Measure, steps: str) -> str:
+    """Grid steps, given as an expression, clipped to the bounds (BIGINT); NULL where they are."""
+    return (
+        f"CAST(CASE WHEN {steps} IS NOT NULL THEN "
+        f"LEAST(GREATEST({steps}, {measure.lower}), {measure.upper}) END AS BIGINT)"
+    )
 
 
 def off_grid(measure: Measure) -> str:
