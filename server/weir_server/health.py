@@ -83,7 +83,7 @@ class Health:
         return next((state for state in STATES if state in failing), SERVING)
 
     def live(self) -> bool:
-        """Whether the event loop has turned of late; all that a new process could mend. One that stops is let finish."""
+        """Whether the event loop has turned of late: all that a new process could mend. One that stops may finish."""
         return self._stopping() or self._clock() - self._turned <= STALLED_SECONDS
 
     def clock_ahead(self) -> float:
