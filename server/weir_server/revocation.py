@@ -2,8 +2,7 @@
 """Certificates taken back: an X.509 revocation list that the domain's authority signs, in the data directory.
 
 `DATA/revoked.crl` is public and can be made where `ca.key` is kept and carried to where the server runs. A running
-server reads it again when it changes and asks it on every call, so that open connections end with the first call that
-comes 20 milliseconds later.
+server reads it again when it changes and asks it on every call, so that open connections end with the next call.
 
 Source: RFC 5280 §5.
 """
@@ -58,7 +57,7 @@ class Revoked:
 
     def __call__(self) -> frozenset[int]:
         """All of them; joined anew only where one of the two has changed, since every call asks."""
-        listed, logged = self._listed.recent(), self._logged
+        listed, logged = self._listed.get(), self._logged
         if self._joined[0] is not listed or self._joined[1] is not logged:
             self._joined = listed, logged, listed | logged
         return self._joined[2]

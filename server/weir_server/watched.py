@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,8 @@ class Watched(Generic[T]):
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
         """Raises whatever `read` raises: a start without the value is no start."""
-        self._paths = tuple(paths)
+        self._paths = tuple(str(path) for path in paths)
+        self._name = paths[-1].name
         self._read = read
         self._lock = threading.Lock()
         # Before reading: what changes while it is read is then seen at the next look.
@@ -48,7 +50,8 @@ class Watched(Generic[T]):
             return self._value
 
     def recent(self) -> T:
-        """As `get`, but what is looked at was so within the last 20 milliseconds: for what every call asks."""
+        """As `get`, but what is looked at was so within the last 20 milliseconds: for what every call asks and
+        nobody expects to change from one call to the next."""
         now = time.monotonic()
         if now < self._next:
             return self._value
@@ -56,7 +59,7 @@ class Watched(Generic[T]):
         return self.get()
 
     def _renew(self, stamp: _Stamp) -> None:
-        name = self._paths[-1].name
+        name = self._name
         try:
             self._value = self._read()
         except (WeirError, OSError, ValueError) as error:
@@ -71,10 +74,10 @@ class Watched(Generic[T]):
         return tuple(_stamp(path) for path in self._paths)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: str) -> tuple[int, int, int] | None:
     """What changes when a file is replaced or written; None where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
