@@ -78,8 +78,8 @@ class Ordeal:
     """Peak and overload."""
     memory: list[list[float]] = field(default_factory=list)
     """MiB of the server, sampled during each overload."""
-    rejected: list[Call] = field(default_factory=list)
-    """Calls of the overload that were too many, while the generator was on time."""
+    rejected: list[list[Call]] = field(default_factory=list)
+    """Calls of each overload that were too many, while the generator was on time."""
     disturbed: int = 0
     """How many of them it was not."""
     overseen: list[Call] = field(default_factory=list)
@@ -151,7 +151,7 @@ class Siege:
         window = Window(began, began + seconds, offered)
         rejected = self.seen.diary.ended(REJECTED, since=began, until=began + seconds)
         punctual = heartbeat.punctual(rejected)
-        self.seen.rejected += punctual
+        self.seen.rejected.append(punctual)
         self.seen.disturbed += len(rejected) - len(punctual)
         self.seen.memory.append(memory)
         return window
