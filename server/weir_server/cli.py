@@ -336,12 +336,13 @@ def replay_command(data_dir: Path, start: int, end: int | None, as_json: bool) -
 
 @click.command("doctor")
 @_DATA
+@click.option("--rows", is_flag=True, help="Read rows that a cluster keeps, and hold them against their fingerprints.")
 @_JSON
-def doctor_command(data_dir: Path, as_json: bool) -> None:
+def doctor_command(data_dir: Path, rows: bool, as_json: bool) -> None:
     """Check what a server needs: Python, extras, permissions, clock, lock, ports; exit 1 where anything fails."""
     from weir_server import doctor
 
-    checks = doctor.diagnose(data_dir)
+    checks = doctor.diagnose(data_dir, rows=rows)
     lines = [f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}" for check in checks]
     _show({"checks": [asdict(check) for check in checks]}, as_json, "\n".join(lines))
     if not all(check.passed for check in checks):

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from weir.errors import WeirError
+from weir.errors import InternalError, WeirError
 from weir_server import clock, pki, pulse
 from weir_server.books import DIRECTORY, last_seen, present
 from weir_server.catalog.remote_rows import FILE as ROWS_FILE
+from weir_server.catalog.remote_rows import read_rows
 from weir_server.config import load_config, split_address
 from weir_server.identities import issued
 from weir_server.latch import skewed
@@ -26,6 +28,9 @@ from weir_server.oidc import open_tokens
 from weir_server.revocation import watch_revoked
 from weir_server.rotation import read_shown
 from weir_server.store.sqlite import LOCK_NAME
+
+if TYPE_CHECKING:
+    from weir_server.engine.spark import SparkEngine
 
 _EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "jwt", "opendp", "prometheus_client", "yaml")
 _PYTHON = (3, 11)
@@ -45,8 +50,8 @@ class Check:
     """What was found; where it failed, what to do."""
 
 
-def diagnose(data_dir: Path) -> list[Check]:
-    """Every check, in order; none changes anything."""
+def diagnose(data_dir: Path, *, rows: bool = False) -> list[Check]:
+    """Every check, in order; none changes anything. `rows`: also what a cluster keeps, all of it."""
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
         ("python", _python),
         ("extras", _extras),
@@ -59,7 +64,7 @@ def diagnose(data_dir: Path) -> list[Check]:
         ("configuration", lambda: _configuration(data_dir)),
         ("tokens", lambda: _tokens(data_dir)),
         ("ports", lambda: _ports(data_dir)),
-        ("cluster", lambda: _cluster(data_dir)),
+        ("cluster", lambda: _cluster(data_dir, rows=rows)),
     )
     return [_run(name, check) for name, check in checks]
 
@@ -173,18 +178,42 @@ def _configuration(data_dir: Path) -> str:
     return "complete"
 
 
-def _cluster(data_dir: Path) -> str:
-    away = sum(1 for _ in (data_dir / "snapshots").glob(f"[!.]*/[!.]*/{ROWS_FILE}"))
+def _cluster(data_dir: Path, *, rows: bool) -> str:
+    kept = sorted((data_dir / "snapshots").glob(f"[!.]*/[!.]*/{ROWS_FILE}"))
     spark = load_config(None, data_dir=data_dir).spark
-    if away and not spark.remote:
-        raise _Failed(f"{away} snapshots have their rows on a Spark cluster: name it in spark.remote")
+    if kept and not spark.remote:
+        raise _Failed(f"{len(kept)} snapshots have their rows on a Spark cluster: name it in spark.remote")
     if not spark.remote:
         return "none is named, and no snapshot needs one"
     from weir_server.engine.spark import Cluster, open_spark  # what it needs may not be installed
 
     token_file = data_dir / spark.token_file if spark.token_file else None
-    open_spark(Cluster(spark.remote, spark.directory, token_file)).close()
-    return f"reached; {away} snapshots have their rows there"
+    engine = open_spark(Cluster(spark.remote, spark.directory, token_file))
+    try:
+        altered = [
+            path.parent for path in kept if rows and not _holds_rows(engine, path, pki.load_domain(data_dir).salt)
+        ]
+    finally:
+        engine.close()
+    if altered:
+        listed = ", ".join(f"{path.parent.name} version {path.name}" for path in altered)
+        raise _Failed(f"rows on the cluster are not those that were published: {listed}; publish them again")
+    return f"reached; {len(kept)} snapshots have their rows there{', as they were published' if kept and rows else ''}"
+
+
+def _holds_rows(engine: SparkEngine, path: Path, salt: bytes) -> bool:
+    from weir_server.publish.bounded import fingerprint_of_rows, rank_key
+
+    dataset, version = path.parent.parent.name, int(path.parent.name)
+    named = read_rows(path.parent, (ROWS_FILE,))
+    if named is None:
+        return False
+    try:
+        engine.open("kept_rows", named.location)
+    except InternalError:  # not there any more
+        return False
+    key = rank_key(salt, dataset=dataset, version=version)
+    return fingerprint_of_rows(engine, "kept_rows", key=key) == named.fingerprint
 
 
 def _ports(data_dir: Path) -> str:

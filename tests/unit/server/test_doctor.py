@@ -9,7 +9,11 @@ import pytest
 from tests.support.server import make_domain
 from tests.support.tokens import SETTINGS, Issuer
 from weir_server import clock, identities, pki
+from weir_server.catalog.remote_rows import RemoteRows, rows_to_json
 from weir_server.doctor import Check, diagnose
+from weir_server.engine.relational import statement
+from weir_server.engine.spark import Cluster, open_spark
+from weir_server.publish.bounded import fingerprint_of_rows, rank_key
 
 NOW = datetime.now(UTC)
 
@@ -75,3 +79,34 @@ def test_the_file_of_token_keys_is_looked_at(data_dir: Path) -> None:
     assert not check(data_dir, "tokens").passed
     Issuer().write_jwks(data_dir / "jwks.json")
     assert check(data_dir, "tokens").detail == "tokens of https://idp.example for 2 requesters"
+
+
+def test_rows_that_lie_on_a_cluster_need_one(data_dir: Path) -> None:
+    assert check(data_dir, "cluster").passed
+    snapshot = data_dir / "snapshots" / "visits" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "rows.json").write_bytes(rows_to_json(RemoteRows("spark", "nowhere", "0" * 64)))
+    found = check(data_dir, "cluster")
+    assert not found.passed
+    assert "1 snapshots" in found.detail
+    assert "spark.remote" in found.detail
+
+
+def test_rows_on_a_cluster_are_held_against_their_fingerprint(data_dir: Path, sail: str, tmp_path: Path) -> None:
+    cluster = Cluster(sail, str(tmp_path / "cluster"))
+    (data_dir / "weir.toml").write_text(
+        f'[spark]\nremote = "{sail}"\ndirectory = "{cluster.directory}"\n', encoding="utf-8"
+    )
+    key = rank_key(pki.load_domain(data_dir).salt, dataset="visits", version=1)
+    engine = open_spark(cluster)
+    engine.save("made", statement("SELECT 7 AS u, 0 AS r"), path=f"{cluster.directory}/rows")
+    snapshot = data_dir / "snapshots" / "visits" / "1"
+    snapshot.mkdir(parents=True)
+    for name, passed in (("made", True), ("other", False)):
+        engine.load("other", {"u": "INT", "r": "INT"}, [(8, 0)])
+        named = RemoteRows("spark", f"{cluster.directory}/rows", fingerprint_of_rows(engine, name, key=key))
+        (snapshot / "rows.json").write_bytes(rows_to_json(named))
+        found = next(item for item in diagnose(data_dir, rows=True) if item.name == "cluster")
+        assert (found.passed, "visits version 1" in found.detail) == (passed, not passed)
+        assert check(data_dir, "cluster").passed
+    engine.close()
