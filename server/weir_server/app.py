@@ -40,6 +40,7 @@ from weir_server.books import give_back_holds, open_books
 from weir_server.catalog.card import Mode
 from weir_server.catalog.export_dcat import Domain as CatalogueOf
 from weir_server.clock import Timekeeper
+from weir_server.cluster import configured_cluster
 from weir_server.config import Config, split_address
 from weir_server.console.usage import keep_counted
 from weir_server.dp.store import BoundedStores
@@ -48,7 +49,7 @@ from weir_server.encrypted.cluster import SparkReducer
 from weir_server.encrypted.flow import EncryptedQueries
 from weir_server.encrypted.pool import KernelPool
 from weir_server.encrypted.reducers import Reducers
-from weir_server.engine.spark import Cluster, open_spark
+from weir_server.engine.spark import open_spark
 from weir_server.exact.store import Stores
 from weir_server.exact.technique import ExactTechnique
 from weir_server.exact.warming import keep_warm
@@ -267,22 +268,14 @@ async def _build(
     )
 
 
-def _cluster(config: Config, data_dir: Path) -> Cluster | None:
-    """The Spark that the configuration names; it is not asked here whether it is there."""
-    if not config.spark.remote:
-        return None
-    token_file = data_dir / config.spark.token_file if config.spark.token_file else None
-    return Cluster(config.spark.remote, config.spark.directory, token_file)
-
-
 def _bounded_stores(config: Config, data_dir: Path) -> BoundedStores:
-    cluster = _cluster(config, data_dir)
+    cluster = configured_cluster(config.spark, data_dir=data_dir)
     return BoundedStores() if cluster is None else BoundedStores(cluster=partial(open_spark, cluster))
 
 
 def _reducers(kernels: KernelPool, config: Config, data_dir: Path, stack: AsyncExitStack) -> Reducers:
     """Worker processes, and for long vectors the cluster where there is one; it is not asked before it is needed."""
-    cluster = _cluster(config, data_dir)
+    cluster = configured_cluster(config.spark, data_dir=data_dir)
     if cluster is None:
         return Reducers(kernels)
     far = SparkReducer(
