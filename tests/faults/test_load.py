@@ -112,8 +112,7 @@ def test_most_of_the_peak_is_answered_at_several_times_the_load(after: Aftermath
 
 
 def test_who_is_too_many_hears_so_at_once(after: Aftermath) -> None:
-    assert all(len(turn) > 100 for turn in after.seen.rejected)
-    assert sum(map(len, after.seen.rejected)) > after.seen.disturbed, "the generator itself was late most of the time"
+    assert sum(map(len, after.seen.rejected)) > max(100, after.seen.disturbed), "the generator itself was late"
     assert statistics.median(map(p99, after.seen.rejected)) <= SLOWEST_REJECTION, told(after.seen)
 
 
