@@ -34,7 +34,7 @@ from tests.support.traffic import CAPPED, REQUESTERS, Ask, Secret, Traffic, docu
 from tests.support.wire import call, key
 from weir.v1 import policy_service_pb2, quota_service_pb2
 
-TIMES_PEAK = 4.0
+TIMES_PEAK = 3.0
 """Rate of the overload, over the calls a second of the peak."""
 TURNS = 4
 CALLERS = 64
