@@ -89,6 +89,18 @@ def checkpoint(context: Context) -> Operation[str]:
     return note
 
 
+def cosigned_checkpoint(context: Context, size: int) -> Operation[str]:
+    """The first checkpoint of `size` leaves or more that a witness cosigned, proved to be of the log that all see."""
+    request = audit_service_pb2.GetCheckpointRequest(cosigned_from=size)
+    reply = yield from invoke(context, "AuditService", "GetCheckpoint", request)
+    note = str(reply.checkpoint)
+    if verify(note, context.log_key).size < size:
+        raise InvalidReceipt("the service gave a shorter checkpoint than was asked for", rule="log.cosigned")
+    yield from checkpoint(context)  # the newest extends the one kept …
+    yield from _progress_to_newest(context, note)  # … and the cosigned one
+    return note
+
+
 def verify_online(context: Context, receipt: Receipt) -> Operation[VerifiedReceipt]:
     """Checks a receipt, and that one log holds both its checkpoint and everything this client has seen before."""
     # 1. The receipt by itself: leaf, path, signature, commitments.

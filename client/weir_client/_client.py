@@ -375,6 +375,16 @@ class Client:
         """
         return self._run(_audit.checkpoint(self._context))
 
+    def cosigned_checkpoint(self, size: int) -> str:
+        """The first checkpoint of `size` leaves (at least 1) or more that a witness has cosigned, cosignatures included,
+        proved to be of the log that this client sees. `weir.checkpoint.verify_signature` checks a witness's line.
+
+        Raises:
+            UnknownName: no witness has cosigned that much of the log yet.
+            LogInconsistent: as `checkpoint`.
+        """
+        return self._run(_audit.cosigned_checkpoint(self._context, size))
+
     def verify(self, answer: Answer | EncryptedAnswer | Receipt) -> VerifiedReceipt:
         """Checks a receipt offline, then that the log still holds it and all that this client has seen of it.
 

@@ -307,6 +307,10 @@ class Client:
         """As `weir_client.Client.checkpoint`."""
         return await self._run(_audit.checkpoint(self._context))
 
+    async def cosigned_checkpoint(self, size: int) -> str:
+        """As `weir_client.Client.cosigned_checkpoint`."""
+        return await self._run(_audit.cosigned_checkpoint(self._context, size))
+
     async def verify(self, answer: Answer | EncryptedAnswer | Receipt) -> VerifiedReceipt:
         """As `weir_client.Client.verify`."""
         receipt = answer if isinstance(answer, Receipt) else answer.receipt

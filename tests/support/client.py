@@ -212,6 +212,8 @@ class FakeDomain:
 
     authority: _Authority
     log: FakeLog = field(default_factory=FakeLog)
+    cosigned: str | None = None
+    """The checkpoint that a witness has cosigned."""
     requests: list[tuple[str, Message]] = field(default_factory=list)
     refuse: dict[str, list[BaseException]] = field(default_factory=dict)
     """By call name, errors to answer the next calls with."""
@@ -354,6 +356,10 @@ class FakeDomain:
 
     def GetCheckpoint(self, request: Any) -> Message:
         size = len(self.log.leaves)
+        if request.cosigned_from:
+            if self.cosigned is None:
+                raise UnknownName("no witness has cosigned that much of the log yet", rule="log.cosigned")
+            return audit_service_pb2.GetCheckpointResponse(checkpoint=self.cosigned)
         if request.known_size > size:
             raise InvalidRequest("no log is that long", field="known_size", rule="log.size")
         reply = audit_service_pb2.GetCheckpointResponse(checkpoint=self.log.note())

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from weir.v1 import receipt_pb2 as weir_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweir/v1/audit_service.proto\x12\x07weir.v1\x1a\x15weir/v1/receipt.proto\"*\n\x14GetCheckpointRequest\x12\x12\n\nknown_size\x18\x01 \x01(\x04\"[\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12.\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x19.weir.v1.ConsistencyProof\">\n\x12ListEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\x12\x0c\n\x04type\x18\x03 \x01(\t\"9\n\x13ListEntriesResponse\x12\"\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x11.weir.v1.LogEntry\"\'\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\"<\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"<\n\x19GetInclusionProofResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"$\n\x10ListMeterRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\"J\n\x11ListMeterResponse\x12#\n\x06totals\x18\x01 \x03(\x0b\x32\x13.weir.v1.MeterTotal\x12\x10\n\x08log_size\x18\x02 \x01(\x04\"`\n\nMeterTotal\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x11\n\trequester\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x0c\n\x04used\x18\x05 \x01(\x04\x32\xca\x02\n\x0c\x41uditService\x12N\n\rGetCheckpoint\x12\x1d.weir.v1.GetCheckpointRequest\x1a\x1e.weir.v1.GetCheckpointResponse\x12J\n\x0bListEntries\x12\x1b.weir.v1.ListEntriesRequest\x1a\x1c.weir.v1.ListEntriesResponse0\x01\x12Z\n\x11GetInclusionProof\x12!.weir.v1.GetInclusionProofRequest\x1a\".weir.v1.GetInclusionProofResponse\x12\x42\n\tListMeter\x12\x19.weir.v1.ListMeterRequest\x1a\x1a.weir.v1.ListMeterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweir/v1/audit_service.proto\x12\x07weir.v1\x1a\x15weir/v1/receipt.proto\"A\n\x14GetCheckpointRequest\x12\x12\n\nknown_size\x18\x01 \x01(\x04\x12\x15\n\rcosigned_from\x18\x02 \x01(\x04\"[\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12.\n\x0b\x63onsistency\x18\x02 \x01(\x0b\x32\x19.weir.v1.ConsistencyProof\">\n\x12ListEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x04\x12\x0c\n\x04type\x18\x03 \x01(\t\"9\n\x13ListEntriesResponse\x12\"\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x11.weir.v1.LogEntry\"\'\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\"<\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"<\n\x19GetInclusionProofResponse\x12\x0c\n\x04path\x18\x01 \x03(\x0c\x12\x11\n\ttree_size\x18\x02 \x01(\x04\"$\n\x10ListMeterRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\"J\n\x11ListMeterResponse\x12#\n\x06totals\x18\x01 \x03(\x0b\x32\x13.weir.v1.MeterTotal\x12\x10\n\x08log_size\x18\x02 \x01(\x04\"`\n\nMeterTotal\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x11\n\trequester\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x0c\n\x04used\x18\x05 \x01(\x04\x32\xca\x02\n\x0c\x41uditService\x12N\n\rGetCheckpoint\x12\x1d.weir.v1.GetCheckpointRequest\x1a\x1e.weir.v1.GetCheckpointResponse\x12J\n\x0bListEntries\x12\x1b.weir.v1.ListEntriesRequest\x1a\x1c.weir.v1.ListEntriesResponse0\x01\x12Z\n\x11GetInclusionProof\x12!.weir.v1.GetInclusionProofRequest\x1a\".weir.v1.GetInclusionProofResponse\x12\x42\n\tListMeter\x12\x19.weir.v1.ListMeterRequest\x1a\x1a.weir.v1.ListMeterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weir.v1.audit_service_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=63
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=105
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=107
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=198
-  _globals['_LISTENTRIESREQUEST']._serialized_start=200
-  _globals['_LISTENTRIESREQUEST']._serialized_end=262
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=264
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=321
-  _globals['_LOGENTRY']._serialized_start=323
-  _globals['_LOGENTRY']._serialized_end=362
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=364
-  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=424
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=426
-  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=486
-  _globals['_LISTMETERREQUEST']._serialized_start=488
-  _globals['_LISTMETERREQUEST']._serialized_end=524
-  _globals['_LISTMETERRESPONSE']._serialized_start=526
-  _globals['_LISTMETERRESPONSE']._serialized_end=600
-  _globals['_METERTOTAL']._serialized_start=602
-  _globals['_METERTOTAL']._serialized_end=698
-  _globals['_AUDITSERVICE']._serialized_start=701
-  _globals['_AUDITSERVICE']._serialized_end=1031
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=128
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=130
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=221
+  _globals['_LISTENTRIESREQUEST']._serialized_start=223
+  _globals['_LISTENTRIESREQUEST']._serialized_end=285
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=287
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=344
+  _globals['_LOGENTRY']._serialized_start=346
+  _globals['_LOGENTRY']._serialized_end=385
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_start=387
+  _globals['_GETINCLUSIONPROOFREQUEST']._serialized_end=447
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_start=449
+  _globals['_GETINCLUSIONPROOFRESPONSE']._serialized_end=509
+  _globals['_LISTMETERREQUEST']._serialized_start=511
+  _globals['_LISTMETERREQUEST']._serialized_end=547
+  _globals['_LISTMETERRESPONSE']._serialized_start=549
+  _globals['_LISTMETERRESPONSE']._serialized_end=623
+  _globals['_METERTOTAL']._serialized_start=625
+  _globals['_METERTOTAL']._serialized_end=721
+  _globals['_AUDITSERVICE']._serialized_start=724
+  _globals['_AUDITSERVICE']._serialized_end=1054
 # @@protoc_insertion_point(module_scope)

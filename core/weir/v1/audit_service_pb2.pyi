@@ -8,10 +8,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetCheckpointRequest(_message.Message):
-    __slots__ = ("known_size",)
+    __slots__ = ("known_size", "cosigned_from")
     KNOWN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    COSIGNED_FROM_FIELD_NUMBER: _ClassVar[int]
     known_size: int
-    def __init__(self, known_size: _Optional[int] = ...) -> None: ...
+    cosigned_from: int
+    def __init__(self, known_size: _Optional[int] = ..., cosigned_from: _Optional[int] = ...) -> None: ...
 
 class GetCheckpointResponse(_message.Message):
     __slots__ = ("checkpoint", "consistency")

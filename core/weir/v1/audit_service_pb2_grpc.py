@@ -62,7 +62,7 @@ class AuditServiceServicer(object):
     """
 
     def GetCheckpoint(self, request, context):
-        """Newest signed checkpoint, with a consistency proof from a size the caller knows.
+        """Newest signed checkpoint, or one that is cosigned, with a consistency proof from a size the caller knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

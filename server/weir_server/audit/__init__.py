@@ -18,17 +18,21 @@ PAGE_BYTES = 1 << 20
 """Leaves of one message end with the one that passes this: well below the four mebibytes that clients accept."""
 
 
-def checkpoint(tx: Transaction, *, known_size: int) -> audit_service_pb2.GetCheckpointResponse:
+def checkpoint(tx: Transaction, *, known_size: int, cosigned_from: int = 0) -> audit_service_pb2.GetCheckpointResponse:
     """The newest checkpoint, with a proof that it extends the log of `known_size` leaves (0: no proof).
 
+    `cosigned_from`: the first of this size or more that a witness has cosigned; 0 for the newest.
+
     Raises:
-        UnknownName: the log is empty.
+        UnknownName: the log is empty, or no witness has cosigned so much of it yet.
         InvalidRequest: the caller knows a longer log; it MUST take that as a rollback.
     """
-    newest = log.latest_checkpoint(tx)
-    if newest is None:
+    found = log.cosigned_from(tx, cosigned_from) if cosigned_from else log.latest_checkpoint(tx)
+    if found is None:
+        if cosigned_from:
+            raise UnknownName("no witness has cosigned that much of the log yet", rule="log.cosigned")
         raise UnknownName("the log is empty", rule="log.empty")
-    size, note = newest
+    size, note = found
     response = audit_service_pb2.GetCheckpointResponse(checkpoint=note)
     if known_size:
         response.consistency.CopyFrom(log.consistency(tx, known_size, size))

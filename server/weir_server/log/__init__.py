@@ -19,7 +19,7 @@ from weir.errors import InternalError, InvalidRequest, UnknownName
 from weir.merkle import leaf_hash
 from weir.receipts import MAX_LEAF_BYTES
 from weir.v1 import receipt_pb2
-from weir_server.log.cosign import cosignatures
+from weir_server.log.cosign import cosignatures, cosigned_from
 from weir_server.log.seal import NEXT, Group, Head, Next, first_head, read_head, seal, sealer
 from weir_server.log.tree import consistency_path, inclusion_path, inclusion_paths
 from weir_server.store import Transaction, blob, integer, text
@@ -32,6 +32,7 @@ __all__ = [
     "append",
     "consistency",
     "cose",
+    "cosigned_from",
     "entries",
     "erase",
     "inclusion",

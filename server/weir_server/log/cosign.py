@@ -56,6 +56,20 @@ def newest_cosigned(tx: Transaction) -> tuple[int, str] | None:
     return size, text(rows[0][1]) + cosignatures(tx, size)
 
 
+def cosigned_from(tx: Transaction, size: int) -> tuple[int, str] | None:
+    """Size and note, with its cosignatures, of the first checkpoint of `size` leaves or more that has any."""
+    rows = tx.execute(
+        """SELECT log_checkpoints.size, note FROM log_checkpoints
+           JOIN log_cosignatures ON log_cosignatures.size = log_checkpoints.size
+           WHERE log_checkpoints.size >= ? ORDER BY log_checkpoints.size LIMIT 1""",
+        (size,),
+    )
+    if not rows:
+        return None
+    found = integer(rows[0][0])
+    return found, text(rows[0][1]) + cosignatures(tx, found)
+
+
 async def submit(store: Store, *, witness: str, post: Post, known: int) -> int:
     """Has the newest checkpoint cosigned and stores that; gives the size the witness then knows.
 

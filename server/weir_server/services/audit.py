@@ -26,9 +26,12 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     async def GetCheckpoint(
         self, request: audit_service_pb2.GetCheckpointRequest, call: Call
     ) -> audit_service_pb2.GetCheckpointResponse:
-        """Newest signed checkpoint, and a proof that it continues the tree the caller knows."""
+        """Newest checkpoint, or a cosigned one, and a proof that it continues the tree the caller knows."""
         known = _index(request.known_size, field="known_size")
-        return await asyncio.to_thread(self._store.read, lambda tx: audit.checkpoint(tx, known_size=known))
+        cosigned = _index(request.cosigned_from, field="cosigned_from")
+        return await asyncio.to_thread(
+            self._store.read, lambda tx: audit.checkpoint(tx, known_size=known, cosigned_from=cosigned)
+        )
 
     async def ListEntries(
         self, request: audit_service_pb2.ListEntriesRequest, call: Call

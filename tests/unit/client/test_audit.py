@@ -6,7 +6,7 @@ import pytest
 import weir_client
 from tests.support.client import SIGNER, FakeLog
 from weir.checkpoint import new_signer, parse, verify
-from weir.errors import InvalidReceipt, LogInconsistent, VerificationError
+from weir.errors import InvalidReceipt, LogInconsistent, UnknownName, VerificationError
 from weir_client._audit import charged
 from weir_client._receipts import KeptCheckpoints
 
@@ -103,6 +103,22 @@ def test_a_checkpoint_of_another_key_is_refused(client, domain, monkeypatch):
     with pytest.raises(VerificationError) as caught:
         client.checkpoint()
     assert caught.value.rule == "note.unsigned"
+
+
+def test_a_cosigned_checkpoint_is_of_the_log_that_this_client_sees(client, domain):
+    with pytest.raises(UnknownName):
+        client.cosigned_checkpoint(1)
+    ask(client, 2)
+    domain.cosigned = domain.log.note()
+    ask(client, 2)
+    assert parse(client.cosigned_checkpoint(3))[0].size == 4
+    with pytest.raises(InvalidReceipt, match="shorter"):
+        client.cosigned_checkpoint(5)
+    fork(domain, 2)
+    for number in range(9):
+        domain._charge(bytes([number]))
+    with pytest.raises(LogInconsistent):
+        client.cosigned_checkpoint(3)
 
 
 def test_a_damaged_kept_checkpoint_is_not_forgotten_silently(client, state):

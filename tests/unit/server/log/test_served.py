@@ -5,16 +5,18 @@ import asyncio
 import http.client
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.ledger import BOB, ORIGIN, PQ_SIGNER, SIGNER, VKEY, Books, fill, open_books
 from weir.checkpoint import COSIGNATURE_ED25519, Checkpoint, new_signer, parse, verify, verify_signature
-from weir.errors import InvalidRequest, VerificationError
+from weir.errors import InvalidRequest, UnknownName, VerificationError
 from weir.receipts import verify_receipt
 from weir.witness import judge
 from weir_server import log
+from weir_server.audit import checkpoint
 from weir_server.fsck import fsck
 from weir_server.log.background import http_post, keep_exported
 from weir_server.log.cosign import HttpReply, newest_cosigned, submit
@@ -141,6 +143,22 @@ def test_a_witness_cosigns_the_newest_checkpoint_and_it_is_served_with_it(books:
     cosigned = (tmp_path / "log" / "cosigned").read_text("utf-8")
     assert verify_signature(parse(cosigned)[1], WITNESS.verifier)
     assert fsck(tmp_path).ok
+
+
+def test_the_first_cosigned_checkpoint_of_a_size_or_more_is_served(books: Books) -> None:
+    witness, sizes = Witness(), [0]
+    for _ in range(2):
+        books.answer({"queries": 1})
+        sizes.append(asyncio.run(submit(books.store, witness=WVKEY, post=witness, known=sizes[-1])))
+        books.answer({"queries": 1})  # a checkpoint that nobody cosigned
+    for asked, found in ((1, sizes[1]), (sizes[1], sizes[1]), (sizes[1] + 1, sizes[2])):
+        reply = books.store.read(partial(checkpoint, known_size=1, cosigned_from=asked))
+        head, note = parse(reply.checkpoint)
+        assert head.size == found
+        assert verify_signature(note, WITNESS.verifier) == 1_800_000_000
+        assert reply.consistency.new_size == found
+    with pytest.raises(UnknownName, match="no witness has cosigned"):
+        books.store.read(partial(checkpoint, known_size=0, cosigned_from=sizes[2] + 1))
 
 
 def test_a_cosignature_never_changes_a_receipt(books: Books) -> None:
