@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from weir.errors import Unavailable, WeirError
+from weir.errors import Unavailable
 from weir_server.books import expire_holds, recover_holds
 from weir_server.identity_log import logged_revocations
 from weir_server.ledger import others_hold
@@ -76,12 +76,13 @@ async def once(work: Callable[[], Awaitable[object]]) -> None:
     and neither ends those to come nor holds up what comes after it."""
     try:
         await work()
-    except WeirError as error:  # Of a store that stopped, too, which has ended the server by its own signal.
+    except Exception as error:  # Of a store that stopped, too, which has ended the server by its own signal.
         event("background_failed", level=logging.ERROR, **exception_fields(error))
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancels a task and waits until it has ended."""
+    """Cancels a task and waits until it has ended. What one has failed of keeps nothing else from ending in order."""
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+    if isinstance(outcome, Exception):
+        event("background_failed", level=logging.ERROR, **exception_fields(outcome))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from weir.errors import Unavailable, VerificationError, WeirError
@@ -62,6 +63,8 @@ class Health:
         self._seen: Seen | None = None
         self._told = SERVING
         self._turned = clock()
+        # Of its own: queries take all of the others, and a server that has much to do is not one that cannot do it.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-probe")
         self.write_seconds: Callable[[float], None] = lambda seconds: None
         """Told how long each pulse took to become durable."""
 
@@ -127,8 +130,8 @@ class Health:
             await self._store.write(partial(pulse.beat, pulse=present(self._latch.keeper)))
             self._written, self._skewed = self._clock(), False
             self.write_seconds(self._written - started)
-        except WeirError as error:
-            self._skewed = (error.rule or "").startswith("clock.")
+        except Exception as error:  # Whatever failed this one must not end those to come: nothing else would be ready.
+            self._skewed = isinstance(error, WeirError) and (error.rule or "").startswith("clock.")
             if not isinstance(error, Unavailable):
                 event("probe_failed", level=logging.ERROR, **exception_fields(error))
         self._tell()
@@ -138,7 +141,8 @@ class Health:
             return
         try:
             operation = partial(look, vkey=self._log_key, seen=self._seen)
-            self._seen = await asyncio.to_thread(self._store.read, operation)
+            loop = asyncio.get_running_loop()
+            self._seen = await loop.run_in_executor(self._thread, self._store.read, operation)
         except VerificationError as error:
             self._foreign = True
             self._latch.shut(Closed("log.foreign", "the service's log is not the one that it has signed"))

@@ -34,6 +34,8 @@ _FATAL_CODES = frozenset({
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
 })  # fmt: skip
 """Primary result codes that say the engine is at fault; what is on disk is then unknown."""
+_UNREADABLE_CODES = _FATAL_CODES - {sqlite3.SQLITE_READONLY}
+"""Those that say so of a reader, which may not write."""
 
 
 class SqliteTransaction(PlainTransaction):
@@ -57,6 +59,11 @@ class SqliteTransaction(PlainTransaction):
             self._connection.executemany(sql, rows)
         except OverflowError:
             raise _unstorable() from None
+
+
+def _is_of(error: sqlite3.Error, codes: frozenset[int]) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF) in codes
 
 
 def _unstorable() -> InvalidRequest:
@@ -104,8 +111,7 @@ class SqliteEngine:
         """I/O, space, memory or corruption; or SQLite has ended the group's transaction by itself."""
         if not self._connection.in_transaction:
             return True
-        code = getattr(error, "sqlite_errorcode", None)
-        return isinstance(error, sqlite3.Error) and code is not None and (code & 0xFF) in _FATAL_CODES
+        return isinstance(error, sqlite3.Error) and _is_of(error, _FATAL_CODES)
 
     def close(self) -> None:
         """Frees the connection; an open transaction is rolled back."""
@@ -163,24 +169,26 @@ class SqliteStore:
         return self._writer.submit(operation).result()
 
     def read(self, operation: Callable[[Transaction], T]) -> T:
-        """Runs `operation` on a consistent snapshot; see the port."""
-        connection = self._reader()
-        try:
+        """Runs `operation` on a consistent snapshot; see the port.
+
+        Raises:
+            Unavailable: the file cannot be read now.
+        """
+        with self._reading() as connection:
             connection.execute("BEGIN")
             try:
                 return operation(SqliteTransaction(connection))
             finally:
                 connection.execute("ROLLBACK")
-        finally:
-            self._return_reader(connection)
 
     def look(self, operation: Callable[[Transaction], T]) -> T:
-        """Runs `operation`, each of whose statements sees what is durable by then; see the port."""
-        connection = self._reader()
-        try:
+        """Runs `operation`, each of whose statements sees what is durable by then; see the port.
+
+        Raises:
+            Unavailable: the file cannot be read now.
+        """
+        with self._reading() as connection:
             return operation(SqliteTransaction(connection))
-        finally:
-            self._return_reader(connection)
 
     @property
     def stopped(self) -> bool:
@@ -200,6 +208,19 @@ class SqliteStore:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._reader()
+            try:
+                yield connection
+            finally:
+                self._return_reader(connection)
+        except sqlite3.Error as error:
+            if _is_of(error, _UNREADABLE_CODES):
+                raise Unavailable("the ledger cannot be read", rule="store.read") from error
+            raise
 
     def _reader(self) -> sqlite3.Connection:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.support.ledger import LEDGER_SERVER, open_books
 from tests.support.server import make_domain
-from weir.errors import LogInconsistent, PublicationError, Unavailable, WeirError
+from weir.errors import LogInconsistent, PublicationError, Unavailable
 from weir_server import background, clock
 from weir_server.identity_log import keep_logged
 from weir_server.revocation import Revoked, revoke, watch_revoked
@@ -27,7 +28,7 @@ class Rounds:
 
     shared = True
 
-    def __init__(self, error: WeirError) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error, self.stopped = error, False
         self.asked: list[str] = []
 
@@ -62,6 +63,7 @@ class Rounds:
         Unavailable("the ledger cannot be reached"),
         PublicationError("the snapshot was altered"),
         LogInconsistent("another history", older="", newer=""),
+        sqlite3.OperationalError("unable to open database file"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -69,7 +71,7 @@ class Rounds:
     "work", [partial(background.follow, learn=lambda serials: None), background.sweep], ids=["follow", "sweep"]
 )
 async def test_a_round_that_fails_ends_neither_the_next_one_nor_what_comes_after_it(
-    work: Callable[[Store, State], Any], error: WeirError, monkeypatch: pytest.MonkeyPatch
+    work: Callable[[Store, State], Any], error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mutant: the first error would end the task, and holds, stops and ends of contracts go unseen from then on."""
     monkeypatch.setattr(background, "_FOLLOW_SECONDS", 0.001)
@@ -137,3 +139,15 @@ async def test_a_certificate_that_one_machine_revoked_is_refused_by_the_others(
         await background.end(task)
     first.store.close()
     second.store.close()
+
+
+async def test_work_that_has_failed_keeps_nothing_else_from_ending() -> None:
+    """Mutant: what a background task died of is raised when the server stops, in place of letting calls finish."""
+
+    async def dies() -> None:
+        raise RuntimeError("of something")
+
+    task = asyncio.create_task(dies())
+    await asyncio.sleep(0)
+    await background.end(task)
+    assert task.done()

@@ -23,6 +23,7 @@ from weir_server.health import CLOCK, LEDGER, LIVE, LOG, PARTS, SERVING, STOPPIN
 from weir_server.latch import Latch
 from weir_server.ledger import start
 from weir_server.log import sealer
+from weir_server.store import Transaction
 from weir_server.store.sqlite import FILE_NAME
 
 
@@ -207,3 +208,31 @@ async def test_asking_for_health_writes_nothing(engine: str, tmp_path: Path) -> 
 async def test_a_loop_that_does_not_turn_is_not_live(server: Server) -> None:
     server.seconds += healths.STALLED_SECONDS + 1
     assert not server.health.live()
+
+
+async def test_a_server_whose_threads_are_all_busy_is_ready(server: Server) -> None:
+    """Mutant: the probe waits in line behind the queries that it is to be sent."""
+    release, busy = threading.Event(), []
+    try:
+        busy += [asyncio.create_task(asyncio.to_thread(release.wait, 30)) for _ in range(64)]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(server.health.probe(), 10)
+    finally:
+        release.set()
+        await asyncio.gather(*busy)
+    assert server.health.state() == SERVING
+
+
+async def test_what_fails_a_probe_does_not_end_those_to_come(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: one moment without file descriptors, and the server says for ever that it has no ledger."""
+
+    def out_of_files(operation: Callable[[Transaction], object]) -> object:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.store, "read", out_of_files)
+        await server.health.probe()
+        server.seconds += healths.STALE_SECONDS + 1
+        assert server.health.state() == LEDGER
+    await server.health.probe()
+    assert server.health.state() == SERVING

@@ -216,3 +216,17 @@ def test_a_column_of_another_type_is_reported_as_damage(convert: object) -> None
     assert callable(convert)
     with pytest.raises(InternalError):
         convert(None)
+
+
+def test_a_file_that_cannot_be_opened_now_is_no_end(store: SqliteStore, tmp_path: Path) -> None:
+    """Mutant: SQLite's own error, which those that go on after `Unavailable` do not go on after."""
+    away = tmp_path / "away"
+    (tmp_path / FILE_NAME).rename(away)
+    for read in (store.read, store.look):
+        with pytest.raises(Unavailable) as caught:
+            read(lambda tx: tx.execute("SELECT 1"))
+        assert caught.value.rule == "store.read"
+    away.rename(tmp_path / FILE_NAME)
+    assert notes(store) == []
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        store.read(lambda tx: tx.execute("SELECT * FROM nowhere"))
