@@ -73,13 +73,19 @@ def open_books(
 
 
 def accept_time(
-    data_dir: Path, domain: Domain, *, settings: LedgerSettings = _EMBEDDED, reason: str, actor: str
+    data_dir: Path,
+    domain: Domain,
+    *,
+    settings: LedgerSettings = _EMBEDDED,
+    time: ClockSettings = _CLOCK,
+    reason: str,
+    actor: str,
 ) -> tuple[datetime, int]:
     """Takes the present as the time of the books, by a person's word; the time and the index of the log's entry.
 
     Raises: as `open_books`, but for the clock, which is that of the database where there is one (`clock.skew`).
     """
-    keeper = Timekeeper()
+    keeper = Timekeeper(bound=timedelta(seconds=time.max_skew_seconds))
     store = _store(data_dir, domain, settings, Latch(keeper), nothing)
     try:
         _require_newest(store, data_dir)

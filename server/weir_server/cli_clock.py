@@ -32,7 +32,10 @@ def accept(data_dir: Path, reason: str, as_json: bool) -> None:
     from weir_server.policy.acting import checked_reason
 
     os.umask(0o077)
-    settings, said = load_config(None, data_dir=data_dir).ledger, checked_reason(reason)
-    moment, index = accept_time(data_dir, load_domain(data_dir), settings=settings, reason=said, actor=person())
+    config, said = load_config(None, data_dir=data_dir), checked_reason(reason)
+    domain = load_domain(data_dir)
+    moment, index = accept_time(
+        data_dir, domain, settings=config.ledger, time=config.clock, reason=said, actor=person()
+    )
     shown = moment.isoformat(timespec="seconds")
     show({"time": shown, "leaf_index": index}, as_json, f"The books live on at {shown}; log entry {index}.")

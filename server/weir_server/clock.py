@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-DRIFT = 0.0005
-"""What an honest clock may gain on a crystal, and a crystal on the truth: 43 seconds a day, five times what they do."""
+DRIFT = 0.0006
+"""What an honest clock may gain on a crystal: 52 seconds a day. Time services slew by 500 millionths, and a bad crystal
+is off by 100 more."""
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 """No honest clock shows an earlier time than this program was written."""
 

@@ -30,7 +30,7 @@ _PULSE = Table(
     ("id", "at", "boot", "steady"),
     "ON CONFLICT (id) DO UPDATE SET at = excluded.at, boot = excluded.boot, steady = excluded.steady",
 )
-_ACCEPT = "look at the time, and if it is right: weir clock accept"
+_ACCEPT = "look at the time, and if it is right: weir clock accept --data DATA --reason WHY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +73,20 @@ def judge(last: Pulse | None, current: Pulse, *, bound: timedelta, pause: timede
     if last is None:
         return None
     gone = current.at - last.at
+    same = last.boot != "" and last.boot == current.boot
+    passed = timedelta(seconds=current.steady - last.steady) if same else None
+    seen = f"the clock shows {_shown(current.at)}, these books were last alive at {_shown(last.at)}"
+    known = "" if passed is None else f", and {_seconds(passed)} seconds have passed"
     if gone < -2 * bound:  # Two machines may each be as far from the database's clock.
-        return Closed(
-            "clock.behind",
-            f"the clock shows {_shown(current.at)}, the books have lived to {_shown(last.at)}: {_ACCEPT}",
-        )
-    if last.boot and last.boot == current.boot:
-        passed = timedelta(seconds=current.steady - last.steady)
-        if gone - passed > bound + passed * DRIFT:
-            return Closed(
-                "clock.jump",
-                f"the clock has gone {_seconds(gone)} seconds ahead since {_shown(last.at)}, and "
-                f"{_seconds(passed)} have passed: {_ACCEPT}",
-            )
-    elif gone > pause:
-        return Closed(
-            "clock.pause",
-            f"these books were last alive at {_shown(last.at)}, longer ago than clock.max_pause_hours: {_ACCEPT}",
-        )
+        return Closed("clock.behind", f"{seen}{known}: {_ACCEPT}")
+    if passed is None:
+        long = f"{seen}, longer ago than clock.max_pause_hours: {_ACCEPT}"
+        return Closed("clock.pause", long) if gone > pause else None
+    most = bound + abs(passed) * DRIFT
+    if gone - passed > most:
+        return Closed("clock.jump", f"{seen}{known}: {_ACCEPT}")
+    if passed - gone > most:  # Who starts on it would close the books as soon as it is put right.
+        return Closed("clock.behind", f"{seen}{known}: {_ACCEPT}")
     return None
 
 

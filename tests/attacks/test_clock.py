@@ -157,6 +157,20 @@ def test_a_restart_does_not_make_a_clock_right_that_was_set(
     opened(data, machine).close()
 
 
+def test_a_start_does_not_take_a_clock_that_will_have_to_be_set_ahead(
+    engine: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: it starts an hour behind, and closes its books for good in the moment in which the clock is put right."""
+    monkeypatch.setattr(pulse, "boot", lambda: "this start")
+    machine = Machine.now()
+    opened(data, machine).close()
+    machine.passes(hours=2)
+    machine.set(hours=-1)
+    with pytest.raises(Unavailable) as caught:
+        opened(data, machine)
+    assert caught.value.rule == "clock.behind"
+
+
 @pytest.mark.parametrize(("hours", "rule"), [(23, None), (25, "clock.pause"), (-1, "clock.behind")])
 def test_a_restart_of_the_machine_moves_time_by_the_longest_pause_at_most(
     data: Path, monkeypatch: pytest.MonkeyPatch, hours: int, rule: str | None
@@ -188,6 +202,28 @@ def test_a_real_pause_is_accepted_by_a_person_and_stands_in_the_log(data: Path) 
     ((_, leaf),) = store.read(lambda tx: list(log.entries(tx, type="weir.clock.accepted")))
     assert b'"reason":"moved house"' in leaf
     store.close()
+
+
+def test_a_person_is_believed_as_far_as_a_server_is(
+    ledger_server: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: a machine two minutes from its database, with a bound of five, starts and can never be accepted."""
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    monkeypatch.setattr(books, "Timekeeper", lambda *, bound=timedelta(seconds=30): machine.keeper(bound=bound.seconds))
+    machine = Machine(datetime.now(UTC) - timedelta(minutes=2))
+    domain, time = pki.load_domain(data), ClockSettings(max_skew_seconds=300)
+    books.open_books(data, domain, settings=settings_of(data), time=time).close()
+    books.accept_time(data, domain, settings=settings_of(data), time=time, reason="test", actor="olga")
+
+
+def test_a_time_service_that_slews_for_a_fortnight_is_no_attack() -> None:
+    """Mutant: an allowance of 500 ppm, which is what `ntpd -x` slews by, on top of what the crystal is off."""
+    machine = Machine.now()
+    keeper = machine.keeper()
+    for _ in range(14 * 24):
+        machine.passes(hours=1)
+        machine.set(seconds=3600 * 580e-6)
+        assert keeper.keeps_pace()
 
 
 def test_a_clock_that_is_slewed_is_believed_by_its_drift_alone() -> None:
