@@ -171,8 +171,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE namespaces (lineage TEXT PRIMARY KEY, namespace TEXT NOT NULL)",
         "CREATE INDEX namespaces_by_name ON namespaces (namespace)",
         "ALTER TABLE quotas ADD COLUMN namespace TEXT NOT NULL DEFAULT ''",
-        # When the books were last alive, by the system's clock and by one that nobody can set (pulse.py).
-        """CREATE TABLE pulse (
+    ),
+    (
+        # From this number on log_nodes holds every second level of the tree (log/tree.py): what looks for the others
+        # would end at a hole, and must not start. Levels that are there stay.
+        # When the books were last alive, by the system's clock and by one that nobody can set (pulse.py). Some books of
+        # the number before have it.
+        """CREATE TABLE IF NOT EXISTS pulse (
             id {int} PRIMARY KEY CHECK (id = 1), at {int} NOT NULL, boot TEXT NOT NULL, steady {int} NOT NULL)""",
     ),
 )

@@ -145,6 +145,34 @@ def test_books_of_an_older_weir_are_brought_forward_and_go_on(
     assert {finding.rule for finding in fsck_of(tmp_path).findings} == {"fsck.balance", "fsck.quota"}, "of no entry"
 
 
+@pytest.mark.parametrize("pulse", [False, True], ids=["older tables", "tables with a pulse"])
+def test_books_with_every_level_of_the_tree_come_forward_and_what_looks_for_those_levels_is_refused(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pulse: bool
+) -> None:
+    """Mutant: levels left out under the old number; a process from before starts, and ends at a hole in the tree."""
+    with monkeypatch.context() as older:
+        older.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:3])
+        older.setattr(tables, "VERSION", 3)
+        open_store(tmp_path, seal=nothing).close()
+    if pulse:
+        with beside(tmp_path) as connection:
+            number = "BIGINT" if engine == "postgres" else "INTEGER"
+            connection.execute(
+                f"CREATE TABLE pulse (id {number} PRIMARY KEY CHECK (id = 1), at {number} NOT NULL, "
+                f"boot TEXT NOT NULL, steady {number} NOT NULL)"
+            )
+    books = open_books(tmp_path)
+    books.answer({"queries": 1})
+    assert books.store.read(lambda tx: tx.execute("SELECT id FROM pulse")) == []
+    books.store.close()
+    assert fsck_of(tmp_path).ok
+    with monkeypatch.context() as older:
+        older.setattr(tables, "VERSION", 3)
+        with pytest.raises(Unavailable) as caught:
+            open_store(tmp_path, seal=nothing)
+        assert caught.value.rule == "store.downgrade"
+
+
 def test_several_processes_that_start_at_once_migrate_once(
     ledger_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
