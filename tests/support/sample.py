@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -146,9 +146,14 @@ def write_sources(directory: Path) -> tuple[Path, Path]:
 
 def publish_sample(data_dir: Path) -> None:
     """Publishes both datasets into a domain that no server runs on."""
+    publish(*write_sources(data_dir.parent / "sources"), data_dir=data_dir)
+
+
+def publish(*cards: Path, data_dir: Path) -> None:
+    """Publishes the datasets of these cards into a domain that no server runs on."""
     mask = os.umask(0o077)  # as the command does
     try:
-        for card in write_sources(data_dir.parent / "sources"):
+        for card in cards:
             work = publication.publish_locally(card, data_dir=data_dir, source=None, progress=lambda line: None)
             asyncio.run(work)
     finally:
@@ -168,10 +173,10 @@ def running_sample(tmp_path: Path, *, settings: str = "") -> Iterator[RunningSer
         server.stop()
 
 
-def apply_contracts(server: RunningServer) -> None:
-    """Puts the sample's contracts and quota in force."""
+def apply_contracts(server: RunningServer, documents: Sequence[str] = CONTRACTS) -> None:
+    """Puts documents of policy in force: the sample's contracts and quota."""
     operator = server.channel(server.identity("operator", "olga"), admin=True)
-    request = policy_service_pb2.ApplyPolicyRequest(documents=CONTRACTS, idempotency_key=key())
+    request = policy_service_pb2.ApplyPolicyRequest(documents=documents, idempotency_key=key())
     call(operator, "/weir.v1.PolicyService/ApplyPolicy", request)
 
 
