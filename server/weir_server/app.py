@@ -91,6 +91,8 @@ if TYPE_CHECKING:
 
 _HEADROOM = 2
 """The transport's hard limit on a message, as a multiple of ours: in between, the refusal is typed and metered."""
+_WAITING, _LEAST_WAITING = 4, 16
+"""For how many calls in progress one may wait to be looked at; how many may at least."""
 _FUSE = 16
 """The transport's hard limit on calls, as a multiple of ours: in between, the refusal is typed."""
 
@@ -340,6 +342,7 @@ def _console(parts: Parts, stack: AsyncExitStack) -> ConsoleListener | None:
 def _listener(parts: Parts, name: str) -> Any:
     limits = parts.config.limits
     largest = limits.max_policy_bytes if name == ADMIN else limits.max_request_bytes
+    waiting = max(_LEAST_WAITING, limits.max_in_flight // _WAITING)
     guard = Guard(
         listener=name,
         authentication=parts.authentication,
@@ -359,10 +362,11 @@ def _listener(parts: Parts, name: str) -> Any:
             ("grpc.max_receive_message_length", largest * _HEADROOM),
             ("grpc.max_concurrent_streams", limits.max_streams_per_connection),
             ("grpc.max_metadata_size", 16 * 1024),
-            # Of each call, as many wait to be looked at as may be in progress. gRPC ends the others by itself, at once
-            # and outside of Python: where the event loop had to, it would not get to the answers that it owes.
-            ("grpc.server.max_pending_requests", limits.max_in_flight),
-            ("grpc.server.max_pending_requests_hard_limit", limits.max_in_flight),
+            # Of each call, few wait to be looked at. gRPC ends the others by itself, at once and outside of Python: the
+            # event loop, if it had to, would not get to the answers that it owes. Few, since whoever waits here and
+            # then finds no seat has waited for a refusal.
+            ("grpc.server.max_pending_requests", waiting),
+            ("grpc.server.max_pending_requests_hard_limit", waiting),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

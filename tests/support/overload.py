@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ SETTINGS = "[encrypted]\nworkers = 1\n"
 """As shipped, but for a process that a machine of two cores has no core for."""
 _RAMP = 0.3
 """Share of a window that passes before anything is counted: answers lag behind by as long as a call takes."""
+_PAUSE = 0.02
 _STALL_SECONDS = 2.0
 _DISK_BYTES = 64 * 1024
 """What is left when the disk begins to be full."""
@@ -132,13 +134,18 @@ class Siege:
 
     async def _turns(self, client: Client) -> None:
         diary, share = self.seen.diary, self._seconds / 100
-        await closed_loop(lambda: client.send(self._traffic.next()), callers=CALLERS, seconds=4 * share)
+        await closed_loop(partial(self._patiently, client), callers=CALLERS, seconds=4 * share)
         for _ in range(TURNS):
             began = time.monotonic()
-            await closed_loop(lambda: client.send(self._traffic.next()), callers=CALLERS, seconds=6 * share)
+            await closed_loop(partial(self._patiently, client), callers=CALLERS, seconds=6 * share)
             peak = Window(began, time.monotonic(), 0.0)
             rate = peak.rate(diary, SERVED) * TIMES_PEAK
             self.seen.turns.append((peak, await self._overload(client, rate=rate, seconds=10 * share)))
+
+    async def _patiently(self, client: Client) -> None:
+        """One call, and a pause where it was one too many."""
+        if await client.send(self._traffic.next()) in REJECTED:
+            await asyncio.sleep(_PAUSE)
 
     async def _overload(self, client: Client, *, rate: float, seconds: float) -> Window:
         heartbeat, memory, began = Heartbeat(), list[float](), time.monotonic()
