@@ -376,8 +376,9 @@ class Client:
         return self._run(_audit.checkpoint(self._context))
 
     def cosigned_checkpoint(self, size: int) -> str:
-        """The first checkpoint of `size` leaves (at least 1) or more that a witness has cosigned, cosignatures included,
-        proved to be of the log that this client sees. `weir.checkpoint.verify_signature` checks a witness's line.
+        """The first checkpoint of `size` leaves (at least 1) or more that a witness has cosigned, with its cosignatures.
+
+        It is proved to be of the log that this client sees. `weir.checkpoint.verify_signature` checks a witness's line.
 
         Raises:
             UnknownName: no witness has cosigned that much of the log yet.
