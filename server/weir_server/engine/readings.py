@@ -44,7 +44,17 @@ def number_spark(arguments: Arguments) -> str:
     kind, text = f"DECIMAL({whole + fraction}, {fraction})", f"CAST({value} AS STRING)"
     plain = f"{text} RLIKE '^[+-]?[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?\\\\z'"
     odd = f"{text} RLIKE '^(?:{NUMBER})\\\\z'"
-    return f"(CASE WHEN {plain} THEN TRY_CAST({text} AS {kind}) WHEN {odd} THEN {_shifted(text, whole, fraction)} END)"
+    moved = _named(text, _shifted(_TEXT, whole, fraction))
+    return f"(CASE WHEN {plain} THEN TRY_CAST({text} AS {kind}) WHEN {odd} THEN {moved} END)"
+
+
+_TEXT = "weir_text"
+
+
+def _named(text: str, expression: str) -> str:
+    """Of Spark: an expression that says its text many times by a name. Written out, a few of them are more code than
+    Spark compiles, and it takes minutes to find that out; what has a name in a list it does not compile."""
+    return f"element_at(transform(array({text}), {_TEXT} -> {expression}), 1)"
 
 
 _LONG = 22
@@ -94,8 +104,8 @@ def micros_duckdb(arguments: Arguments) -> str:
 
 def micros_spark(arguments: Arguments) -> str:
     """Renders EPOCH_MICROS for Spark: the day by its cast, what follows by its digits."""
-    text = arguments[0]
-    known = f"{text} RLIKE '^(?:{_TIME})\\\\z' AND NOT {text} LIKE '0000%'"
+    given, text = arguments[0], _TEXT
+    known = f"{given} RLIKE '^(?:{_TIME})\\\\z' AND NOT {given} LIKE '0000%'"
 
     def part(group: int) -> str:
         return f"regexp_extract({text}, '{_TIME}', {group})"
@@ -108,7 +118,8 @@ def micros_spark(arguments: Arguments) -> str:
     fraction = f"CAST(rpad(substring({part(7)}, 1, 6), 6, '0') AS BIGINT)"
     offset = f"({number(9)} * 60 + {number(10)}) * 60000000"
     offset = f"CASE WHEN {part(8)} = '-' THEN -{offset} ELSE {offset} END"
-    return f"(CASE WHEN {known} THEN unix_micros(TRY_CAST({day} AS TIMESTAMP)) + {clock} + {fraction} - {offset} END)"
+    micros = f"unix_micros(TRY_CAST({day} AS TIMESTAMP)) + {clock} + {fraction} - {offset}"
+    return f"(CASE WHEN {known} THEN {_named(given, micros)} END)"
 
 
 def position_duckdb(arguments: Arguments) -> str:
