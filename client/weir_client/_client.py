@@ -376,7 +376,7 @@ class Client:
         return self._run(_audit.checkpoint(self._context))
 
     def cosigned_checkpoint(self, size: int) -> str:
-        """The first checkpoint of `size` leaves (at least 1) or more that a witness has cosigned, with its cosignatures.
+        """The first checkpoint of `size` leaves (at least 1) or more that a witness has cosigned, its lines included.
 
         It is proved to be of the log that this client sees. `weir.checkpoint.verify_signature` checks a witness's line.
 
