@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import click
@@ -69,6 +72,40 @@ def test_the_container_s_health_is_asked_where_it_is_told() -> None:
     serve = json.loads(re.findall(r"^CMD (\[.+\])$", CONTAINER, flags=re.MULTILINE)[0])
     assert serve[serve.index("--metrics") + 1].endswith(f":{port}")
     assert path in (ROOT / "server" / "weir_server" / "probes.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])
+def test_the_container_s_health_is_asked_of_itself_whatever_proxy_it_is_given(status: int, well: bool) -> None:
+    """Mutant: podman hands its own `http_proxy` on, and a proxy is asked for what 127.0.0.1 says."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    (command,) = re.findall(r"^HEALTHCHECK .+\n\s+(\[.+\])$", CONTAINER, flags=re.MULTILINE)
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        program = json.loads(command)[2].replace("7445", str(server.server_port))
+        asking = {"http_proxy": "http://127.0.0.1:1", "PATH": os.environ["PATH"]}
+        done = subprocess.run([sys.executable, "-c", program], env=asking, timeout=60, check=False, capture_output=True)
+    assert (done.returncode == 0) is well
+
+
+def test_the_container_is_built_in_a_form_that_has_its_health() -> None:
+    """Mutant: podman's own form of images leaves HEALTHCHECK out, with a warning."""
+    (built,) = re.findall(r"`(podman build [^`]+)`", CONTAINER)
+    assert "--format docker" in built
+
+
+def test_the_unit_outlasts_a_database_or_a_clock_that_is_away_for_long() -> None:
+    """Mutant: twenty starts in five minutes, two seconds apart: a failover of a minute and a half ends it for good."""
+    settings = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert settings["StartLimitIntervalSec"] == "0"
+    assert 5 <= int(settings["RestartSec"]) <= 30
 
 
 def test_the_container_runs_a_command_that_exists_and_copies_what_is_there() -> None:
