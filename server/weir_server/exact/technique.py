@@ -9,6 +9,7 @@ earlier questions here, since the promise needs none.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -44,9 +45,11 @@ from weir_server.plan.values import (
 _MAX_SCALE = 18
 MAX_KEPT = 8_000_000
 """Most array entries (64 MB) of resolutions kept for filters asked before."""
-
+_ENTRY_BYTES = 8
 _TEXT_WEIGHT = 4
 """Array entries that take as much memory as a cell's key or count in an answer."""
+_LEAST_WEIGHT, _TEST_WEIGHT = 256, 64
+"""The same of what is kept for any question, and of any test in its condition: neither needs an atom that answers."""
 MAX_BRIEF = 20_000
 """Most fine cells times columns that are summed on the event loop, as one vector operation each."""
 
@@ -58,11 +61,13 @@ class Found:
     resolution: Resolution
     shape: answer_pb2.Answer
     """Keys and coverage; never changed."""
+    condition: Condition
 
     @property
     def weight(self) -> int:
         """Array entries held, or as much."""
-        return self.resolution.weight + (len(self.shape.keys) + 2) * _TEXT_WEIGHT * len(self.resolution.covered)
+        texts = (len(self.shape.keys) + 2) * _TEXT_WEIGHT * len(self.resolution.covered)
+        return _LEAST_WEIGHT + _weight(self.condition) + self.resolution.weight + texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,8 @@ class ExactTechnique:
                 self._resolutions.move_to_end(key)
                 return found
         resolution = resolve(store, bound.condition, bound.groups)
-        made = Found(resolution, answer_pb2.Answer(keys=_keys(bound), coverage=_coverage(resolution)))
+        shape = answer_pb2.Answer(keys=_keys(bound), coverage=_coverage(resolution))
+        made = Found(resolution, shape, bound.condition)
         with self._lock:
             if key not in self._resolutions:
                 self._resolutions[key] = made
@@ -167,6 +173,16 @@ class ExactTechnique:
             if denominators is not None:
                 value.denominators.extend(_spread(denominators, cells, size, "1"))
         return answer
+
+
+def _weight(condition: Condition) -> int:
+    match condition:
+        case Every(operands) | Some(operands):
+            return _TEST_WEIGHT + sum(_weight(operand) for operand in operands)
+        case CellTest(_, cells):
+            return _TEST_WEIGHT + sys.getsizeof(cells) // _ENTRY_BYTES
+        case ValueTest() | NullTest():
+            return _TEST_WEIGHT
 
 
 def _refuse_row_level(dimension: Dimension | None, *, field: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from weir.errors import InternalError, InvalidQuery, PublicationError
 from weir.query import Aggregate, Comparison, Function, IsNull, Literal, Operator, Query
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot
+from weir_server.exact import technique
 from weir_server.exact.lattice import MAX_UNITS, exact_measures
 from weir_server.exact.records import ATOMS, Atom, Totals, read_atoms, write_atoms
 from weir_server.exact.store import AtomStore, Stores, build_store, exact_array, load_store
 from weir_server.exact.technique import ExactTechnique, decimal_text
 from weir_server.plan.bind import bind
-from weir_server.plan.values import BoundQuery, Loss, Raw
+from weir_server.plan.values import BoundQuery, CellTest, Every, Loss, Raw
 
 CARD = parse(clinic())
 
@@ -126,6 +128,28 @@ def test_what_is_added_to_an_answer_stands_in_no_other(bench: Bench) -> None:
     before = first.SerializeToString(deterministic=True)
     first.dataset, first.keys[0].name, first.coverage.covered_total = "other", "other", "0"
     assert bench.ask(asked).SerializeToString(deterministic=True) == before
+
+
+def test_questions_that_nothing_satisfies_take_no_more_memory_than_is_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: atoms and cells alone count. Then anybody can have as many questions kept as it likes, at a few numbers
+    each, since a condition that no atom satisfies has neither."""
+    most = 100_000
+    monkeypatch.setattr(technique, "MAX_KEPT", most)
+    asked, answering = bound(bench, query(CARD, Function.COUNT)), ExactTechnique(stores=Stores())
+    analysis = answering.analyse(asked)
+    answering.execute(asked, analysis)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            bits = tuple(CellTest("region", frozenset({number >> bit & 1})) for bit in range(10))
+            never = Every((CellTest("region", frozenset({2})), *bits))
+            answering.execute(replace(asked, condition=never), analysis)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * 8 * most
 
 
 def test_threads_share_one_store_and_agree(bench: Bench) -> None:
