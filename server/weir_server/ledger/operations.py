@@ -417,13 +417,15 @@ def _wait_for_release(tx: Transaction, request: ReservationRequest) -> None:
     """
     if not (tx.owner and request.release_key):
         return
-    rows = tx.execute(
+    # What this group has not written yet is this process's own and no hold of another: only releases are asked for. A
+    # hold that this very group resolves still counts; the caller comes back in a moment.
+    rows = tx.look_up(
         "SELECT 1 FROM holds JOIN reservations ON reservations.id = holds.reservation "
         "WHERE release_key = ? AND owner <> ? AND state = 'held' "
         "UNION ALL SELECT 1 FROM releases WHERE release_key = ?",
         (request.release_key, tx.owner, request.release_key),
     )
-    if rows:
+    if rows or tx.pending(_RELEASES, request.release_key) is not None:
         raise ReleasePending
 
 

@@ -17,6 +17,7 @@ from tests.support.ledger_story import counting
 from weir.errors import Unavailable
 from weir_server import ledger
 from weir_server.ledger import Posted, ReleasePending, Reservation
+from weir_server.store import Transaction
 
 CHARGE = {"queries": 1, "epsilon_nano": 7, "price_micro": 3}
 
@@ -97,6 +98,33 @@ def test_one_release_is_drawn_by_one_process_at_a_time(two: tuple[Books, Books])
         second.store.write_sync(reserving(asked[1], second.clock))
     again = replace(asked[1], release_key="")
     assert isinstance(second.store.write_sync(reserving(again, second.clock)), Reservation)
+
+
+def test_a_release_of_the_same_group_counts_before_it_is_written(two: tuple[Books, Books]) -> None:
+    """Mutant: a look at the table alone, which the group's releases are not in yet."""
+    first, _ = two
+    asked = [replace(request(CHARGE, key=f"key-of-query-{n}"), release_key="release") for n in range(2)]
+    held = first.store.write_sync(reserving(asked[0], first.clock))
+    assert isinstance(held, Reservation)
+
+    def both(tx: Transaction) -> None:
+        posting(held, first.clock, release_key="release", release=b"r")(tx)
+        with pytest.raises(ReleasePending):
+            reserving(asked[1], first.clock)(tx)
+
+    first.store.write_sync(both)
+
+
+def test_reservations_of_one_group_are_written_together(directory: Path) -> None:
+    """Mutant: a look at the other processes' holds that has everything before it written first, in a savepoint."""
+    statements: list[str] = []
+    books = open_books(directory, connect=counting([], lambda number, side, statement: statements.append(statement)))
+    asked = [replace(request(CHARGE, key=f"key-of-query-{n:02d}"), release_key=f"release {n}") for n in range(16)]
+    statements.clear()
+    books.store.write_sync(lambda tx: [reserving(one, books.clock)(tx) for one in asked])
+    assert "COMMIT" in statements
+    assert not [statement for statement in statements if "SAVEPOINT" in statement]
+    books.store.close()
 
 
 def test_the_sweep_leaves_no_trace_of_holds_that_resolved(two: tuple[Books, Books]) -> None:
