@@ -82,6 +82,7 @@ from weir_server.services.health import HealthService
 from weir_server.services.policy import PolicyService, party_handlers
 from weir_server.services.query import QueryService
 from weir_server.services.quota import QuotaAdminService, QuotaService
+from weir_server.services.strangers import Strangers
 from weir_server.services.uploads import Uploads
 from weir_server.state import State
 from weir_server.store import Store
@@ -127,6 +128,7 @@ class Parts:
     sandbox: Sandbox
     metrics: Metrics
     admission: Admission
+    strangers: Strangers
     revoked: Revoked
     authentication: Authentication
     credentials: grpc.ServerCredentials
@@ -256,6 +258,7 @@ async def _build(
         metrics=metrics,
         revoked=revoked,
         admission=Admission(config.limits, clock=time.monotonic),
+        strangers=Strangers(clock=time.monotonic),
         authentication=Authentication(
             domain=domain.name,
             revoked=revoked,
@@ -352,6 +355,7 @@ def _listener(parts: Parts, name: str) -> Any:
         now=parts.now,
         refuse=parts.pipeline.refuse_call,
         check_caller=parts.state.check_caller,
+        strangers=parts.strangers,
     )
     return grpc.aio.server(
         interceptors=(guard,),

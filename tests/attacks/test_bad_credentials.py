@@ -14,14 +14,15 @@ from weir.errors import WeirError
 from weir_server.services.strangers import BURST, RULE
 
 BALANCE = "/weir.v1.QuotaService/GetBalance"
+EVERYWHERE = "/weir.v1.CatalogueService/ListDatasets"
 FLOOD = 600
 
 
-def rule(channel: grpc.Channel, token: str | None) -> str | None:
+def rule(channel: grpc.Channel, token: str | None, *, call: str = BALANCE) -> str | None:
     """What refuses a call; None where it is answered."""
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
     try:
-        channel.unary_unary(BALANCE)(b"", timeout=20, metadata=metadata)
+        channel.unary_unary(call)(b"", timeout=20, metadata=metadata)
     except grpc.RpcError as error:
         failure = typed(error)
         assert isinstance(failure, WeirError)
@@ -41,8 +42,11 @@ def test_a_flood_of_bad_tokens_is_turned_away_unread_and_holds_up_nobody_else(tm
         assert BURST <= looked_at < FLOOD / 2
         assert met[-1] == RULE
         assert rule(bob, None) is None
+        # Mutant: a count of each listener's own looks at another hundred.
+        elsewhere = server.channel(server.identity("requester", "alice"), admin=True)
+        assert RULE in [rule(elsewhere, "eyJ.0.x", call=EVERYWHERE) for _ in range(20)]
         lines = [line for line in server.log_lines() if line["event"] == "call"]
-        assert len(lines) <= looked_at + 10
+        assert len(lines) <= looked_at + 30
         assert not any("eyJ" in str(line) for line in lines)
     finally:
         server.stop()
