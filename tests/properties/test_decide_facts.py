@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,6 +141,17 @@ def test_facts_are_written_in_their_canonical_form(facts: Facts) -> None:
     assert facts_bytes(facts) == canonical_json(facts_json(facts))
     later = replace(facts, now=facts.now + timedelta(microseconds=1))
     assert facts_bytes(later) == canonical_json(facts_json(later))
+
+
+@given(FACTS)
+def test_facts_that_say_yes_for_a_number_are_none(facts: Facts) -> None:
+    """Mutant: they are read. `true` and 1 are equal, so whichever is written first stands for the other: an honest
+    decision would not be its own canonical form after a forged one."""
+    for name in ("k", "gate_k", "snapshot"):
+        forged = parse_canonical(canonical_json({**facts_json(facts), name: True}))
+        assert isinstance(forged, dict)
+        with pytest.raises(ValueError, match=name):
+            facts_from_json(forged)
 
 
 @given(st.data())

@@ -160,6 +160,9 @@ def facts_from_json(content: Mapping[str, Any]) -> Facts:
     Raises:
         KeyError, TypeError, ValueError: it is none.
     """
+    # Python holds `true` equal to 1: what is written for the one would be found for the other.
+    if wrong := [key for key, value in content.items() if isinstance(value, bool)]:
+        raise ValueError(f"no yes or no is a fact: {', '.join(wrong)}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     values["now"] = datetime.fromisoformat(content["now"])
     for key in _AMOUNTS:
