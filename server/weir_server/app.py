@@ -79,7 +79,7 @@ from weir_server.services.contracts import ContractService
 from weir_server.services.encrypted import EncryptedQueryService
 from weir_server.services.guard import Guard
 from weir_server.services.health import HealthService
-from weir_server.services.policy import PolicyService, party_handlers
+from weir_server.services.policy import PolicyService, add_party_handlers
 from weir_server.services.query import QueryService
 from weir_server.services.quota import QuotaAdminService, QuotaService
 from weir_server.services.strangers import Strangers
@@ -395,7 +395,7 @@ def _add_public(server: Any, parts: Parts) -> None:
     )
     query_service_pb2_grpc.add_QueryServiceServicer_to_server(plain, server)
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(QuotaService(parts.state, parts.store), server)
-    server.add_generic_rpc_handlers((party_handlers(PolicyService(parts.state)),))
+    add_party_handlers(PolicyService(parts.state), server)
     if parts.encrypted is not None:
         encrypted = EncryptedQueryService(
             parts.encrypted,

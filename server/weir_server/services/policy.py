@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import grpc
 
@@ -83,7 +84,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         return await self._state.activate_snapshot(call.principal, request)
 
 
-def party_handlers(service: PolicyService) -> grpc.GenericRpcHandler:
+def add_party_handlers(service: PolicyService, server: Any) -> None:
     """What the public listener serves of PolicyService: how a party ends or suspends its own contract. All else of it
     is not even there."""
     handler = grpc.unary_unary_rpc_method_handler(
@@ -92,4 +93,6 @@ def party_handlers(service: PolicyService) -> grpc.GenericRpcHandler:
         response_serializer=policy_service_pb2.SetContractStateResponse.SerializeToString,
     )
     name = policy_service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
-    return grpc.method_handlers_generic_handler(name, {"SetContractState": handler})
+    handlers = {"SetContractState": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+    server.add_registered_method_handlers(name, handlers)  # With a queue of its own, as generated code has it.
