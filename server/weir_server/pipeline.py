@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -119,6 +120,8 @@ class Pipeline:
         self._state, self._store, self._techniques = state, store, techniques
         self._receipts, self._clock, self._entropy = GroupedReceipts(store, receipts), clock, entropy
         self.turns = Turns()
+        # Apart from the threads that read the books: however many queries take long, stops and quotas are seen.
+        self._touching = ThreadPoolExecutor(thread_name_prefix="weir-touch")
         self._latest = store.read(lambda tx: ledger_time(tx, clock()))
 
     def _now(self) -> datetime:
@@ -510,8 +513,9 @@ class Pipeline:
         bound, analysis = plan.bound, plan.analysis
         if analysis.brief:  # Two changes of thread would cost more than the work itself.
             return technique.release(bound, analysis, technique.execute(bound, analysis))
-        raw: Raw = await asyncio.to_thread(technique.execute, bound, analysis)
-        return await asyncio.to_thread(technique.release, bound, analysis, raw)
+        loop = asyncio.get_running_loop()
+        raw: Raw = await loop.run_in_executor(self._touching, technique.execute, bound, analysis)
+        return await loop.run_in_executor(self._touching, technique.release, bound, analysis, raw)
 
     async def post(
         self,

@@ -3,6 +3,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,6 +183,26 @@ async def test_brief_work_stays_on_the_event_loop_and_all_else_leaves_it(domain:
     domain.dp.on_execute = lambda bound: seen.append(threading.current_thread())
     await domain.pipeline.run(submit_dp())
     assert [thread is threading.current_thread() for thread in seen] == [brief]
+
+
+async def test_queries_that_take_long_keep_nobody_from_reading_the_books(domain: Domain) -> None:
+    """Mutant: data is touched in the threads in which stops, quotas and other machines' acts are read."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    touching, go_on = asyncio.Event(), threading.Event()
+
+    def takes_long(bound: BoundQuery) -> None:
+        loop.call_soon_threadsafe(touching.set)
+        go_on.wait(30)
+
+    domain.dp.on_execute = takes_long
+    running = asyncio.create_task(domain.pipeline.run(submit_dp()))
+    try:
+        await touching.wait()
+        await asyncio.wait_for(asyncio.to_thread(domain.store.read, lambda tx: tx.execute("SELECT 1")), 5)
+    finally:
+        go_on.set()
+    assert numbers(await running)
 
 
 async def test_twenty_requests_under_one_key_are_one_answer(domain: Domain) -> None:
