@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
+from ipaddress import IPv6Address
+from urllib.parse import unquote
 
 from weir.errors import Overloaded
 
@@ -56,6 +58,18 @@ class Strangers:
 
 
 def stranger(certificate: bytes, peer: str) -> bytes:
-    """Name of a bucket: the certificate that is shown and the address it comes from, without its port."""
-    host = peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
-    return sha256(host.encode() + b"\0" + certificate).digest()
+    """Name of a bucket: the certificate that is shown and the network it comes from. `peer`: as gRPC names it."""
+    return sha256(_network(peer) + b"\0" + certificate).digest()
+
+
+def _network(peer: str) -> bytes:
+    """The address without its port; of IPv6 the first half, as who has one address has all that differ in the second."""
+    family, _, place = unquote(peer).partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return place.encode()
+    host = place.rpartition(":")[0].strip("[]")
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return host.encode()
+    return address.packed if address.ipv4_mapped else address.packed[:8]

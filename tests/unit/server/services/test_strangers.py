@@ -50,6 +50,17 @@ def test_nobody_else_is_held_up() -> None:
     assert stranger(b"cert-1", "ipv4:10.0.0.1:4000") != stranger(b"cert-1", "ipv4:10.0.0.2:4000")
 
 
+def test_who_has_a_network_of_addresses_has_one_bucket() -> None:
+    """Mutant: a bucket for each of 2**64 addresses, so that one revoked certificate is looked at without end."""
+    here, there, elsewhere = (
+        f"ipv6:%5B2001:db8:0:{host}%5D:{port}" for port, host in enumerate(("1::1", "1::2", "2::1"))
+    )
+    assert stranger(b"cert", here) == stranger(b"cert", there) != stranger(b"cert", elsewhere)
+    assert stranger(b"cert", "ipv6:%5B::ffff:10.0.0.1%5D:1") != stranger(b"cert", "ipv6:%5B::ffff:10.0.0.2%5D:1")
+    assert stranger(b"cert", "ipv6:[fe80::1%25eth0]:1") == stranger(b"cert", "ipv6:[fe80::2%25eth0]:1")
+    assert stranger(b"cert", "unix:/run/a") != stranger(b"cert", "unix:/run/b")
+
+
 def test_however_many_there_are_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strangers, "_MOST", 50)
     found = Strangers(clock=Time())
