@@ -63,7 +63,7 @@ def stranger(certificate: bytes, peer: str) -> bytes:
 
 
 def _network(peer: str) -> bytes:
-    """The address without its port; of IPv6 the first half, as who has one address has all that differ in the second."""
+    """The address without its port; of IPv6 its first half, as who has one address has all that begin alike."""
     family, _, place = unquote(peer).partition(":")
     if family not in ("ipv4", "ipv6"):
         return place.encode()
