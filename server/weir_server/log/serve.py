@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shutil
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,7 +77,9 @@ class BoundedServer(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._seats = threading.BoundedSemaphore(_CONNECTIONS)
-        super().__init__(address, handler)
+        host, port = address
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host.strip("[]"), port), handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread for a connection, or closes it where all seats are taken."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -97,6 +99,22 @@ def test_only_loopback_addresses_serve_the_log(tmp_path: Path) -> None:
     for host in ("0.0.0.0", "192.0.2.1", "example.test"):
         with pytest.raises(InvalidRequest, match="loopback"):
             TileServer(tmp_path, host=host, port=0)
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="the machine has no IPv6")
+def test_an_address_of_ipv6_is_one(tmp_path: Path) -> None:
+    """Mutant: the brackets that settings have are taken for a name."""
+    server = TileServer(tmp_path, host="[::1]", port=0)
+    with socket.create_connection(("::1", server.port), timeout=10):
+        pass
+    server.close()
 
 
 def test_the_export_stays_less_than_a_second_behind_the_log(books: Books, tmp_path: Path) -> None:
