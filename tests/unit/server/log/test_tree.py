@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.ledger import ALICE, VKEY, Books, open_books
+from tests.support.ledger import ALICE, ORIGIN, SIGNER, VKEY, Books, Clock, open_books
 from weir.errors import InternalError, Unavailable
 from weir.merkle import root_of, verify_consistency, verify_inclusion
 from weir_server import ledger
 from weir_server.fsck import fsck
+from weir_server.log import sealer
 from weir_server.log.tree import consistency_path, grow, inclusion_path, read_edge, root
 from weir_server.store import Transaction
 from weir_server.store.sqlite import SqliteStore
@@ -126,3 +127,22 @@ def test_nothing_is_signed_where_the_nodes_do_not_lead_to_the_head(tmp_path: Pat
         refused(books, 1)
     assert books.store.stopped
     books.store.close()
+
+
+def test_what_is_kept_of_a_tree_is_used_for_that_tree_alone(tmp_path: Path) -> None:
+    """Mutant: held against the head's size only, as after a group that was not kept and another in its place."""
+    clock = Clock()
+    hook = sealer((SIGNER,), now=clock)
+    directories = [tmp_path / "one", tmp_path / "other"]
+    opened = []
+    for directory in directories:
+        directory.mkdir()
+        store = SqliteStore(directory, seal=hook)
+        ledger.start(store, origin=ORIGIN, now=clock, entropy=os.urandom)
+        opened.append(Books(store, clock, directory))
+    for _ in range(9):
+        for books in opened:
+            refused(books, 1)
+    for books in opened:
+        books.store.close()
+        assert fsck(books.directory, vkey=VKEY).ok
