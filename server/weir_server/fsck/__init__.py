@@ -60,6 +60,9 @@ def check(rows: Rows, *, vkey: str | None, files: Path) -> Report:
     # The note first: entries only grow, so whatever it names must be there in the snapshot that is read next.
     note = read_note(files)
     findings = [Finding(None, "fsck.database", "the database file is damaged")] if rows.damage() else []
+    if mistyped := rows.mistyped():
+        what = "the table {} holds a value of another type than its column's: nothing else was checked"
+        return Report(0, (*findings, *(Finding(None, "fsck.type", what.format(table)) for table in mistyped)))
     leaves = read_leaves(rows)
     findings += check_tree(rows, leaves, vkey=vkey)
     findings += check_books(rows, leaves)

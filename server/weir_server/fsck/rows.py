@@ -28,6 +28,10 @@ class Rows(Protocol):
         """Whether the engine itself finds its pages or indexes damaged: that can hide rows from every statement."""
         ...
 
+    def mistyped(self) -> Sequence[str]:
+        """Tables with a value of another type than its column's: nothing can be read from it then."""
+        ...
+
 
 class SqliteRows:
     """The embedded file."""
@@ -46,6 +50,23 @@ class SqliteRows:
     def damage(self) -> bool:
         """SQLite's own check."""
         return self._connection.execute("PRAGMA integrity_check(10)").fetchall() != [("ok",)]
+
+    def mistyped(self) -> Sequence[str]:
+        """SQLite keeps a type with each value, apart from its column's; one bit of it makes a text of bytes."""
+        tables = self._connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name"
+        ).fetchall()
+        return [table for (table,) in tables if self._is_mistyped(table)]
+
+    def _is_mistyped(self, table: str) -> bool:
+        columns = self._connection.execute("SELECT name, lower(type) FROM pragma_table_info(?)", (table,)).fetchall()
+        other = " OR ".join(f"typeof({_quoted(name)}) <> ?" for name, _ in columns)
+        statement = f"SELECT 1 FROM {_quoted(table)} WHERE {other} LIMIT 1"  # noqa: S608
+        return bool(self._connection.execute(statement, [kind for _, kind in columns]).fetchall())
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager
@@ -81,6 +102,10 @@ class PostgresRows:
     def damage(self) -> bool:
         """Nothing that a connection may ask: pages are the server's own to check (`pg_amcheck`)."""
         return False
+
+    def mistyped(self) -> Sequence[str]:
+        """None: a column has one type."""
+        return ()
 
 
 @contextmanager

@@ -122,6 +122,27 @@ def test_every_damaged_table_is_named(copy: Path, statement: str, rule: str) -> 
     assert rule in rules(fsck(copy, vkey=VKEY))
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE log_salts SET salt = 'text' WHERE idx = 5",
+        "UPDATE log_salts SET salt = 4611686018427387904 WHERE idx = 5",
+        "UPDATE log_leaves SET leaf = CAST(leaf AS TEXT) WHERE idx = 5",
+        "UPDATE log_head SET size = 1.5",
+        "UPDATE ledger_clock SET mark = X'00'",
+        "UPDATE answers SET leaf_index = 'one'",
+        "UPDATE releases SET leaf_index = X'01'",
+        "UPDATE quota_use SET period_start = X'02' WHERE quota = 'epsilon'",
+        "UPDATE meter SET contract = X'03' WHERE metric = 'queries'",
+    ],
+)
+def test_a_value_of_another_type_is_a_finding_and_no_crash(copy: Path, statement: str) -> None:
+    """One flipped bit in the file makes a text of bytes, and SQLite sees nothing wrong with that."""
+    damage(copy, statement)
+    (finding,) = fsck(copy, vkey=VKEY).findings
+    assert (finding.rule, statement.split()[1] in finding.what) == ("fsck.type", True)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(st.data())
 def test_a_flipped_byte_in_any_leaf_is_found_at_its_index(healthy: Path, copy: Path, data: st.DataObject) -> None:
