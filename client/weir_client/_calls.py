@@ -74,11 +74,12 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A header, its acceptance, then an upload and the responses: the reply is the list of all responses."""
+    """A header, its acceptance, then an upload and the responses: the reply is the list of all responses. Without an
+    upload the call is given up once the header is accepted, and the reply is the list of the acceptance alone."""
 
     method: Method
     header: Message
-    upload: Callable[[Message], Iterator[Message]]
+    upload: Callable[[Message], Iterator[Message]] | None
     """From the acceptance to the messages of the upload; only iterated once the header is accepted. It may take long:
     it runs beside the event loop."""
     timeout: float

@@ -238,11 +238,18 @@ class Client:
     ) -> Job[EncryptedAnswer]:
         """Asks for Σ weight · cell per value column, with weights that the service never sees.
 
-        `weights`: integers by group key (tuple in the order of the SELECT list; a missing key is 0), or one per cell.
+        `weights`: integers by group key (tuple in the order of the SELECT list; a missing key is 0), or one per cell
+        in the order in which a plain query without ORDER BY gives its rows: group keys by name, the first slowest.
         `weight_bits`: public bound on every |weight| < 2^weight_bits, 1 to 64; it does not depend on the weights unless
         you make it so. The key is registered on first use. An idempotency key may be repeated only with the same
-        ciphertexts, which only this job holds. `progress(done, total)` is called as weights are sent. `shares`: of a dp
-        budget under the table, as for `query`.
+        ciphertexts, which only this job holds. `progress(done, total)` is called as weights are encrypted. `shares`: of
+        a dp budget under the table, as for `query`.
+
+        Nothing is encrypted for a header that is refused. A short vector is encrypted while it is sent, within
+        `timeout`. One of more than 16 MiB of ciphertext (32,768 weights at 2048 bits, 21,845 at 3072) is encrypted
+        between two calls: the first ends when the header is accepted, and the log shows it as a refusal (`upload.cut`)
+        that costs nothing; `timeout` is for the second, sending and the service's work, alone. Ciphertexts are held in
+        memory, 512 or 768 bytes a weight.
         """
         terms = Terms(contract, purpose, mode, epsilon, within, max_price, snapshot, shares)
         _operations.check_wait(wait_for_approval)

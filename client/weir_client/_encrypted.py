@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -12,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from weir.paillier import check_ciphertexts, decode_ciphertexts, encode_ciphertexts
 from weir.question import digest_with_upload, request_digest
 from weir.v1 import answer_pb2, encrypted_service_pb2
-from weir_client._calls import Operation
+from weir_client._calls import Compute, Operation
 from weir_client._ciphertexts import EncryptedAnswer, SealedTable, Table, malformed
 from weir_client._keys import KeyPair
 from weir_client._operations import (
@@ -30,6 +31,9 @@ from weir_client._weights import Weights, declared_cells, ordered_weights
 Progress = Callable[[int, int], None]
 """Called as progress(done, total); during an encrypted query from another thread."""
 CHUNK_BYTES = 256 * 1024
+AHEAD_BYTES = 16 * 1024 * 1024
+"""Weights of more ciphertext than this (32,768 at 2048 bits, 21,845 at 3072) are all encrypted before the call that
+sends them: half a minute of work is too much of its deadline."""
 
 
 def register_key(context: Context, keypair: KeyPair, key_context: bytes) -> Operation[str]:
@@ -64,7 +68,8 @@ def encrypted_query(
     if keypair.public.key_id not in context.registered:
         yield from register_key(context, keypair, key_context)
     # 3. Header, acceptance, upload, replies. Encryption starts only after acceptance and is kept for a retry, since
-    #    the same request must carry the same ciphertexts.
+    #    the same request must carry the same ciphertexts. A long one is done between two calls: the first is given up
+    #    as soon as the header is accepted, so that what is refused costs no encryption either way.
     header = encrypted_service_pb2.EncryptedQueryHeader(
         envelope=message,
         idempotency_key=idempotency_key,
@@ -73,13 +78,12 @@ def encrypted_query(
         weight_bits=weight_bits,
     )
     upload = _Upload(keypair, values, progress)
-    replies = yield from invoke_exchange(
-        context,
-        "EncryptedQueryService",
-        "RunEncryptedQuery",
-        encrypted_service_pb2.RunEncryptedQueryRequest(header=header),
-        upload,
-    )
+    first = encrypted_service_pb2.RunEncryptedQueryRequest(header=header)
+    run = partial(invoke_exchange, context, "EncryptedQueryService", "RunEncryptedQuery", first)
+    if len(values) * keypair.public.ciphertext_bytes > AHEAD_BYTES:
+        upload.check((yield from run(None))[0])
+        yield Compute(upload.chunks)
+    replies = yield from run(upload)
     # 4. The reply, checked against its description, and the description against the question.
     data, completed = _reply(replies)
     description = _description(completed, data, keypair.public.key_id)
@@ -101,7 +105,7 @@ def encrypted_query(
         receipt=answer_receipt(
             context,
             message,
-            digest_with_upload(request_digest(header), upload.sent()),
+            digest_with_upload(request_digest(header), *upload.chunks()),
             completed.receipt,
             committed=completed.answer,
             answer=table.message,
@@ -146,7 +150,8 @@ def sealed_query(
 
 
 class _Upload:
-    """Messages with the encrypted weights: encrypted chunk by chunk as they are sent, once for all attempts."""
+    """Messages with the encrypted weights: encrypted chunk by chunk, as they are sent or ahead, once for all attempts.
+    Kept as they travel, 512 bytes a weight at 2048 bits and 768 at 3072."""
 
     def __init__(self, keypair: KeyPair, values: Sequence[int], progress: Progress | None) -> None:
         self._keypair = keypair
@@ -154,10 +159,22 @@ class _Upload:
         self._progress = progress
         self._chunks: list[bytes] = []
 
-    def __call__(self, accepted: Message) -> Iterator[Message]:
+    def check(self, accepted: Message) -> None:
+        """Whether what was accepted is what would be sent."""
         cells = cast(encrypted_service_pb2.RunEncryptedQueryResponse, accepted).accepted.cells
         if cells != len(self._values):
             raise malformed(f"it has {cells} cells where the catalogue has {len(self._values)}")
+
+    def __call__(self, accepted: Message) -> Iterator[Message]:
+        self.check(accepted)
+        for chunk in self._encrypted():
+            yield encrypted_service_pb2.RunEncryptedQueryRequest(weights=chunk)
+
+    def chunks(self) -> list[bytes]:
+        """All weights as they travel; those that were not encrypted yet are now."""
+        return list(self._encrypted())
+
+    def _encrypted(self) -> Iterator[bytes]:
         if not self._chunks:
             # One table for all of them: chunk by chunk, a small one would be built first and a larger one later.
             self._keypair.prepare(len(self._values))
@@ -166,13 +183,9 @@ class _Upload:
             if number == len(self._chunks):
                 part = self._values[start : start + each]
                 self._chunks.append(encode_ciphertexts(self._keypair.public, self._keypair.encrypt_many(part)))
-            if self._progress is not None:
-                self._progress(min(start + each, len(self._values)), len(self._values))
-            yield encrypted_service_pb2.RunEncryptedQueryRequest(weights=self._chunks[number])
-
-    def sent(self) -> bytes:
-        """All weights in wire form, once they were encrypted."""
-        return b"".join(self._chunks)
+                if self._progress is not None:
+                    self._progress(min(start + each, len(self._values)), len(self._values))
+            yield self._chunks[number]
 
 
 def _reply(replies: Sequence[Any]) -> tuple[bytes, encrypted_service_pb2.EncryptedResult]:

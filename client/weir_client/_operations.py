@@ -125,9 +125,9 @@ def invoke_stream(context: Context, service: str, name: str, request: Message) -
 
 
 def invoke_exchange(
-    context: Context, service: str, name: str, header: Message, upload: Callable[[Message], Any]
+    context: Context, service: str, name: str, header: Message, upload: Callable[[Message], Any] | None
 ) -> Operation[Sequence[Any]]:
-    """One exchange with deadline and retries; `upload` MUST give the same messages each time."""
+    """One exchange with deadline and retries; `upload` MUST give the same messages each time. None: see `Exchange`."""
     target = method(service, name)
     return retried(context, lambda timeout: Exchange(target, header, upload, timeout))
 

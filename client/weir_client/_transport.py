@@ -71,6 +71,9 @@ class GrpcTransport:
             metadata = token_metadata(self._token)
             responses = stub(_requests(effect, accepted, failure), timeout=effect.timeout, metadata=metadata)
             first = next(responses)
+            if effect.upload is None:
+                responses.cancel()
+                return [first]
             accepted.put(first)
             return [first, *responses]
         except StopIteration:
@@ -93,7 +96,7 @@ def _requests(
     """Messages of the upload; gRPC iterates them in a thread of its own, one at a time as they are sent."""
     yield effect.header
     acceptance = accepted.get()
-    if acceptance is None:
+    if acceptance is None or effect.upload is None:
         return
     try:
         yield from effect.upload(acceptance)

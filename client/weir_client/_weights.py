@@ -16,7 +16,8 @@ from weir_client._values import CellValue
 
 Weights = Mapping[Any, int] | Sequence[int]
 """Integer weights by group key (a tuple in the order of the SELECT list, or the bare value of a single key; a missing
-key is 0), or one per cell in the canonical order of cells."""
+key is 0), or one per cell in the canonical order of cells: group keys by name, whatever the SELECT list's order, the
+first slowest. A plain query without ORDER BY gives its rows in that order."""
 
 DEFAULT_WEIGHT_BITS = 32
 MAX_WEIGHT_BITS = 64

@@ -47,6 +47,8 @@ class MockTransport:
         accepted = encrypted_service_pb2.RunEncryptedQueryResponse(
             accepted=encrypted_service_pb2.HeaderAccepted(cells=header.header.weights)
         )
+        if effect.upload is None:
+            return [accepted]
         requests = [effect.header, *effect.upload(accepted)]
         return [accepted, *self._handle(effect.method, requests)]
 

@@ -36,12 +36,15 @@ def _kind(kind: Descriptor) -> tuple[bytes, bool]:
     return kind.full_name.encode() + b"\0", "idempotency_key" in kind.fields_by_name
 
 
-def digest_with_upload(header_digest: str, upload: bytes) -> str:
+def digest_with_upload(header_digest: str, *upload: bytes) -> str:
     """Hex digest of a header and all that was uploaded after it: a key stands for both together.
 
-    `header_digest`: `request_digest` of the header.
+    `header_digest`: `request_digest` of the header. `upload`: in any pieces.
     """
-    return hashlib.sha256(header_digest.encode() + hashlib.sha256(upload).digest()).hexdigest()
+    uploaded = hashlib.sha256()
+    for piece in upload:
+        uploaded.update(piece)
+    return hashlib.sha256(header_digest.encode() + uploaded.digest()).hexdigest()
 
 
 def answered_query(query: Query, *, snapshot: int) -> bytes:

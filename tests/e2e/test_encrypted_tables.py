@@ -104,12 +104,18 @@ def weights_for(cells: Mapping[Cell, Any], seed: int) -> dict[Cell, int]:
     return {cell: special.get(at, drawn.randint(-top, top)) for at, cell in enumerate(chosen)}
 
 
-def weighted(weights: Mapping[Cell, int], answer: weir_client.Answer) -> dict[str, int | Decimal]:
+def cells_of(answer: weir_client.Answer) -> dict[Cell, Any]:
+    """Values of each cell of a plain answer, in its order."""
+    rows: list[Any] = answer.rows()
+    return {row[:2]: row[2:] for row in rows}
+
+
+def weighted(weights: Mapping[Cell, int], answer: weir_client.Answer) -> dict[str, Any]:
     """Σ weight · cell of each column of a plain answer, where a cell without value counts as zero."""
-    sums = dict.fromkeys(answer.column_names[2:], 0)
-    for row in answer.rows():
-        for name, value in zip(sums, row[2:], strict=True):
-            sums[name] += 0 if value is None else weights.get(row[:2], 0) * value
+    sums: dict[str, Any] = dict.fromkeys(answer.column_names[2:], 0)
+    for cell, values in cells_of(answer).items():
+        for name, value in zip(sums, values, strict=True):
+            sums[name] += 0 if value is None else weights.get(cell, 0) * value
     return sums
 
 
@@ -149,30 +155,37 @@ def _write(directory: Path) -> list[Path]:
 def test_over_atoms_it_is_the_weighted_sum_of_the_plain_answer_and_of_the_source(client: weir_client.Client) -> None:
     keypair = real_keypair()
     plain = client.query(GRID, contract="c-grid").result(120)
-    cells = {row[:2]: row[2:] for row in plain.rows()}
+    cells = cells_of(plain)
     weights = weights_for(cells, 1)
     asked = client.encrypted_query(GRID, weights=weights, keypair=keypair, contract="c-grid", weight_bits=WEIGHT_BITS)
     assert asked.result(240).decrypt(keypair) == weighted(weights, plain)
     # The source says the same: a cell of k persons or more is an atom of its own; a smaller one has no value.
     assert len(cells) == SIDE * SIDE
-    expected = dict.fromkeys(COLUMNS, Decimal(0))
+    expected: dict[str, Any] = dict.fromkeys(COLUMNS, Decimal(0))
     for (site, level), values in cells.items():
         people = [of_person(site, level, person) for person in range(persons_in(site, level))]
-        shown = (len(people), sum(visits for visits, _ in people), Decimal(sum(cost for _, cost in people)) / 100)
+        total = Decimal(sum(cost for _, cost in people)) / 100
+        shown: tuple[Any, ...] = (len(people), sum(visits for visits, _ in people), total)
         assert values == (shown if len(people) >= 10 else (None, None, None)), (site, level, values)
         for name, value in zip(COLUMNS, shown if len(people) >= 10 else (0, 0, 0), strict=True):
             expected[name] += weights.get((site, level), 0) * value
     assert weighted(weights, plain) == expected
 
 
-def test_a_list_of_weights_goes_by_the_rows_of_the_plain_answer(client: weir_client.Client) -> None:
+def test_a_long_list_of_weights_goes_by_the_rows_of_the_plain_answer(
+    client: weir_client.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weir_client._encrypted.AHEAD_BYTES", 1 << 20)  # so that this one is long
     keypair = real_keypair()
     plain = client.query(GRID, contract="c-grid").result(120)
-    cells = {row[:2]: row[2:] for row in plain.rows()}
-    weights = weights_for(cells, 2)
-    listed = [weights.get(row[:2], 0) for row in plain.rows()]
+    weights = weights_for(cells_of(plain), 2)
+    listed = [weights.get(cell, 0) for cell in cells_of(plain)]
     asked = client.encrypted_query(GRID, weights=listed, keypair=keypair, contract="c-grid", weight_bits=WEIGHT_BITS)
     assert asked.result(240).decrypt(keypair) == weighted(weights, plain)
+    assert asked.result().verify().event["type"] == "weir.query.released"
+    # What it took: the call that was given up once accepted, which is a leaf and nothing more, and this one.
+    rule: Any = [receipt.event for receipt in client.receipts()][1]
+    assert (rule["type"], rule["data"]["record"]["rule"]) == ("weir.query.refused", "upload.cut")
 
 
 @pytest.mark.parametrize(("epsilon", "plain_first"), [("0.5", True), ("0.25", False)], ids=["after", "before"])
@@ -192,5 +205,5 @@ def test_over_a_dp_table_it_is_the_weighted_sum_of_the_one_release(
     decrypted = asked.result(240).decrypt(keypair)
     plain = ask_plain()
     assert first is None or first.rows() == plain.rows()
-    assert min(value for row in plain.rows() for value in row[2:] if value is not None) < 0
+    assert min(value for values in cells_of(plain).values() for value in values) < 0
     assert decrypted == weighted(weights, plain)

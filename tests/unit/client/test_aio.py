@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import inspect
+import threading
 
 import pytest
 
@@ -67,6 +68,21 @@ async def test_encrypted_queries_leave_the_loop_free(client, keypair):
     assert answer.decrypt(keypair)["count"] == sum(at * (100 + 7 * at) for at in range(6))
     assert ticks > 3
     assert (await answer.verify()).index == 1
+
+
+async def test_long_vectors_are_encrypted_between_two_calls_beside_the_loop(client, domain, keypair, monkeypatch):
+    monkeypatch.setattr("weir_client._encrypted.AHEAD_BYTES", 0)
+    in_loop, encrypt_many = [], weir_client.KeyPair.encrypt_many
+
+    def encrypting(self, values, *rest):
+        in_loop.append(threading.current_thread() is threading.main_thread())
+        return encrypt_many(self, values, *rest)
+
+    monkeypatch.setattr(weir_client.KeyPair, "encrypt_many", encrypting)
+    answer = await client.encrypted_query(SQL, weights=[3, -2], keypair=keypair, contract="c-1")
+    assert answer.decrypt(keypair)["count"] == 3 * 100 - 2 * 107
+    assert in_loop == [False]
+    assert [name for name, _ in domain.requests].count("header") == 2
 
 
 async def test_a_refused_header_arrives_as_its_error(client, domain, keypair):

@@ -152,6 +152,73 @@ def test_uploads_go_in_chunks_with_progress(client, domain, keypair, monkeypatch
     assert CHUNK_BYTES == 256 * 1024
 
 
+@pytest.fixture
+def ahead(domain, monkeypatch):
+    """Every vector counts as a long one. What happened, in order: calls with a header, each piece of encryption."""
+    happened = []
+    original, encrypt_many = domain.RunEncryptedQuery, weir_client.KeyPair.encrypt_many
+
+    def answering(requests):
+        happened.append("header")
+        for message in original(requests):
+            if message.WhichOneof("part") == "results":
+                happened.append("sent")
+            yield message
+
+    def encrypting(self, values, *rest):
+        happened.append(len(values))
+        return encrypt_many(self, values, *rest)
+
+    monkeypatch.setattr(domain, "RunEncryptedQuery", answering, raising=False)
+    monkeypatch.setattr(weir_client.KeyPair, "encrypt_many", encrypting)
+    monkeypatch.setattr("weir_client._encrypted.CHUNK_BYTES", 2048)
+    monkeypatch.setattr("weir_client._encrypted.AHEAD_BYTES", 0)
+    return happened
+
+
+BY_YEAR = "SELECT COUNT(*) FROM census GROUP BY region, year"
+
+
+def test_long_vectors_are_encrypted_between_acceptance_and_the_call_that_sends_them(client, domain, keypair, ahead):
+    seen = []
+    job = client.encrypted_query(
+        BY_YEAR, weights=range(6), keypair=keypair, contract="c-1", progress=lambda *at: seen.append(at)
+    )
+    answer = job.result(60)
+    assert answer.decrypt(keypair)["count"] == sum(at * (100 + 7 * at) for at in range(6))
+    assert answer.verify().index == 1
+    assert ahead == ["header", 4, 2, "header", "sent"]
+    assert seen == [(4, 6), (6, 6)]
+    headers = [request for name, request in domain.requests if name == "header"]
+    assert headers[0] == headers[1]
+
+
+def test_vectors_up_to_the_threshold_go_in_one_call(client, keypair, ahead, monkeypatch):
+    monkeypatch.setattr("weir_client._encrypted.AHEAD_BYTES", 6 * keypair.public.ciphertext_bytes)
+    answer = client.encrypted_query(BY_YEAR, weights=range(6), keypair=keypair, contract="c-1").result(60)
+    assert answer.decrypt(keypair)["count"] == sum(at * (100 + 7 * at) for at in range(6))
+    assert ahead == ["header", 4, 2, "sent"]
+
+
+def test_a_long_vector_that_is_refused_is_not_encrypted(client, domain, keypair, ahead):
+    client.register_key(keypair)
+    domain.refuse["RunEncryptedQuery"] = [errors.Unavailable("busy"), errors.QuotaExceeded("limit reached")]
+    with pytest.raises(errors.QuotaExceeded):
+        client.encrypted_query(BY_YEAR, weights=range(6), keypair=keypair, contract="c-1").result(60)
+    assert ahead == []
+
+
+def test_a_long_vector_for_a_table_of_another_size_is_not_encrypted(client, domain, keypair, ahead, monkeypatch):
+    def handle(requests):
+        next(requests)
+        yield pb.RunEncryptedQueryResponse(accepted=pb.HeaderAccepted(cells=9))
+
+    monkeypatch.setattr(domain, "RunEncryptedQuery", handle, raising=False)
+    with pytest.raises(errors.InvalidReceipt, match="9 cells"):
+        client.encrypted_query(BY_YEAR, weights=range(6), keypair=keypair, contract="c-1").result(60)
+    assert ahead == []
+
+
 def redescribe(change):
     def handle(replies):
         answer = pb.EncryptedAnswer.FromString(replies[-1].completed.answer)

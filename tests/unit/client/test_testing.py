@@ -55,7 +55,10 @@ def test_retries_run_against_the_mock_too(tmp_path):
     assert len(keys) == 1
 
 
-def test_uploads_reach_the_handler_in_one_list(tmp_path, keypair):
+@pytest.mark.parametrize("ahead", [0, 1024], ids=["long", "short"])
+def test_uploads_reach_the_handler_in_one_list(tmp_path, keypair, monkeypatch, ahead):
+    monkeypatch.setattr("weir_client._encrypted.AHEAD_BYTES", ahead)
+
     def handle(requests):
         assert requests[0].header.weights == 2
         assert sum(len(request.weights) for request in requests[1:]) == 2 * keypair.public.ciphertext_bytes
