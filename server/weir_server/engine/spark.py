@@ -283,6 +283,9 @@ def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None) -> 
         failure: WeirError = InternalError(
             "Spark needs `pip install dataweir[spark]` on this machine", rule="engine.extra"
         )
+    except SystemExit:  # at import the client exits where it does not find itself, as in a program without a file
+        _LOG.error("engine failure of type SystemExit")
+        failure = InternalError("the engine failed", rule="engine.failed")
     except Exception as error:  # the client raises gRPC's, Arrow's, pandas' and its own
         kind = type(error).__name__
         _LOG.error("engine failure of type %s", kind)  # its text would quote cells

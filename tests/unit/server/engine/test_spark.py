@@ -148,6 +148,16 @@ def test_without_the_client_the_failure_says_what_to_install(tmp_path: Path, mon
     assert failed.value.rule == "engine.extra"
 
 
+def test_a_client_that_would_end_the_program_is_a_failure_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weir_server.engine.spark._connect", lambda remote: sys.exit(-1))
+    with pytest.raises(InternalError) as failed:
+        open_spark(Cluster("sc://127.0.0.1:1", str(tmp_path)))
+    assert failed.value.rule == "engine.failed"
+    assert failed.value.__context__ is None
+
+
 def test_integers_come_exact_whatever_their_size(engine: SparkEngine) -> None:
     asked = statement("SELECT EXACT_SUM(x), EXACT_SUM(x, 4), COUNT(*) FROM big")
     engine.load("big", {"x": "BIGINT"}, [(2**62,)] * 8)
