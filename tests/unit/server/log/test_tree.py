@@ -142,7 +142,7 @@ def test_what_is_kept_of_a_tree_is_used_for_that_tree_alone(tmp_path: Path) -> N
         opened.append(Books(store, clock, directory))
     for _ in range(9):
         for books in opened:
-            refused(books, 1)
+            books.answer({"queries": 1}, answer=books.directory.name.encode())
     for books in opened:
         books.store.close()
         assert fsck(books.directory, vkey=VKEY).ok
