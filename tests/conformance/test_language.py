@@ -35,6 +35,9 @@ CASES = [
     ("STORED(255, 0, 255)", 255),
     ("STORED(-40000, -40000, 40000)", -40_000),
     ("'it''s \"a\" `b` \\n'", 'it\'s "a" `b` \\n'),
+    # Spark puts variables into statements: of its own settings, of its environment, and nothing where there is none.
+    ("'${env:PATH} ${nothing} ${spark.sql.session.timeZone}'", "${env:PATH} ${nothing} ${spark.sql.session.timeZone}"),
+    ("'a\x0012b'", "a\x0012b"),
     ("LEAST(3, CAST(NULL AS INT), 2)", 2),
     ("GREATEST(3, CAST(NULL AS INT), 2)", 3),
     ("COALESCE(CAST(NULL AS INT), 5)", 5),

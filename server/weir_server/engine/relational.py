@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -303,3 +304,8 @@ class WeirSpark(Spark):
                 [self.sql(argument) for argument in node.expressions]
             ),
         }
+
+        def escape_str(self, text: str, *arguments: Any, **named: Any) -> str:
+            """Before a digit a short `\\0` would be read as octal."""
+            escape = super().escape_str
+            return "\\u0000".join(escape(part, *arguments, **named) for part in text.split("\0"))

@@ -33,8 +33,17 @@ _LOG = logging.getLogger("weir.engine")
 _SETTINGS = {
     "spark.sql.ansi.enabled": "true",  # what would overflow raises, instead of wrapping around
     "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
     "spark.sql.parquet.compression.codec": "zstd",
+    # A text is what it says: else `${env:NAME}` in a card would be the cluster's secret, and could end the literal.
+    "spark.sql.variable.substitute": "false",
+    "spark.sql.parser.escapedStringLiterals": "false",
+    "spark.sql.runSQLOnFiles": "false",  # else the table "text.`/path`" is any file
+    # Rows that are gone are an error, not fewer rows.
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
 }
+"""Whatever the cluster's own defaults are."""
 
 LOST = "engine.session_lost"
 """Rule of the Unavailable that says: a new session may do what this one cannot any more."""
@@ -45,8 +54,9 @@ _STOP_WITHIN = 5.0
 _LOST_CONDITIONS = (
     "INVALID_HANDLE.SESSION_",  # not found, closed, changed
     "NO_ACTIVE_SESSION",
-    "TABLE_OR_VIEW_NOT_FOUND",  # a server that makes a new session of a lost one's name has none of our names
 )
+_NO_NAME = "TABLE_OR_VIEW_NOT_FOUND"
+"""Said of our own names by a server that has made a new session of a lost one's; of a source it is the plain truth."""
 _RETRIES = 4
 """Of a call that the cluster did not take: some five seconds in all."""
 
@@ -130,7 +140,7 @@ class SparkEngine:
 
         Raises: as `select`.
         """
-        schema = self._guarded(lambda: self._source(relation).schema)
+        schema = self._guarded(lambda: self._source(relation).schema, foreign=True)
         return {field.name: field.dataType.simpleString() for field in schema}
 
     def name(self, name: str, relation: str) -> None:
@@ -138,7 +148,7 @@ class SparkEngine:
 
         Raises: as `select`.
         """
-        self._guarded(lambda: self._source(relation).createOrReplaceTempView(name))
+        self._guarded(lambda: self._source(relation).createOrReplaceTempView(name), foreign=True)
 
     def close(self) -> None:
         """End the session; the cluster goes on."""
@@ -162,10 +172,10 @@ class SparkEngine:
     def _frame(self, statement: Statement) -> DataFrame:
         return self.session.sql(statement.text(Dialect.SPARK))
 
-    def _guarded(self, call: Callable[[], _T], stopped: threading.Event | None = None) -> _T:
+    def _guarded(self, call: Callable[[], _T], stopped: threading.Event | None = None, *, foreign: bool = False) -> _T:
         if self._given_up.is_set():
             raise Unavailable("the cluster's session has ended", rule=LOST)
-        return _guarded(call, stopped)
+        return _guarded(call, stopped, foreign=foreign)
 
     @contextmanager
     def _stoppable(self, seconds: float | None) -> Iterator[threading.Event]:
@@ -231,6 +241,8 @@ def _connect(remote: str) -> SparkSession:
     # It says so at import, of whatever it has not been told of; what we use of pandas is nothing.
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]", category=UserWarning)
+    # Of a setting below that clusters have nevertheless.
+    warnings.filterwarnings("ignore", message="The SQL config .* deprecated|Use raw string", category=UserWarning)
     from pyspark.sql.connect.client.retries import DefaultPolicy
     from pyspark.sql.connect.session import SparkSession
 
@@ -276,7 +288,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None) -> _T:
+def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None, *, foreign: bool = False) -> _T:
+    """`foreign`: the call names what is not ours."""
     try:
         return call()
     except ImportError:
@@ -291,7 +304,7 @@ def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None) -> 
         _LOG.error("engine failure of type %s", kind)  # its text would quote cells
         if stopped is not None and stopped.is_set():
             failure = Unavailable("the engine was stopped before it finished", rule="engine.interrupted")
-        elif _is_lost(error):
+        elif _is_lost(error, foreign=foreign):
             failure = Unavailable("the cluster's session has ended", rule=LOST)
         elif _is_unreachable(error):
             failure = Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
@@ -300,13 +313,13 @@ def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None) -> 
     raise failure  # here, so that the failure has no context
 
 
-def _is_lost(error: Exception) -> bool:
+def _is_lost(error: Exception, *, foreign: bool) -> bool:
     from pyspark.errors import PySparkAssertionError, PySparkException
 
     if isinstance(error, PySparkAssertionError):  # what answers now is another server than before
         return True
     said = f"{error.getCondition()} {error}" if isinstance(error, PySparkException) else ""
-    return any(condition in said for condition in _LOST_CONDITIONS)
+    return any(condition in said for condition in _LOST_CONDITIONS) or (not foreign and _NO_NAME in said)
 
 
 def _is_unreachable(error: Exception) -> bool:

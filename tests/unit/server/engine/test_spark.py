@@ -190,6 +190,30 @@ def test_a_session_that_the_cluster_ended_is_lost_and_rows_are_asked_again_in_a_
     writer.close()
 
 
+def test_a_source_that_is_not_there_is_no_lost_session(engine: SparkEngine) -> None:
+    for ask in (
+        lambda: engine.columns("table:nowhere.visits"),
+        lambda: engine.name("source", "table:visits_of_nobody"),
+    ):
+        with pytest.raises(InternalError):
+            ask()
+
+
+def test_the_clusters_defaults_change_nothing(sail: str, tmp_path: Path) -> None:
+    """What a text says, and what a missing file means, is not the cluster's to choose."""
+    made = open_spark(Cluster(sail, str(tmp_path / "cluster")))
+    try:
+        for name in (
+            "variable.substitute",
+            "parser.escapedStringLiterals",
+            "runSQLOnFiles",
+            "files.ignoreMissingFiles",
+        ):
+            assert made.session.conf.get(f"spark.sql.{name}") == "false"
+    finally:
+        made.close()
+
+
 def test_rows_are_asked_again_after_the_cluster_was_started_anew(tmp_path: Path) -> None:
     remote: list[str] = []
     rows = DistantRows(lambda: open_spark(Cluster(remote[-1], str(tmp_path))), str(tmp_path / "rows"))
