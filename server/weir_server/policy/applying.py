@@ -64,10 +64,11 @@ def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
     findings = check_policy(new, world.catalogue)
     if faults := [f"{finding.subject} {finding.sentence}" for finding in findings if finding.refuses]:
         raise InvalidRequest("; ".join(faults[:20]), field="documents", rule="policy.check")
-    in_force = {
-        name: quota for name in {*book.quota_ids(tx), *new.quotas} if (quota := limits.find_quota(tx, name)) is not None
-    }
+    stated = set(book.quota_ids(tx))
+    in_force = {name: quota for name in {*stated, *new.quotas} if (quota := limits.find_quota(tx, name)) is not None}
     changes = differences(world.policy, new, in_force)
+    adopted = _adopted(changes, [name for name in in_force if name not in stated])
+    changes = tuple(sorted([*changes, *adopted], key=lambda change: change.subject))
     told = []
     for change in changes:
         before, after = _states(tx, world, new, change)
@@ -78,6 +79,15 @@ def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
         loosens = change.loosens or answers or _forgives(tx, world.policy, new, change)
         told.append(replace(change, fields=shown, loosens=loosens))
     return tuple(told)
+
+
+def _adopted(changes: Sequence[Change], names: Sequence[str]) -> Iterator[Change]:
+    """Limits that a person has set just so and the documents state now: they go with the policy from here on, which
+    the log must say, or a restore would not know."""
+    moved = {change.subject for change in changes}
+    for subject in (f"quota/{name}" for name in names):
+        if subject not in moved:
+            yield Change(subject, "changed", ("stated by: a person → the policy",), loosens=False)
 
 
 def _forgives(tx: Transaction, old: Policy, new: Policy, change: Change) -> bool:

@@ -114,6 +114,26 @@ async def test_limits_of_a_policy_newer_than_the_backup_are_the_policy_s_after_t
     check(tmp_path / "new")
 
 
+async def test_a_limit_that_a_policy_took_over_as_it_was_is_the_policy_s_after_the_restore(
+    domain: Domain, tmp_path: Path
+) -> None:
+    """Mutant: nothing changes, so nothing is logged; after a restore the limit stays when the policy drops it."""
+    await domain.apply(contract_document("c-1"))
+    copy = copied(domain, tmp_path)
+    by_hand = Quota(id="same", metric="queries", limit=5, requester="alice")
+    domain.store.write_sync(
+        lambda tx: set_quota(tx, by_hand, reason="t", actor="olga", now=domain.clock(), entropy=os.urandom)
+    )
+    await domain.apply(contract_document("c-1"), quota_document("same"))
+    entries = len(domain.store.read(lambda tx: list(log.entries(tx))))
+    await domain.apply(contract_document("c-1"), quota_document("same"))
+    assert len(domain.store.read(lambda tx: list(log.entries(tx)))) == entries, "said once"
+    store = restored(domain, copy, tmp_path)
+    assert "same" in store.read(book.quota_ids)
+    store.close()
+    check(tmp_path / "new")
+
+
 def insert_approval(tx: Transaction, name: str, state: str, uses: int) -> None:
     tx.execute(
         "INSERT INTO approvals (id, state, requester, contract, query, plan_digest, contract_digest, epsilon_nano, "
