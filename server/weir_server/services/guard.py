@@ -17,6 +17,7 @@ exception is replaced, and the operator log keeps its type and code location, ne
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -52,6 +53,8 @@ from weir_server.services.strangers import RULE as FAILED_TOO_OFTEN
 from weir_server.services.strangers import Strangers, stranger
 
 STATUS_TRAILER = "grpc-status-details-bin"
+MESSAGE_SECONDS = 30
+"""How long the message of a call may take, from when the call is looked at."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _CLOSED = Access(roles=frozenset(), listeners=frozenset())
 """Row of a call that has none."""
@@ -127,21 +130,23 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return known[1]
 
     def _wrap(self, rpc: str, handler: Any) -> Any:
+        # All as streams of requests: gRPC would wait for a single message before anybody looks at the call, for ever
+        # and in nobody's seat.
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(self._bidirectional(rpc, handler))
         if handler.request_streaming:
             raise NotImplementedError("no service of Weir streams requests into one response")
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._downward(rpc, handler))
-        return grpc.unary_unary_rpc_method_handler(self._unary(rpc, handler))
+            return grpc.stream_stream_rpc_method_handler(self._downward(rpc, handler))
+        return grpc.stream_unary_rpc_method_handler(self._unary(rpc, handler))
 
-    def _unary(self, rpc: str, handler: Any) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def serve(raw: bytes, context: Any) -> bytes:
+    def _unary(self, rpc: str, handler: Any) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
+        async def serve(messages: AsyncIterator[bytes], context: Any) -> bytes:
             progress = self._begin(rpc)
             try:
                 with self._admission.seat(self._authenticate(progress, context)):
                     call = self._authorise(progress, context)
-                    request = self._decode(progress, handler, raw)
+                    request = self._decode(progress, handler, await _only(messages))
                     response = await handler.unary_unary(request, call)
                     reply: bytes = response.SerializeToString()
             except BaseException as error:
@@ -151,13 +156,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
         return serve
 
-    def _downward(self, rpc: str, handler: Any) -> Callable[[bytes, Any], AsyncIterator[bytes]]:
-        async def serve(raw: bytes, context: Any) -> AsyncIterator[bytes]:
+    def _downward(self, rpc: str, handler: Any) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
+        async def serve(messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
             progress = self._begin(rpc)
             try:
                 with self._admission.seat(self._authenticate(progress, context)):
                     call = self._authorise(progress, context)
-                    request = self._decode(progress, handler, raw)
+                    request = self._decode(progress, handler, await _only(messages))
                     async with aclosing(handler.unary_stream(request, call)) as responses:
                         async for response in responses:
                             yield response.SerializeToString()
@@ -286,6 +291,22 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             rule=rule,
             seconds=round(seconds, 6),
         )
+
+
+async def _only(messages: AsyncIterator[bytes]) -> bytes:
+    """The message of a call that sends one.
+
+    Raises:
+        InvalidRequest: none comes in time.
+        CancelledError: gRPC has ended the call, whose message is larger than the transport takes.
+    """
+    try:
+        async with asyncio.timeout(MESSAGE_SECONDS):
+            return await anext(aiter(messages))
+    except TimeoutError:
+        raise InvalidRequest("the call's message did not come", field="message", rule="message.missing") from None
+    except StopAsyncIteration:
+        raise asyncio.CancelledError from None
 
 
 def _check_texts(message: Message) -> None:

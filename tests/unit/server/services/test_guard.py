@@ -383,3 +383,44 @@ async def test_listeners_share_strangers_though_nobody_has_failed_yet() -> None:
 
 async def _no_refusal(principal_name: str, role: str, call: str, error: errors.WeirError) -> None:
     """Refusals are not metered here."""
+
+
+async def _silent(channel: grpc.aio.Channel, *, seconds: float | None) -> errors.WeirError:
+    """What a call meets that announces a message and sends none."""
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(60)
+        yield b""
+
+    call = channel.stream_unary(LIST)(nothing(), timeout=seconds)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asyncio.wait_for(call, 10)
+    error = typed(caught.value)
+    assert isinstance(error, errors.WeirError)
+    return error
+
+
+async def test_a_call_is_held_against_every_rule_before_its_message_comes(host: Host) -> None:
+    """Mutant: gRPC waits for the message first. Calls that send none are then in nobody's seat and under no deadline:
+    one caller opens as many as the transport bears at all, and keeps everybody out for as long as it likes."""
+    async with host.channel() as channel:
+        assert isinstance(await _silent(channel, seconds=None), errors.DeadlineRequired)
+
+
+async def test_a_message_that_does_not_come_is_not_waited_for_long(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weir_server.services.guard.MESSAGE_SECONDS", 0.2)
+    async with host.channel() as channel:
+        met = await _silent(channel, seconds=30)
+    assert (type(met), met.rule) == (errors.InvalidRequest, "message.missing")
+
+
+async def test_calls_that_send_nothing_take_their_callers_seats(narrow: Host) -> None:
+    async with narrow.channel() as channel:
+        silent = asyncio.create_task(_silent(channel, seconds=3))
+        for _ in range(500):
+            if "weir_calls_in_flight 1.0" in _exposed(narrow.metrics):
+                break
+            await asyncio.sleep(0.01)
+        met = await narrow.error()
+        silent.cancel()
+    assert (type(met), met.rule) == (errors.Overloaded, "limits.max_in_flight_per_requester")
