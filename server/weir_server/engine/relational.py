@@ -27,6 +27,7 @@ from sqlglot.generators.duckdb import DuckDBGenerator
 from sqlglot.generators.spark import SparkGenerator
 
 from weir_server.engine import readings
+from weir_server.engine.once import read_once
 
 
 class Dialect(enum.Enum):
@@ -230,7 +231,8 @@ def statement(text: str) -> Statement:
 
 @lru_cache(maxsize=256)
 def _rendered(text: str, dialect: Dialect) -> str:
-    return _tree(text).sql(dialect=dialect.value)
+    tree = _tree(text) if dialect is Dialect.DUCKDB else read_once(_tree(text))
+    return tree.sql(dialect=dialect.value)
 
 
 @lru_cache(maxsize=16)
