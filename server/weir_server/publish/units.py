@@ -46,7 +46,7 @@ def build_units(card: DatasetCard, *, rows: RowEngine) -> tuple[list[Violation],
     """Create `units`; violations that only show across the rows of a unit. The table is of use when there are none."""
     parts = [part for i, dimension in enumerate(base_dimensions(card)) for part in _dimension(i, dimension)]
     parts += [f"{unit_value(measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card))]
-    parts += [f"TIED({order_key(column)}) AS o_{i}" for i, column in enumerate(_orders(card))]
+    parts += [f"{_tied(column, levels)} AS o_{i}" for i, (column, levels) in enumerate(_orders(card).items())]
     unit = unit_key(card)
     rows.keep(_ROUGH, statement(f"SELECT {', '.join([f'{unit} AS unit', *parts])} FROM {RAW} GROUP BY {unit}"))
     violations, counts = _check(card, rows)
@@ -56,9 +56,21 @@ def build_units(card: DatasetCard, *, rows: RowEngine) -> tuple[list[Violation],
     return violations, counts
 
 
-def _orders(card: DatasetCard) -> tuple[str, ...]:
+def _orders(card: DatasetCard) -> dict[str, tuple[str, ...]]:
+    """Columns that order rows, with the conditions of the rows among which the first is taken."""
     items: list[Dimension | Measure] = [*base_dimensions(card), *exact_measures(card)]
-    return tuple(dict.fromkeys(item.per_unit.order for item in items if item.per_unit.order))
+    found: dict[str, dict[str, None]] = {}
+    for item in items:
+        if item.per_unit.order:
+            level = at_level(item) if isinstance(item, Measure) else "TRUE"
+            found.setdefault(item.per_unit.order, {})[level] = None
+    return {column: tuple(levels) for column, levels in found.items()}
+
+
+def _tied(column: str, levels: tuple[str, ...]) -> str:
+    key = order_key(column)
+    keys = (key if level == "TRUE" else f"CASE WHEN {level} THEN {key} END" for level in levels)
+    return " OR ".join(f"COALESCE(TIED({key}), FALSE)" for key in keys)
 
 
 def _dimension(index: int, dimension: Dimension) -> Iterator[str]:

@@ -75,6 +75,17 @@ def test_a_declared_fact_that_does_not_hold_is_refused_by_rule_and_count(
     assert not (tmp_path / "data" / "snapshots" / "clinic" / "1").exists()
 
 
+def test_a_level_whose_first_row_is_not_unique_is_refused_whatever_other_levels_hold(tmp_path: Path) -> None:
+    """Which of the two is taken would be no fact: another run, or a task that is tried again, takes the other."""
+    content = clinic()
+    level = {"column": "ward", "values": [1, 2]}
+    content["measures"] = [content["measures"][2] | {"missing": 0, "per_level": level}]
+    rows = good_rows()
+    first = rows[0] | {"day": -3, "ward": "1", "pain": "1"}
+    rows += [first, first | {"day": -2, "ward": "2"}, first | {"day": -2, "ward": "2", "pain": "9"}]
+    assert refusals(parse(content), rows, tmp_path) == {("order.ties", "day"): 1}
+
+
 def test_all_violations_are_reported_at_once_and_none_quotes_a_value(tmp_path: Path) -> None:
     rows = good_rows()
     for row in range(3):
