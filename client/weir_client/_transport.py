@@ -13,7 +13,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, status_pb2
 
-from weir.errors import InvalidRequest, Unavailable, WeirError
+from weir.errors import InvalidRequest, Overloaded, Unavailable, WeirError
 from weir.wire import error_from_status
 from weir_client._calls import Call, Exchange, Method, Stream
 from weir_client._identity import Identity
@@ -200,6 +200,10 @@ def _from_parts(code: grpc.StatusCode, details: str | None, trailers: Any) -> We
             except DecodeError:
                 break
     found = error_from_status(status_pb2.Status(code=code.value[0]))
+    if code.value[0] == code_pb2.RESOURCE_EXHAUSTED and "larger than max" not in (details or ""):
+        # One code for two things, and only the transport's text tells them apart; nobody reads a message that is too
+        # large twice, but a server that is full will have room.
+        return Overloaded("the server takes no more calls now", rule="transport")
     if code.value[0] == code_pb2.UNAVAILABLE and details:
         # Written by our own end of the connection: why it cannot connect.
         found.message = f"{found.message}: {details[:300]}"
