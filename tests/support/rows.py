@@ -56,10 +56,16 @@ def running_spark(home: Path, directory: Path) -> Iterator[str]:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.bindAddress": "127.0.0.1",
+        # It lives for minutes and has few rows: what the JVM takes long to make fast is of no use to it.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "2g",
         "spark.local.dir": str(directory / "local"),
-        "spark.sql.shuffle.partitions": "4",
+        "spark.log.level": "WARN",
+        # Else the compiler asks over a connection of its own for every class that a statement's code names.
+        "spark.sql.artifact.isolation.enabled": "false",
+        "spark.sql.maxPlanStringLength": "1000",
+        "spark.sql.shuffle.partitions": "2",
         "spark.sql.warehouse.dir": str(directory / "warehouse"),
         "spark.ui.enabled": "false",
     }
