@@ -11,7 +11,7 @@ Spark reads plain ones so. The others are brought into plain form first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 _BLANKS = "\t\n\v\f\r"
 _SPACE = f"[{_BLANKS} ]*"
@@ -33,7 +33,7 @@ def number_duckdb(arguments: Arguments) -> str:
     value, whole, fraction = arguments[0], int(arguments[1]), int(arguments[2])
     text, cast = f"CAST({value} AS VARCHAR)", f"TRY_CAST({value} AS DECIMAL({whole + fraction}, {fraction}))"
     powered = f"regexp_full_match({text}, '{NUMBER}') AND contains(lower({text}), 'e')"
-    odd = f"CASE WHEN {powered} THEN {_shifted(text, whole, fraction, _written_out)} ELSE {cast} END"
+    odd = f"CASE WHEN {powered} THEN {_shifted(_marks(text), whole, fraction)} ELSE {cast} END"
     # The type is known when a statement is planned, so that only columns of text are ever measured.
     return f"(CASE WHEN typeof({value}) = 'VARCHAR' AND strlen({text}) > {_LONG} THEN {odd} ELSE {cast} END)"
 
@@ -44,58 +44,45 @@ def number_spark(arguments: Arguments) -> str:
     kind, text = f"DECIMAL({whole + fraction}, {fraction})", f"CAST({value} AS STRING)"
     plain = f"{text} RLIKE '^[+-]?[0-9]{{1,{whole}}}([.][0-9]{{1,18}})?\\\\z'"
     odd = f"{text} RLIKE '^(?:{NUMBER})\\\\z'"
-    moved = _shifted(text, whole, fraction, _named)
+    moved = _named(_marks(text), _shifted(_TEXT, whole, fraction))
     return f"(CASE WHEN {plain} THEN TRY_CAST({text} AS {kind}) WHEN {odd} THEN {moved} END)"
 
 
 _TEXT = "weir_text"
-Naming = Callable[[str, str, Callable[[str], str]], str]
-"""How what follows from an expression says it: a name, the expression, and what makes the rest of what says it."""
 
 
-def _written_out(_: str, expression: str, rest: Callable[[str], str]) -> str:
-    """Of DuckDB, which works out once what is said many times."""
-    return rest(expression)
-
-
-def _named(name: str, expression: str, rest: Callable[[str], str]) -> str:
-    """Of Spark: a name. Written out, a few of them are more code than Spark compiles, and it takes minutes to find that
-    out; what has a name in a list it does not compile."""
-    return f"element_at(transform(array({expression}), {name} -> {rest(name)}), 1)"
+def _named(text: str, expression: str) -> str:
+    """Of Spark: an expression that says its text many times by a name. Written out, a few of them are more code than
+    Spark compiles, and it takes minutes to find that out; what has a name in a list it does not compile. One name is
+    all there may be: Sail takes several times as long for each one within another."""
+    return f"element_at(transform(array({text}), {_TEXT} -> {expression}), 1)"
 
 
 _LONG = 22
 """Texts of up to so many characters are no matter to DuckDB's cast: 20 digits and an exponent."""
 
 
-def _shifted(text: str, whole: int, fraction: int, say: Naming) -> str:
-    """A number of the grammar with its point where the exponent says, by its digits alone; NULL where it does not fit.
-    One digit more than is kept is read, so that the cast rounds as if it had seen all."""
+def _marks(text: str) -> str:
+    """Digits, point, exponent and signs of minus of a number of the grammar."""
+    return f"translate(lower({text}), '_+ {_BLANKS}', '')"
+
+
+def _shifted(plain: str, whole: int, fraction: int) -> str:
+    """A number, as `_marks` gives it, with its point where the exponent says, by its digits alone; NULL where it does
+    not fit. One digit more than is kept is read, so that the cast rounds as if it had seen all."""
+    mantissa = f"split_part({plain}, 'e', 1)"
+    before = f"length(replace(split_part({mantissa}, '.', 1), '-', ''))"
+    power = f"coalesce(TRY_CAST(split_part({plain}, 'e', 2) AS INT), 0)"
     left = whole + fraction + 2  # zeros before, so that the point never moves out of the text to the left
-
-    def split(plain: str) -> str:
-        return say("weir_mantissa", f"split_part({plain}, 'e', 1)", lambda mantissa: powered(plain, mantissa))
-
-    def powered(plain: str, mantissa: str) -> str:
-        power = f"coalesce(TRY_CAST(split_part({plain}, 'e', 2) AS INT), 0)"
-        return say("weir_power", power, lambda power: placed(plain, mantissa, power))
-
-    def placed(plain: str, mantissa: str, power: str) -> str:
-        before = f"length(replace(split_part({mantissa}, '.', 1), '-', ''))"
-        row = f"concat(repeat('0', {left}), translate({mantissa}, '-.', ''), repeat('0', greatest({power}, 0)))"
-        point = f"({left} + greatest({before} + {power}, {-fraction - 1}))"
-        return say("weir_row", row, lambda row: say("weir_point", point, lambda point: moved(plain, row, point)))
-
-    def moved(plain: str, row: str, point: str) -> str:
-        sign = f"CASE WHEN substring({plain}, 1, 1) = '-' THEN '-' ELSE '' END"
-        fits = f"replace(substring({row}, 1, {point} - {whole}), '0', '') = ''"
-        number = (
-            f"concat({sign}, substring({row}, {point} - {whole - 1}, {whole}), '.', "
-            f"substring({row}, {point} + 1, {fraction + 1}))"
-        )
-        return f"(CASE WHEN {fits} THEN TRY_CAST({number} AS DECIMAL({whole + fraction}, {fraction})) END)"
-
-    return say("weir_plain", f"translate(lower({text}), '_+ {_BLANKS}', '')", split)
+    row = f"concat(repeat('0', {left}), translate({mantissa}, '-.', ''), repeat('0', greatest({power}, 0)))"
+    point = f"({left} + greatest({before} + {power}, {-fraction - 1}))"
+    sign = f"CASE WHEN substring({plain}, 1, 1) = '-' THEN '-' ELSE '' END"
+    fits = f"replace(substring({row}, 1, {point} - {whole}), '0', '') = ''"
+    moved = (
+        f"concat({sign}, substring({row}, {point} - {whole - 1}, {whole}), '.', "
+        f"substring({row}, {point} + 1, {fraction + 1}))"
+    )
+    return f"(CASE WHEN {fits} THEN TRY_CAST({moved} AS DECIMAL({whole + fraction}, {fraction})) END)"
 
 
 def steps_duckdb(arguments: Arguments) -> str:
@@ -137,7 +124,7 @@ def micros_spark(arguments: Arguments) -> str:
     offset = f"({number(9)} * 60 + {number(10)}) * 60000000"
     offset = f"CASE WHEN {part(8)} = '-' THEN -{offset} ELSE {offset} END"
     micros = f"unix_micros(TRY_CAST({day} AS TIMESTAMP)) + {clock} + {fraction} - {offset}"
-    return f"(CASE WHEN {known} THEN {_named(_TEXT, given, lambda _: micros)} END)"
+    return f"(CASE WHEN {known} THEN {_named(given, micros)} END)"
 
 
 def position_duckdb(arguments: Arguments) -> str:
