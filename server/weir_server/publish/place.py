@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ from weir_server.publish.files import sync_directory
 from weir_server.publish.keys import content_key, units_key
 
 _NOTE = "cluster.json"
+_WORK, _LASTING = "publishing", ("members", "consent", "bounded")
+_PATTERN = re.compile(r"[*?{\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,13 @@ class Remote:
     def lasting(self, kind: str) -> str:
         """Where something is kept that the snapshot or the next publication needs."""
         return f"{self.directory}/{kind}/{self.name}"
+
+    def keeps(self, path: str) -> bool:
+        """Whether a path, which may be a pattern, is of what publications keep: private records of any dataset."""
+        plain = _PATTERN.split(path)[0]
+        given = _plain(plain)
+        own = [_plain(f"{self.directory}/{kind}") for kind in (_WORK, *_LASTING)]
+        return any(f"{given}/".startswith(f"{place}/") or (plain != path and place.startswith(given)) for place in own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,10 @@ class Place:
         return self.salt if self.remote is None else content_key(self.salt, dataset=self.dataset)
 
 
+def _plain(path: str) -> str:
+    return posixpath.normpath(path.removeprefix("file:")).replace("//", "/")
+
+
 @contextmanager
 def working_on(cluster: Cluster | None, *, dataset: str, version: int, private: Path) -> Iterator[Remote]:
     """The cluster, for one publication. `private`: the dataset's private directory on this machine. What it keeps is
@@ -82,12 +97,12 @@ def working_on(cluster: Cluster | None, *, dataset: str, version: int, private: 
             rule="source.spark",
         )
     directory, name = cluster.directory.rstrip("/"), f"{dataset}-{version}-{secrets.token_hex(8)}"
-    work = f"{directory}/publishing/{name}"
+    work = f"{directory}/{_WORK}/{name}"
     engine = open_spark(cluster, directory=work)
     try:
         remote = Remote(engine, directory, name)
         _clear(engine, private)
-        _note(private, [work, *(remote.lasting(kind) for kind in ("members", "consent", "bounded"))])
+        _note(private, [work, *(remote.lasting(kind) for kind in _LASTING)])
         try:
             yield remote
         except BaseException:
@@ -103,7 +118,7 @@ def working_on(cluster: Cluster | None, *, dataset: str, version: int, private: 
 
 def kept(remote: Remote, private: Path) -> None:
     """What lasts is there to stay: from now on only the work is emptied. Called just before the snapshot exists."""
-    _note(private, [f"{remote.directory}/publishing/{remote.name}"])
+    _note(private, [f"{remote.directory}/{_WORK}/{remote.name}"])
 
 
 def _note(private: Path, locations: list[str]) -> None:

@@ -22,8 +22,7 @@ from weir.errors import InternalError, PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Source
 from weir_server.engine.duckdb import Engine
 from weir_server.engine.relational import identifier, quote, statement
-from weir_server.engine.spark import SparkEngine
-from weir_server.publish.place import Place
+from weir_server.publish.place import Place, Remote
 
 RAW = "source_raw"
 READ = "source_read"
@@ -83,7 +82,7 @@ def read_columns(
         raise PublicationError("data and register are on one cluster, or neither is", rule="source.spark")
     try:
         if place.remote is not None:
-            _copy_remote(source, columns, target, place.remote.engine)
+            _copy_remote(source, columns, target, place.remote)
         else:
             _copy_local(source, columns, target, place.local, path, work)
     except InternalError:
@@ -108,7 +107,11 @@ def _copy_local(
         engine.run(f"DETACH {_ATTACHED}")  # data and register may lie in one file
 
 
-def _copy_remote(source: Source, columns: Sequence[str], target: str, engine: SparkEngine) -> None:
+def _copy_remote(source: Source, columns: Sequence[str], target: str, remote: Remote) -> None:
+    kind, _, path = source.location.partition(":")
+    if kind == "parquet" and remote.keeps(path):
+        raise PublicationError("private records of publications are no source", rule="source.private")
+    engine = remote.engine
     present = engine.columns(source.location)
     _check_columns(columns, set(present))
     kept = ", ".join(_kept_remote(column, present[column].lower()) for column in columns)
