@@ -30,6 +30,9 @@ REGISTER = "consent_register"
 IN_FORCE = "consent_in_force"
 _ROWS = "consent_rows"
 _LATEST = "consent_latest"
+_KEYED = "consent_keyed"
+_DECIDED = "consent_decided"
+_ORDER = "weir_order"
 _EVIDENCE = "consent_evidence"
 _FILE = "consent.parquet"
 _REFERENCE = "consent.json"
@@ -62,9 +65,11 @@ def apply_consent(
     if violations:
         return violations, Applied("", 0)
     evidence = row_hash(consent.columns, key=place.content_key)
-    in_force = f"FROM {_LATEST} WHERE {_in_force(consent, now)}"
+    decided = ", ".join([*map(identifier, consent.columns), f"{_in_force(consent, now)} AS {_DECIDED}"])
+    rows.keep(_DECIDED, statement(f"SELECT {decided} FROM {_LATEST}"))
+    in_force = f"FROM {_DECIDED} WHERE {_DECIDED}"
     rows.keep(IN_FORCE, statement(f"SELECT {text_of(consent.unit)} AS unit, {evidence} AS evidence {in_force}"))
-    violations = _without_evidence(consent, rows, now)
+    violations = _without_evidence(consent, rows)
     left_out = _filter(card, rows)
     _keep_evidence(place, work)
     context = f"consent|{card.name}|{version}"
@@ -108,8 +113,12 @@ def _latest(consent: Consent, rows: RowEngine) -> None:
         listed = ", ".join(quote(purpose) for purpose in consent.purposes)
         wanted = f"COALESCE({text_of(consent.purpose)} IN ({listed}), FALSE)"
     columns = ", ".join(map(identifier, consent.columns))
-    rows.keep(_ROWS, statement(f"SELECT DISTINCT {columns} FROM {REGISTER} WHERE {wanted}"))
-    order = f"{order_key(consent.order)} DESC NULLS FIRST"
+    # Kept before it is sorted or made distinct: Sail can do neither, nor filter, by what is read in parts.
+    kept = f"{columns}, {order_key(consent.order)} AS {_ORDER}"
+    rows.keep(_KEYED, statement(f"SELECT {kept} FROM {REGISTER} WHERE {wanted}"))
+    rows.keep(_ROWS, statement(f"SELECT DISTINCT {columns}, {_ORDER} FROM {_KEYED}"))
+    rows.drop(_KEYED)
+    order = f"{_ORDER} DESC NULLS FIRST"
     place = f"RANK() OVER (PARTITION BY {text_of(consent.unit)} ORDER BY {order}) AS place"
     ranked = f"(SELECT {columns}, {place} FROM {_ROWS}) AS ranked"
     rows.keep(_LATEST, statement(f"SELECT {columns} FROM {ranked} WHERE place = 1"))
@@ -162,9 +171,9 @@ def _violations(consent: Consent, rows: RowEngine) -> list[Violation]:
     return found
 
 
-def _without_evidence(consent: Consent, rows: RowEngine, now: datetime) -> list[Violation]:
+def _without_evidence(consent: Consent, rows: RowEngine) -> list[Violation]:
     missing = " OR ".join(f"{identifier(column)} IS NULL" for column in (consent.text_version, consent.channel))
-    found = f"SELECT COUNT(*) FROM {_LATEST} WHERE {_in_force(consent, now)} AND ({missing})"
+    found = f"SELECT COUNT(*) FROM {_DECIDED} WHERE {_DECIDED} AND ({missing})"
     count = int(rows.select(statement(found))[0][0])
     sentence = "a consent in force says which text was agreed to, and by which channel"
     return [Violation("consent.evidence", consent.text_version, count, sentence)] if count else []
