@@ -10,6 +10,7 @@ own tables end with it. Spark's errors quote statements and cell values, and its
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import uuid
 import warnings
@@ -243,8 +244,9 @@ def _connect(remote: str) -> SparkSession:
     warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]", category=UserWarning)
     # Of a setting below that clusters have nevertheless.
     warnings.filterwarnings("ignore", message="The SQL config .* deprecated|Use raw string", category=UserWarning)
-    from pyspark.sql.connect.client.retries import DefaultPolicy
-    from pyspark.sql.connect.session import SparkSession
+    with _without_an_installation():
+        from pyspark.sql.connect.client.retries import DefaultPolicy
+        from pyspark.sql.connect.session import SparkSession
 
     _silence()
     session = SparkSession.builder.remote(remote).create()
@@ -253,6 +255,21 @@ def _connect(remote: str) -> SparkSession:
     for key, value in _SETTINGS.items():
         session.conf.set(key, value)
     return session
+
+
+@contextmanager
+def _without_an_installation() -> Iterator[None]:
+    # In a program that has no file (`python -c`, a worker of a pool) the client looks for a Spark of this machine at
+    # import, which the thin client is without, and ends the program. What it is told here it does not look for.
+    name = "SPARK_HOME"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _silence() -> None:

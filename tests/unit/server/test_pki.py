@@ -175,8 +175,8 @@ def test_a_domain_with_one_log_key_goes_on_as_it_is(data_dir: Path) -> None:
     store = open_books(data_dir, domain)
     try:
         appended = store.write_sync(lambda tx: log.append(tx, "weir.test", {}, now=NOW, entropy=os.urandom))
-        message = store.read(lambda tx: Receipts(domain.log_signers).of(tx, appended.index))
+        message = store.read(lambda tx: Receipts(domain.log_signers).of(tx, appended.leaf_index))
     finally:
         store.close()
-    assert verify_receipt(message, vkey=pki.log_key(data_dir), commitments={}).index == appended.index
+    assert verify_receipt(message, vkey=pki.log_key(data_dir), commitments={}).index == appended.leaf_index
     assert fsck(data_dir / "ledger", vkey=pki.log_key(data_dir)).ok

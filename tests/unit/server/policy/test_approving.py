@@ -426,7 +426,7 @@ async def test_only_what_was_approved_is_taken_back(domain: Domain) -> None:
 async def test_approvals_from_before_keep_who_decided_them(tmp_path: Path) -> None:
     from weir_server.store.schema import MIGRATIONS
 
-    moved = next(sql for sql in MIGRATIONS[-1] if sql.startswith("INSERT INTO approval_acts"))
+    moved = next(sql for table in MIGRATIONS for sql in table if sql.startswith("INSERT INTO approval_acts"))
     async with running_domain(tmp_path, documents=WATCHED) as domain:
         approval = await approved(domain, submit())
         domain.store.write_sync(lambda tx: tx.execute("DELETE FROM approval_acts"))
