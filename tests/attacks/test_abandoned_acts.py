@@ -54,10 +54,10 @@ async def test_repeating_an_act_does_not_read_the_policy_again(domain: Domain, m
     loads = 0
     real = State._load
 
-    def counted(self: State, *arguments: object) -> None:
+    async def counted(self: State, *arguments: object) -> None:
         nonlocal loads
         loads += 1
-        real(self, *arguments)  # type: ignore[arg-type]
+        await real(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(State, "_load", counted)
     request = case_service_pb2.OpenCaseRequest(
