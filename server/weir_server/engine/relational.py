@@ -231,7 +231,7 @@ def statement(text: str) -> Statement:
 
 @lru_cache(maxsize=256)
 def _rendered(text: str, dialect: Dialect) -> str:
-    tree = _tree(text) if dialect is Dialect.DUCKDB else read_once(_tree(text))
+    tree = read_once(_tree(text))
     return tree.sql(dialect=dialect.value)
 
 

@@ -7,6 +7,7 @@ publication of the dataset removes.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -50,6 +51,28 @@ def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def publishing_alone(directory: Path) -> Iterator[None]:
+    """Nobody else publishes into `directory`, of one dataset, meanwhile: a second would take the first one's work for
+    leftovers. The lock is on the directory itself and goes with the process, so that a crash keeps nobody out.
+
+    Raises:
+        PublicationError: somebody does.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PublicationError(
+                "another publication of this dataset is running: wait for its end", rule="publication.running"
+            ) from None
+        yield
+    finally:
+        os.close(held)
 
 
 def seal(

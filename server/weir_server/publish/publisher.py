@@ -29,7 +29,7 @@ from weir_server.exact.records import ATOMS, write_atoms
 from weir_server.publish.atoms import CELLS, TAKEN, build_cells, climb
 from weir_server.publish.carry import Carried, carry, refuse_changed_card, renewed_members
 from weir_server.publish.consent import keep_evidence, withdrawn_held
-from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
+from weir_server.publish.files import private_directory, publishing_alone, seal, snapshot_directory, temporary_directory
 from weir_server.publish.grounds import Grounds, establish
 from weir_server.publish.members import keep_members, load, members_path, prune, write
 from weir_server.publish.place import Place, Remote, kept, working_on
@@ -125,6 +125,7 @@ def publish(
     opened = card.grade is not Grade.CORE  # catalogued only: its source is not even opened
     remote_work = working_on(cluster, dataset=card.name, version=version, private=private)
     with (
+        publishing_alone(target.parent),
         temporary_directory(data_dir / "publishing", card.name) as work,
         temporary_directory(target.parent, str(version)) as draft,
         remote_work if opened and card.source.kind == "spark" else nullcontext() as remote,

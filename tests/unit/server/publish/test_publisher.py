@@ -135,11 +135,14 @@ def test_an_absent_source_is_refused(tmp_path: Path) -> None:
     assert refused.value.rule == "source.missing"
 
 
-def run(card: DatasetCard, source: Path | None, directory: Path, *, version: int = 1) -> Published:
+def run(
+    card: DatasetCard, source: Path | None, directory: Path, *, version: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> Published:  # fmt: skip
     """Publish a file."""
     return publish(
         card, card_directory=directory, data_dir=directory / "data", version=version, previous=None, now=NOW,
-        salt=SALT, source_override=source, threads=1,
+        salt=SALT, source_override=source, threads=1, progress=progress,
     )  # fmt: skip
 
 
@@ -223,6 +226,22 @@ def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(PublicationError) as refused:
         run(parse(clinic()), source, tmp_path)
     assert refused.value.rule == "snapshot.exists"
+
+
+def test_two_publications_of_one_dataset_do_not_run_at_once(tmp_path: Path) -> None:
+    """Mutant: without the lock the second removes what the first is working in."""
+    source = write_csv(tmp_path / "source.csv", good_rows())
+    refused: list[str | None] = []
+
+    def meanwhile(line: str) -> None:
+        if "sealing" in line:
+            with pytest.raises(PublicationError) as caught:
+                run(parse(clinic()), source, tmp_path)
+            refused.append(caught.value.rule)
+
+    published = run(parse(clinic()), source, tmp_path, progress=meanwhile)
+    assert refused == ["publication.running"]
+    assert open_snapshot(published.directory, expected_digest=published.manifest_digest).version == 1
 
 
 @pytest.mark.parametrize("step", ["count_rows", "build_units", "climb", "write_atoms", "seal"])
