@@ -2,7 +2,7 @@
 """Mixed traffic at several times what the server can bear, with kills, a stall and a full disk: most of the peak is
 still answered, who is too many hears so at once, memory stays, and in the end every book says the same.
 
-`WEIR_LOAD_SECONDS` is the length of the whole: 600 by `make load`, 150 without it. The bounds are the same.
+`WEIR_LOAD_SECONDS` is the length of the whole: 600 by `make load`, 100 without it. The bounds are the same.
 
 Why they hold on a machine that does other things too: peak and overload are measured in turns, and the median of the
 turns counts, of ratios and of waits alike. What is too many is turned away by gRPC's own threads, which need neither
@@ -31,7 +31,7 @@ from weir_server import log
 from weir_server.books import check_books, read_books
 from weir_server.pki import log_key
 
-SECONDS = float(os.environ.get("WEIR_LOAD_SECONDS", "150"))
+SECONDS = float(os.environ.get("WEIR_LOAD_SECONDS", "100"))
 LEAST_GOODPUT = 0.7
 """Of the peak: calls that got what they asked for, be it an answer, an estimate or a refusal in the log."""
 SLOWEST_REJECTION = 0.2
