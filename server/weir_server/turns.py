@@ -90,7 +90,10 @@ class Turns:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # Its error holds this frame: they would keep each other.
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

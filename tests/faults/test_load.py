@@ -36,7 +36,7 @@ LEAST_GOODPUT = 0.7
 """Of the peak: calls that got what they asked for, be it an answer, an estimate or a refusal in the log."""
 SLOWEST_REJECTION = 0.2
 """Seconds, of 99 in 100 in a turn."""
-GROWTH = 1.2
+GROWTH = 1.15
 """Of memory, from the second overload to the last."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3 * SECONDS + 300)]

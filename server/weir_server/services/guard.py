@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -151,6 +151,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     reply: bytes = response.SerializeToString()
             except BaseException as error:
                 await self._fail(progress, error, context)
+                return b""  # Dropped by gRPC, which sends the status alone.
             self._end(progress, reason="OK")
             return reply
 
@@ -168,7 +169,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                             yield response.SerializeToString()
             except BaseException as error:
                 await self._fail(progress, error, context)
-            self._end(progress, reason="OK")
+            else:
+                self._end(progress, reason="OK")
 
         return serve
 
@@ -184,7 +186,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                             yield response.SerializeToString()
             except BaseException as error:
                 await self._fail(progress, error, context)
-            self._end(progress, reason="OK")
+            else:
+                self._end(progress, reason="OK")
 
         return serve
 
@@ -250,9 +253,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise InvalidRequest(f"an upload is at most {limit} bytes", field="message", rule="upload.size")
             yield self._decode(progress, handler, raw)
 
-    async def _fail(self, progress: _Progress, error: BaseException, context: Any) -> NoReturn:
-        """Ends a call with a typed error. Cancellation and gRPC's own abort pass: there is nobody to tell."""
-        if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
+    async def _fail(self, progress: _Progress, error: BaseException, context: Any) -> None:
+        """Ends a call with a typed error. Cancellation passes: there is nobody to tell."""
+        if not isinstance(error, Exception):
             self._end(progress, reason="CANCELLED")
             raise error
         public = _public_error(error, progress.rpc)
@@ -260,9 +263,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             public = await self._meter(progress, public)
         self._end(progress, reason=public.reason, rule=public.rule or "")
         status = error_to_status(public)
-        details = ((STATUS_TRAILER, status.SerializeToString()),)
-        await context.abort(_CODES[status.code], status.message, details)
-        raise error
+        # Not `abort`: its error and the call hold each other, and with them everything this call has made, until the
+        # garbage collector comes by.
+        context.set_code(_CODES[status.code])
+        context.set_details(status.message)
+        context.set_trailing_metadata(((STATUS_TRAILER, status.SerializeToString()),))
 
     async def _meter(self, progress: _Progress, error: WeirError) -> WeirError:
         """Leaves the leaf. Where that fails the caller hears so: no refusal goes out that the log does not know."""

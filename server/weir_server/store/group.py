@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from weir.errors import Unavailable
+from weir.errors import Unavailable, WeirError
 from weir_server.store import Transaction
 from weir_server.store.pending import GroupTransaction, Statements
 
@@ -222,7 +222,9 @@ class GroupWriter:
             if self._engine.is_fatal(error):
                 raise
             self._transaction.undo()
-            return None, error
+            # What is refused says all of itself. Its traceback would hold this frame, and with it everything that was
+            # written in the same group, until the garbage collector comes by.
+            return None, error.with_traceback(None) if isinstance(error, WeirError) else error
 
     def _fail(self, group: list[_Job], error: BaseException) -> None:
         """Fail-stop: after a failed sync the kernel may have dropped the pages, so trying again would lie."""

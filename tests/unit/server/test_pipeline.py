@@ -30,6 +30,7 @@ from tests.support.domain import (
     submit,
     submit_dp,
 )
+from tests.support.garbage import left_behind
 from weir.canonical import canonical_json
 from weir.errors import (
     BudgetExhausted,
@@ -45,7 +46,8 @@ from weir.errors import (
 from weir.query import AllOf, AnyOf, Negation, Predicate, Query, canonicalise, query_json
 from weir.v1 import answer_pb2, query_service_pb2
 from weir_server.catalog.card import Grade
-from weir_server.plan.values import Analysis, BoundQuery, Loss
+from weir_server.judged import Judged
+from weir_server.plan.values import Analysis, BoundQuery, Loss, Submission
 
 KEY = "key-0123456789abcdef"
 
@@ -366,6 +368,18 @@ async def test_a_quota_met_by_many_at_once_lets_exactly_its_number_through(domai
     )
     assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 7
     assert domain.used("q-1") == 5
+
+
+async def test_queries_leave_nothing_in_memory_whether_refused_or_answered(domain: Domain) -> None:
+    """They did: the error of one refused query held all that were written in the same group."""
+    await domain.apply(contract_document(), quota_document(limit=5))
+    with left_behind(Judged, Submission, QuotaExceeded) as left:
+        await asyncio.gather(
+            *(domain.pipeline.run(submit(by_site(COUNT), key=f"{KEY}{at}")) for at in range(12)), return_exceptions=True
+        )
+        assert domain.used("q-1") == 5
+        await asyncio.sleep(0.1)
+        assert left() == {}
 
 
 async def test_an_estimate_charges_logs_and_touches_nothing(domain: Domain) -> None:

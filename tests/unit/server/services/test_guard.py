@@ -17,6 +17,7 @@ import duckdb
 import grpc
 import pytest
 
+from tests.support.garbage import left_behind
 from tests.support.server import make_domain, write_identity
 from tests.support.wire import TRAILER, typed
 from weir import errors
@@ -40,6 +41,7 @@ from weir_server.services.strangers import Strangers
 SECRET = "zebra-4711"
 LIST = "/weir.v1.CatalogueService/ListDatasets"
 RUN = "/weir.v1.QueryService/RunQuery"
+ENTRIES = "/weir.v1.AuditService/ListEntries"
 
 
 @dataclass
@@ -215,7 +217,7 @@ async def test_an_error_in_the_middle_of_a_stream_ends_it_with_its_type(host: Ho
         host.identity.with_name("ann.weir"), host.identity.parent / "data", role="auditor", name="ann"
     )
     async with host.channel() as channel:
-        stream = channel.unary_stream("/weir.v1.AuditService/ListEntries")(b"", timeout=10)
+        stream = channel.unary_stream(ENTRIES)(b"", timeout=10)
         assert await stream.read() == b""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stream.read()
@@ -424,3 +426,24 @@ async def test_calls_that_send_nothing_take_their_callers_seats(narrow: Host) ->
         met = await narrow.error()
         silent.cancel()
     assert (type(met), met.rule) == (errors.Overloaded, "limits.max_in_flight_per_requester")
+
+
+@pytest.mark.parametrize("rpc", [LIST, ENTRIES], ids=["one answer", "a stream"])
+async def test_a_refused_call_leaves_nothing_in_memory(host: Host, rpc: str) -> None:
+    """It did: a refusal held its call, and a flood of them grew by kilobytes each until the next full collection."""
+
+    def act(call: Call) -> Any:
+        raise errors.PolicyDenied("no")
+
+    host.act = act
+    host.identity = write_identity(
+        host.identity.with_name("ann.weir"), host.identity.parent / "data", role="auditor", name="ann"
+    )
+    with left_behind(Call, errors.PolicyDenied) as left:
+        async with host.channel() as channel:
+            for _ in range(5):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    async for _ in channel.unary_stream(rpc)(b"", timeout=10):
+                        pass
+        await asyncio.sleep(0.1)
+        assert left() == {}
