@@ -41,7 +41,8 @@ from weir_server.identity import OPERATOR
 from weir_server.latch import Latch
 from weir_server.pki import Domain, load_domain
 from weir_server.plan.values import Principal
-from weir_server.publish.files import snapshot_directory
+from weir_server.publish.files import private_directory, snapshot_directory
+from weir_server.publish.place import note_all_of
 from weir_server.publish.publisher import Published, publish
 from weir_server.services.guard import STATUS_TRAILER
 from weir_server.state import State
@@ -114,6 +115,7 @@ def _build(
     if leftover.exists():
         # Sealed by a publication whose activation failed: no query path has ever opened it.
         progress(f"removing version {version}, which was built before and never activated")
+        note_all_of(leftover, private_directory(data_dir, card.name))
         shutil.rmtree(leftover)
     return publish(
         card,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +20,17 @@ from tests.attacks.test_consent_withdrawal import REGISTER
 from tests.attacks.test_consent_withdrawal import register as consents
 from tests.attacks.test_exact_versions import named, people, town_card
 from tests.attacks.test_exact_versions import rows as town_rows
-from tests.support.cards import clinic, parse
+from tests.support.cards import clinic, parse, spending
 from tests.support.exact import write_csv
-from weir.errors import PublicationError
+from weir.errors import PublicationError, Unavailable
 from weir_server.catalog.card import DatasetCard, Source
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
+from weir_server.dp.layout import FILE, UNITS
+from weir_server.engine.duckdb import open_engine
 from weir_server.engine.relational import Dialect, Statement
 from weir_server.engine.spark import Cluster
 from weir_server.exact.records import ATOMS
+from weir_server.publish.place import note_all_of
 from weir_server.publish.publisher import Published, publish
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -153,6 +157,17 @@ def test_the_same_facts_are_refused_with_the_same_counts(twice: Twice) -> None:
     assert len(found[0]) >= 7
 
 
+def test_units_of_a_dp_dataset_are_in_the_same_cells(twice: Twice) -> None:
+    """Also those that the first row of a unit decides. Which rows are kept differs, since each has a key of its own."""
+    twice.publish(kept_card(), visits(200))
+    found = []
+    for snapshot in (twice.here[0], twice.there[0]):
+        with open_engine(snapshot.directory / FILE) as engine:
+            found.append(sorted(engine.query(f"SELECT * FROM {UNITS}")))  # noqa: S608
+    assert found[0] == found[1]
+    assert len(found[0]) > 5
+
+
 def test_what_changes_is_shown_or_held_back_alike_from_version_to_version(twice: Twice) -> None:
     card, first = town_card(width=3), people("a", named("p", 30)) | people("b", named("q", 25), value=9)
     steps = [first, first | people("a", ["n0"]), first | people("a", named("n", 12)) | people("c", named("r", 14), 40)]
@@ -206,6 +221,66 @@ def test_a_failed_publication_leaves_nothing_on_the_cluster(
     assert not twice.there
     assert stored(Path(twice.cluster.directory)) == 0
     assert not list((tmp_path / "there" / "private").rglob("*.json"))
+
+
+def test_a_failure_just_before_the_snapshot_exists_leaves_nothing_on_the_cluster(
+    twice: Twice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Private records have their names by then, and the rows are where they would stay."""
+
+    def fail(*_: object, before: Callable[[str], None], **__: object) -> str:
+        before("0" * 64)
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("weir_server.publish.publisher.seal", fail)
+        with pytest.raises(OSError, match="disk full"):
+            twice.publish_there(kept_card(), visits(200))
+    assert stored(Path(twice.cluster.directory)) == 0
+
+
+def test_what_could_not_be_emptied_is_emptied_by_the_next_publication(
+    twice: Twice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a crash: nothing was emptied then. That the cluster refuses keeps nobody from publishing."""
+
+    def refuse(*_: object) -> None:
+        raise Unavailable("the cluster does not answer", rule="engine.unavailable")
+
+    directory = Path(twice.cluster.directory)
+    with monkeypatch.context() as patch:
+        patch.setattr("weir_server.engine.spark.SparkEngine.erase", refuse)
+        twice.publish_there(kept_card(), visits(200))
+        work = stored(directory / "publishing")
+        assert work > 0
+        twice.publish_there(kept_card(), visits(200))
+        assert stored(directory / "publishing") > work
+    twice.publish_there(kept_card(), visits(200))
+    assert stored(directory / "publishing") == 0
+    kept = {snapshot.rows.location for snapshot in twice.there if snapshot.rows is not None}
+    assert {str(path) for path in (directory / "bounded").iterdir() if stored(path)} == kept
+    assert len(kept) == 3
+
+
+def test_a_snapshot_that_was_never_activated_takes_its_rows_with_it(twice: Twice) -> None:
+    published = twice.publish_there(kept_card(), visits(200))
+    directory, private = Path(twice.cluster.directory), twice.directory / "there" / "private" / kept_card().name
+    assert stored(directory / "bounded") > 0
+    note_all_of(published.directory, private)
+    shutil.rmtree(published.directory)
+    shutil.rmtree(twice.directory / "source-1")
+    twice.there.clear()
+    twice.publish_there(kept_card(), visits(200))
+    rows = twice.there[0].rows
+    assert rows is not None
+    assert [str(path) for path in (directory / "bounded").iterdir() if stored(path)] == [rows.location]
+
+
+def kept_card() -> DatasetCard:
+    """Of a dataset whose bounded rows stay on the cluster."""
+    content = spending()
+    content["measures"][0]["round"] = "half_even"
+    return parse(content)
 
 
 def test_private_records_that_no_version_needs_are_emptied(twice: Twice) -> None:

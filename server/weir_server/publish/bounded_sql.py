@@ -58,13 +58,16 @@ def units_statement(card: DatasetCard, *, rows: str, key: str) -> Statement:
     """id, unit-level cells and u, one row per privacy unit. `key`: in hex."""
     dimensions = unit_dimensions(card)
     read = [f"{unit_key(card)} AS id", *(f"{cell_index(d)} AS c_{i}" for i, d in enumerate(dimensions))]
-    read += [f"{_turn(card, d)} AS t_{i}" for i, d in enumerate(dimensions) if _is_first(d)]
+    firsts = [(i, d.per_unit.order or "") for i, d in enumerate(dimensions) if _is_first(d)]
+    read += [f"{order_key(order)} AS o_{i}" for i, order in firsts]  # Sail orders by columns alone.
+    turns = "".join(f", {_turn(i)} AS t_{i}" for i, _ in firsts)
     cells = "".join(f", {_unit_cell(i, d)} AS {cell_column(d.name)}" for i, d in enumerate(dimensions))
     # u numbers the units in an order that says nothing; it only tells units apart, so its value may depend on others.
     number = f"ROW_NUMBER() OVER (ORDER BY {keyed_hash(key, quote('unit'), 'id')}, id) - 1"
     return statement(
         f"SELECT *, STORED({number}, 0, {2**32 - 1}) AS u "
-        f"FROM (SELECT id{cells} FROM (SELECT {', '.join(read)} FROM {rows}) AS c GROUP BY id) AS k"
+        f"FROM (SELECT id{cells} FROM (SELECT *{turns} FROM (SELECT {', '.join(read)} FROM {rows}) AS c) AS t "
+        "GROUP BY id) AS k"
     )
 
 
@@ -72,10 +75,9 @@ def _is_first(dimension: Dimension) -> bool:
     return dimension.per_unit.reduction is Reduction.FIRST and dimension.per_unit.order is not None
 
 
-def _turn(card: DatasetCard, dimension: Dimension) -> str:
+def _turn(index: int) -> str:
     """Place of a row among those of its unit; equal keys are told apart by the cell, so that only the unit decides."""
-    order = f"{order_key(dimension.per_unit.order or '')} NULLS LAST, {cell_index(dimension)}"
-    return f"ROW_NUMBER() OVER (PARTITION BY {unit_key(card)} ORDER BY {order})"
+    return f"ROW_NUMBER() OVER (PARTITION BY id ORDER BY o_{index} NULLS LAST, c_{index})"
 
 
 def _unit_cell(index: int, dimension: Dimension) -> str:

@@ -2,23 +2,28 @@
 """Where a publication's rows are: in the publisher's own database, or on the cluster that holds the source.
 
 On a cluster nothing outlives a session but files, so a publication writes its work below a directory of its own there,
-and empties it at the end. What it means to write is noted on this machine first: after a crash the next publication of
-the dataset empties that. Spark cannot remove a directory; what remains of each is an empty table.
+and empties it at the end. What it means to write is noted on this machine first. Whatever is noted, and
+named by no sealed snapshot and no private record of one, is emptied: at the end of the publication, be it one that
+failed, or by the next one of the dataset, after a crash or where the cluster could not be reached. Spark cannot remove a directory; what
+remains of each is an empty table.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from weir.errors import PublicationError, WeirError
+from weir_server.catalog import remote_rows
+from weir_server.catalog.snapshot import MANIFEST
 from weir_server.engine.duckdb import Engine
 from weir_server.engine.port import RowEngine
 from weir_server.engine.spark import Cluster, SparkEngine, open_spark
@@ -83,9 +88,10 @@ def _plain(path: str) -> str:
 
 
 @contextmanager
-def working_on(cluster: Cluster | None, *, dataset: str, version: int, private: Path) -> Iterator[Remote]:
-    """The cluster, for one publication. `private`: the dataset's private directory on this machine. What it keeps is
-    emptied unless `kept` has been called when this ends.
+def working_on(
+    cluster: Cluster | None, *, dataset: str, version: int, private: Path, snapshots: Path, say: Callable[[str], None]
+) -> Iterator[Remote]:
+    """The cluster, for one publication. `private`, `snapshots`: the dataset's directories on this machine.
 
     Raises:
         PublicationError: no cluster is configured.
@@ -101,27 +107,82 @@ def working_on(cluster: Cluster | None, *, dataset: str, version: int, private: 
     engine = open_spark(cluster, directory=work)
     try:
         remote = Remote(engine, directory, name)
-        _clear(engine, private)
+        _empty_what_nothing_names(engine, private, snapshots, say)
         _note(private, [work, *(remote.lasting(kind) for kind in _LASTING)])
         try:
             yield remote
-        except BaseException:
+        finally:
             with suppress(WeirError):  # the next publication does it, then
-                _clear(engine, private)
-            raise
-        with suppress(WeirError):
-            _clear(engine, private)
+                _empty_what_nothing_names(engine, private, snapshots, say)
     finally:
         with suppress(WeirError):
             engine.close()
 
 
-def kept(remote: Remote, private: Path) -> None:
-    """What lasts is there to stay: from now on only the work is emptied. Called just before the snapshot exists."""
-    _note(private, [f"{remote.directory}/{_WORK}/{remote.name}"])
+def note_all_of(snapshot: Path, private: Path) -> None:
+    """Notes what a snapshot that is about to be removed has on the cluster, so that it goes with it.
+
+    Raises:
+        PublicationError: the snapshot does not say where its rows are.
+    """
+    rows, records = _rows_of(snapshot), _records_of(snapshot, private)
+    locations = records if rows is None else {rows, *records}
+    if locations:
+        _note(private, locations)
 
 
-def _note(private: Path, locations: list[str]) -> None:
+def _records_of(snapshot: Path, private: Path) -> set[str]:
+    """Where the private records of a sealed snapshot are."""
+    digest = hashlib.sha256((snapshot / MANIFEST).read_bytes()).hexdigest()
+    found = private.rglob(f"{snapshot.name}-{digest[:32]}*.json")
+    return {str(json.loads(path.read_text(encoding="utf-8"))["location"]) for path in found}
+
+
+def _rows_of(snapshot: Path) -> str | None:
+    present = (remote_rows.FILE,) if (snapshot / remote_rows.FILE).exists() else ()
+    rows = remote_rows.read_rows(snapshot, present)
+    return None if rows is None else rows.location
+
+
+def _empty_what_nothing_names(engine: SparkEngine, private: Path, snapshots: Path, say: Callable[[str], None]) -> None:
+    """What is still named stays. What cannot be emptied now stays noted, for the next publication."""
+    noted = _noted(private)
+    if not noted:
+        return
+    named, left = _named(private, snapshots), list[str]()
+    for location in noted:
+        if location in named:
+            continue
+        try:
+            engine.erase(location)
+        except WeirError:
+            left.append(location)
+    if left:
+        say(f"{len(left)} directories on the cluster could not be emptied; the next publication tries again")
+    if left:
+        _write(private, left)
+    else:
+        (private / _NOTE).unlink()
+
+
+def _named(private: Path, snapshots: Path) -> set[str]:
+    """Locations on the cluster that sealed snapshots and their private records name."""
+    sealed = [path for path in snapshots.iterdir() if (path / MANIFEST).exists() and not path.name.startswith(".")]
+    found = {rows for path in sealed if (rows := _rows_of(path)) is not None}
+    return found.union(*(_records_of(path, private) for path in sealed))
+
+
+def _noted(private: Path) -> list[str]:
+    path = private / _NOTE
+    return list(json.loads(path.read_text(encoding="utf-8"))["unfinished"]) if path.exists() else []
+
+
+def _note(private: Path, locations: Iterable[str]) -> None:
+    """Adds to what is noted, durably."""
+    _write(private, [*_noted(private), *locations])
+
+
+def _write(private: Path, locations: list[str]) -> None:
     private.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = private / f".{_NOTE}.tmp"
     with draft.open("w", encoding="utf-8") as file:
@@ -131,12 +192,3 @@ def _note(private: Path, locations: list[str]) -> None:
     draft.chmod(0o600)
     draft.rename(private / _NOTE)
     sync_directory(private)
-
-
-def _clear(engine: SparkEngine, private: Path) -> None:
-    path = private / _NOTE
-    if not path.exists():
-        return
-    for location in json.loads(path.read_text(encoding="utf-8"))["unfinished"]:
-        engine.erase(location)
-    path.unlink()

@@ -32,7 +32,7 @@ from weir_server.publish.consent import keep_evidence, withdrawn_held
 from weir_server.publish.files import private_directory, publishing_alone, seal, snapshot_directory, temporary_directory
 from weir_server.publish.grounds import Grounds, establish
 from weir_server.publish.members import keep_members, load, members_path, prune, write
-from weir_server.publish.place import Place, Remote, kept, working_on
+from weir_server.publish.place import Place, Remote, working_on
 from weir_server.publish.source import RAW, read_source, source_path
 from weir_server.publish.units import build_units
 from weir_server.publish.validate import count_rows
@@ -123,7 +123,9 @@ def publish(
         raise PublicationError(f"version {version} of this dataset exists already", rule="snapshot.exists")
     private = private_directory(data_dir, card.name)
     opened = card.grade is not Grade.CORE  # catalogued only: its source is not even opened
-    remote_work = working_on(cluster, dataset=card.name, version=version, private=private)
+    remote_work = working_on(
+        cluster, dataset=card.name, version=version, private=private, snapshots=target.parent, say=say
+    )
     with (
         publishing_alone(target.parent),
         temporary_directory(data_dir / "publishing", card.name) as work,
@@ -142,8 +144,6 @@ def publish(
         def keep_private(digest: str) -> None:
             keep_members(work, members_path(private, version=version, manifest_digest=digest, salt=salt))
             keep_evidence(work, private, version=version, digest=digest)
-            if remote is not None:
-                kept(remote, private)
 
         digest = seal(
             draft, target, card=card, version=version, published=now, basis=grounds.basis, before=keep_private
