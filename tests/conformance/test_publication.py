@@ -163,7 +163,7 @@ def test_units_of_a_dp_dataset_are_in_the_same_cells(twice: Twice) -> None:
     found = []
     for snapshot in (twice.here[0], twice.there[0]):
         with open_engine(snapshot.directory / FILE) as engine:
-            found.append(sorted(engine.query(f"SELECT * FROM {UNITS}")))  # noqa: S608
+            found.append(sorted(engine.query(f"SELECT * FROM {UNITS}")))
     assert found[0] == found[1]
     assert len(found[0]) > 5
 

@@ -2,10 +2,10 @@
 """Where a publication's rows are: in the publisher's own database, or on the cluster that holds the source.
 
 On a cluster nothing outlives a session but files, so a publication writes its work below a directory of its own there,
-and empties it at the end. What it means to write is noted on this machine first. Whatever is noted, and
-named by no sealed snapshot and no private record of one, is emptied: at the end of the publication, be it one that
-failed, or by the next one of the dataset, after a crash or where the cluster could not be reached. Spark cannot remove a directory; what
-remains of each is an empty table.
+and empties it at the end. What it means to write is noted on this machine first. Whatever is noted, and named by no
+sealed snapshot and no private record of one, is emptied: at the end of the publication, be it one that failed, or by
+the next one of the dataset, after a crash or where the cluster could not be reached. Spark cannot remove a directory;
+what remains of each is an empty table.
 """
 
 from __future__ import annotations
