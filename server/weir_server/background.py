@@ -25,19 +25,27 @@ _FOLLOW_SECONDS = 1.0
 
 
 async def lead(store: Store, task: str, work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Does what one process does for all that share the ledger: at once, or when the process that does it ends."""
-    leading = False
-    while not leading and not store.stopped:
-        with suppress(Unavailable):
-            leading = await store.write(lambda tx: tx.lead(task))
-        if not leading:
-            await asyncio.sleep(_FOLLOW_SECONDS)
-    running = [asyncio.create_task(start()) for start in work]
-    try:
-        await asyncio.wait(running)
-    finally:
-        for item in running:
-            await end(item)
+    """Does what one process does for all that share the ledger: at once, or when the process that does it ends or may
+    not write any more. Returns once the work has ended by itself."""
+    while not store.stopped:
+        refused = store.refused
+        if await _leads(store, task):
+            running = [asyncio.create_task(start()) for start in work]
+            try:
+                while store.refused == refused:
+                    _, unfinished = await asyncio.wait(running, timeout=_FOLLOW_SECONDS)
+                    if not unfinished:
+                        return
+            finally:
+                for item in running:
+                    await end(item)
+        await asyncio.sleep(_FOLLOW_SECONDS)
+
+
+async def _leads(store: Store, task: str) -> bool:
+    with suppress(Unavailable):
+        return await store.write(lambda tx: tx.lead(task))
+    return False
 
 
 async def sweep(store: Store, state: State, now: Callable[[], datetime]) -> None:

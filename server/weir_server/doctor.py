@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -21,16 +20,15 @@ from weir_server import clock, pki, pulse
 from weir_server.books import DIRECTORY, last_seen, present
 from weir_server.catalog.remote_rows import FILE as ROWS_FILE
 from weir_server.catalog.remote_rows import read_rows
+from weir_server.cluster import configured_cluster
 from weir_server.config import load_config, split_address
+from weir_server.engine.spark import SparkEngine, open_spark
 from weir_server.identities import issued
 from weir_server.latch import skewed
 from weir_server.oidc import open_tokens
 from weir_server.revocation import watch_revoked
 from weir_server.rotation import read_shown
 from weir_server.store.sqlite import LOCK_NAME
-
-if TYPE_CHECKING:
-    from weir_server.engine.spark import SparkEngine
 
 _EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "jwt", "opendp", "prometheus_client", "yaml")
 _PYTHON = (3, 11)
@@ -180,15 +178,12 @@ def _configuration(data_dir: Path) -> str:
 
 def _cluster(data_dir: Path, *, rows: bool) -> str:
     kept = sorted((data_dir / "snapshots").glob(f"[!.]*/[!.]*/{ROWS_FILE}"))
-    spark = load_config(None, data_dir=data_dir).spark
-    if kept and not spark.remote:
+    cluster = configured_cluster(load_config(None, data_dir=data_dir).spark, data_dir=data_dir)
+    if kept and cluster is None:
         raise _Failed(f"{len(kept)} snapshots have their rows on a Spark cluster: name it in spark.remote")
-    if not spark.remote:
+    if cluster is None:
         return "none is named, and no snapshot needs one"
-    from weir_server.engine.spark import Cluster, open_spark  # what it needs may not be installed
-
-    token_file = data_dir / spark.token_file if spark.token_file else None
-    engine = open_spark(Cluster(spark.remote, spark.directory, token_file))
+    engine = open_spark(cluster)
     try:
         altered = [
             path.parent for path in kept if rows and not _holds_rows(engine, path, pki.load_domain(data_dir).salt)

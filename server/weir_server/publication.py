@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 from google.rpc import status_pb2
 
-from weir.errors import InvalidRequest, Unavailable, UnknownName
+from weir.errors import InvalidRequest, PublicationError, Unavailable, UnknownName
 from weir.v1 import (
     catalogue_service_pb2,
     catalogue_service_pb2_grpc,
@@ -41,7 +41,7 @@ from weir_server.identity import OPERATOR
 from weir_server.latch import Latch
 from weir_server.pki import Domain, load_domain
 from weir_server.plan.values import Principal
-from weir_server.publish.files import private_directory, snapshot_directory
+from weir_server.publish.files import draft_directory, private_directory, publishing_alone, snapshot_directory
 from weir_server.publish.place import note_all_of
 from weir_server.publish.publisher import Published, publish
 from weir_server.services.guard import STATUS_TRAILER
@@ -62,19 +62,21 @@ async def publish_locally(
     """
     card, domain = load_card(card_path), load_domain(data_dir)
     config = load_config(None, data_dir=data_dir)
-    latch = Latch(Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds)))
-    store = open_books(data_dir, domain, settings=config.ledger, time=config.clock, latch=latch)
-    try:
-        state = State(store, data_dir, clock=latch.keeper, entropy=os.urandom)
-        snapshots = state.world.catalogue.datasets.get(card.name, ())
-        previous = snapshots[0] if snapshots else None
-        files = _Files(card_path, source, register)
-        published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
-        principal = Principal(name="local-operator", role=OPERATOR, domain=domain.name)
-        response = await state.activate_snapshot(principal, _activation(card, published))
-        return published, response.leaf_index
-    finally:
-        store.close()
+    with publishing_alone(_snapshots(card, data_dir)) as may_activate:
+        latch = Latch(Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds)))
+        store = open_books(data_dir, domain, settings=config.ledger, time=config.clock, latch=latch)
+        try:
+            state = State(store, data_dir, clock=latch.keeper, entropy=os.urandom)
+            snapshots = state.world.catalogue.datasets.get(card.name, ())
+            previous = snapshots[0] if snapshots else None
+            files = _Files(card_path, source, register)
+            published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
+            principal = Principal(name="local-operator", role=OPERATOR, domain=domain.name)
+            may_activate()
+            response = await state.activate_snapshot(principal, _activation(card, published))
+            return published, response.leaf_index
+        finally:
+            store.close()
 
 
 def publish_to_server(
@@ -85,14 +87,18 @@ def publish_to_server(
 
     Raises:
         PublicationError: card, data or succession is refused.
+        InvalidRequest: the identity is of another domain than the data directory.
         AccessError: the identity is not an operator's.
         Unavailable: the server does not answer.
     """
     card, domain = load_card(card_path), load_domain(data_dir)
-    with _channel(server, identity_file) as channel:
+    identity = _identity(identity_file, domain)
+    # The lock first: what the server says is newest must stay so until this one is, or its files would be leftovers.
+    with publishing_alone(_snapshots(card, data_dir)) as may_activate, _channel(server, identity) as channel:
         previous = _newest(channel, card.name, data_dir)
         files = _Files(card_path, source, register)
         published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
+        may_activate()
         stub = policy_service_pb2_grpc.PolicyServiceStub(channel)
         response = _called(stub.ActivateSnapshot, _activation(card, published))
         return published, response.leaf_index
@@ -113,10 +119,16 @@ def _build(
     version = 1 if previous is None else previous.version + 1
     leftover = snapshot_directory(data_dir, card.name, version)
     if leftover.exists():
-        # Sealed by a publication whose activation failed: no query path has ever opened it.
+        # Sealed by a publication whose activation failed: no query path has ever opened it, and under the lock nobody
+        # activates it now. Renamed to what the publication removes first, so that it goes whole.
         progress(f"removing version {version}, which was built before and never activated")
-        note_all_of(leftover, private_directory(data_dir, card.name))
-        shutil.rmtree(leftover)
+        try:
+            note_all_of(leftover, private_directory(data_dir, card.name))
+        except PublicationError:
+            progress("its files are damaged: what it had on a cluster stays there")
+        draft = draft_directory(leftover.parent, str(version))
+        shutil.rmtree(draft, ignore_errors=True)
+        leftover.rename(draft)
     return publish(
         card,
         card_directory=files.card.parent,
@@ -130,6 +142,10 @@ def _build(
         cluster=configured_cluster(load_config(None, data_dir=data_dir).spark, data_dir=data_dir),
         progress=progress,
     )
+
+
+def _snapshots(card: DatasetCard, data_dir: Path) -> Path:
+    return snapshot_directory(data_dir, card.name, 1).parent
 
 
 def _activation(card: DatasetCard, published: Published) -> policy_service_pb2.ActivateSnapshotRequest:
@@ -153,8 +169,7 @@ def _newest(channel: grpc.Channel, dataset: str, data_dir: Path) -> Snapshot | N
 
 
 @contextmanager
-def _channel(server: str, identity_file: Path) -> Iterator[grpc.Channel]:
-    identity = _identity(identity_file)
+def _channel(server: str, identity: dict[str, str]) -> Iterator[grpc.Channel]:
     credentials = grpc.ssl_channel_credentials(
         root_certificates=identity["ca"].encode(),
         private_key=identity["private_key"].encode(),
@@ -165,7 +180,8 @@ def _channel(server: str, identity_file: Path) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def _identity(path: Path) -> dict[str, str]:
+def _identity(path: Path, domain: Domain) -> dict[str, str]:
+    """The file's content. Another domain's server knows other versions, and would have those of this one removed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -173,6 +189,10 @@ def _identity(path: Path) -> dict[str, str]:
     wanted = ("ca", "private_key", "certificate", "server_name")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in wanted):
         raise InvalidRequest("not an identity file", field="identity", rule="identity.form")
+    if content["ca"].encode().strip() != domain.ca_certificate.strip():
+        raise InvalidRequest(
+            "the identity is of another domain than the data directory", field="identity", rule="identity.domain"
+        )
     return {key: content[key] for key in wanted}
 
 

@@ -32,6 +32,7 @@ from weir_server.policy.acting import Acting, checked_reason
 from weir_server.policy.documents import Policy, parse_documents
 from weir_server.policy.encode import balance_to_proto, quota_from_proto
 from weir_server.policy.once import once
+from weir_server.publish.files import activating
 from weir_server.store import Store, Transaction
 from weir_server.store.aside import read_aside
 from weir_server.world import World, WorldMoved
@@ -183,17 +184,18 @@ class State:
         async def alone() -> bytes:
             # Before its turn: hashing a large snapshot takes long, and a stop must not wait for it.
             directory = snapshot_directory(self._data_dir, request.dataset, request.snapshot)
-            snapshot = await asyncio.to_thread(open_snapshot, directory, expected_digest=request.manifest_digest)
-            if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
-                raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
-            report = await asyncio.to_thread(lineage.read_report, snapshot)
+            with activating(directory.parent):  # Whoever published it may be gone, and the next one clear it away.
+                snapshot = await asyncio.to_thread(open_snapshot, directory, expected_digest=request.manifest_digest)
+                if (snapshot.card.name, snapshot.version) != (request.dataset, request.snapshot):
+                    raise PublicationError("the directory holds another snapshot", rule="snapshot.name")
+                report = await asyncio.to_thread(lineage.read_report, snapshot)
 
-            def act(acting: Acting) -> bytes:
-                index = activation.activate(acting, snapshot, report)
-                return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
+                def act(acting: Acting) -> bytes:
+                    index = activation.activate(acting, snapshot, report)
+                    return policy_service_pb2.ActivateSnapshotResponse(leaf_index=index).SerializeToString()
 
-            async with self._one_at_a_time:
-                return await self._mutate(principal, request, act, snapshot=snapshot)
+                async with self._one_at_a_time:
+                    return await self._mutate(principal, request, act, snapshot=snapshot)
 
         return policy_service_pb2.ActivateSnapshotResponse.FromString(await self._to_the_end(alone()))
 
@@ -271,7 +273,10 @@ class State:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # Its error holds this frame: they would keep each other.
 
     def _ended(self, task: asyncio.Task[bytes]) -> None:
         self._tasks.discard(task)

@@ -13,9 +13,10 @@ from weir_server.catalog.catalogue import Catalogue
 from weir_server.policy.documents import Policy
 from weir_server.policy.gates import Gate, Level
 from weir_server.policy.regrading import certificate_of, effective_grade
+from weir_server.store import TryAgain
 
 
-class WorldMoved(Exception):
+class WorldMoved(TryAgain):
     """Another process has acted since this world was loaded: load it anew and decide again."""
 
 

@@ -6,16 +6,18 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import sample
-from tests.support.server import make_domain
-from weir.errors import PublicationError
+from tests.support.server import make_domain, write_identity
+from weir.errors import InvalidRequest, PublicationError
 from weir_server import publication
 from weir_server.catalog.snapshot import MANIFEST, open_snapshot
 from weir_server.publish import files
 from weir_server.publish.publisher import Published
+from weir_server.state import State
 
 SYNCS = 8
 """The atoms' file, the manifest, the draft's directory; the members' file and its directory; the consents' file and its
@@ -90,3 +92,53 @@ def test_a_snapshot_torn_after_its_name_appeared_is_not_opened(publish: Callable
     manifest.write_bytes(content[: len(content) // 2])
     with pytest.raises(PublicationError):
         open_snapshot(published.directory, expected_digest=published.manifest_digest)
+
+
+def test_what_is_published_is_nobodys_leftover_until_it_is_activated(
+    publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher's lock lasts until the end of its activation, and that of the activation itself as long. Mutant: a
+    second publisher, who is told of the version before, removes the files of the one that is being activated."""
+    snapshots, seen = tmp_path / "data" / "snapshots" / "clinic", list[str]()
+    genuine = State.activate_snapshot
+
+    async def activated(self: State, *arguments: Any) -> Any:
+        with pytest.raises(PublicationError) as refused, files.publishing_alone(snapshots):
+            pass
+        seen.append(refused.value.rule or "")
+        return await genuine(self, *arguments)
+
+    monkeypatch.setattr(State, "activate_snapshot", activated)
+    publish()
+    assert seen == ["publication.running"]
+    with files.publishing_alone(snapshots):
+        pass
+
+
+def test_a_leftover_whose_removal_was_cut_short_blocks_nothing(
+    publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(self: State, *arguments: object) -> None:
+        raise PublicationError("not today", rule="test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "activate_snapshot", refused)
+        with pytest.raises(PublicationError, match="not today"):
+            publish()
+    version = tmp_path / "data" / "snapshots" / "clinic" / "1"
+    (version / MANIFEST).unlink()
+    with pytest.raises(PublicationError):
+        publication.note_all_of(version, tmp_path / "data" / "private" / "clinic")
+    assert publish().version == 1
+
+
+def test_an_identity_of_another_domain_publishes_nothing_here(tmp_path: Path) -> None:
+    """Its server knows other versions: those of this directory would be taken for leftovers."""
+    here, there = make_domain(tmp_path / "here"), make_domain(tmp_path / "there")
+    card, _ = sample.write_sources(tmp_path / "sources")
+    foreign = write_identity(tmp_path / "olga.weir", there, role="operator", name="olga")
+    with pytest.raises(InvalidRequest) as refused:
+        publication.publish_to_server(
+            card, data_dir=here, source=None, server="127.0.0.1:1", identity_file=foreign, progress=lambda line: None
+        )
+    assert refused.value.rule == "identity.domain"

@@ -32,6 +32,7 @@ from weir_server.ledger import (
 )
 from weir_server.log import sealer
 from weir_server.store import Store, Transaction
+from weir_server.store.group import Admit
 from weir_server.store.postgres import PostgresStore
 from weir_server.store.sqlite import SqliteStore
 
@@ -109,6 +110,7 @@ def open_books(
     on_failure: Callable[[BaseException], None] = lambda error: None,
     signers: tuple[Signer, ...] = (SIGNER,),
     group_limit: int = 256,
+    admit: Admit = lambda engine_time: None,
 ) -> Books:
     clock = clock or Clock()
     store = open_store(
@@ -117,6 +119,7 @@ def open_books(
         connect=connect,
         on_failure=on_failure,
         group_limit=group_limit,
+        admit=admit,
     )
     start(store, origin=ORIGIN, now=clock, entropy=os.urandom)
     return Books(store, clock, directory)

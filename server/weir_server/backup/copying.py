@@ -14,7 +14,7 @@ from weir_server import identities, revocation
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.log import latest_checkpoint
 from weir_server.pki import DOMAIN_FILE, SECRETS
-from weir_server.publish.files import PRIVATE
+from weir_server.publish.files import CLUSTER_NOTE, PRIVATE
 from weir_server.store.sqlite import FILE_NAME, open_reader, read_only
 
 SNAPSHOTS = "snapshots"
@@ -76,12 +76,13 @@ def _copy_books(source: Path, draft: Path) -> int:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copies what is not there yet; files of snapshots never change."""
+    """Copies what is not there yet; files of snapshots never change. Notes of what to empty on a cluster stay behind:
+    the copy must not empty what the first still has."""
     for folder, _, names in os.walk(source):
         place = target / Path(folder).relative_to(source)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in names:
-            if not (place / name).exists():
+            if name != CLUSTER_NOTE and not (place / name).exists():
                 shutil.copy2(Path(folder) / name, place / name)
 
 

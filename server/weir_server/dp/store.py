@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,40 +40,69 @@ class DistantRows:
         self._opener = opener
         self._location = location
         self._lock = threading.Lock()
-        self._engine: SparkEngine | None = None
+        self._session: Future[SparkEngine] | None = None
+        """Open, or being opened."""
 
     def select(self, statement: Statement, *, seconds: float) -> list[tuple[Any, ...]]:
         """See `BoundedStore.select`."""
-        engine = self._open()
+        session = self._opened()
         try:
-            return engine.select(statement, seconds=seconds)
+            return self._engine(session, seconds).select(statement, seconds=seconds)
         except Unavailable as error:
             if error.rule in (LOST, UNREACHABLE):
-                self._forget(engine)
+                self._forget(session)
             if error.rule != LOST:
                 raise
-        return self._open().select(statement, seconds=seconds)
+        finally:
+            del session  # What it failed with may hold this frame.
+        return self._engine(self._opened(), seconds).select(statement, seconds=seconds)
 
     def close(self) -> None:
         """End the session, if there is one."""
         with self._lock:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            with suppress(WeirError):  # a cluster that is away has ended it, or will
-                engine.close()
+            session, self._session = self._session, None
+        if session is not None:
+            session.add_done_callback(_end)
 
-    def _open(self) -> SparkEngine:
+    def _opened(self) -> Future[SparkEngine]:
+        """The session that all share. A thread of its own opens it: a cluster that takes the connection and never
+        answers keeps whoever asks for no longer than a statement may take, and nobody else."""
         with self._lock:
-            if self._engine is None:
-                engine = self._opener()
-                engine.open(ROWS, self._location)
-                self._engine = engine
-            return self._engine
+            if self._session is None:
+                self._session = Future()
+                threading.Thread(target=self._open, args=(self._session,), name="weir-rows", daemon=True).start()
+            return self._session
 
-    def _forget(self, lost: SparkEngine) -> None:
+    def _open(self, session: Future[SparkEngine]) -> None:
+        try:
+            engine = self._opener()
+            engine.open(ROWS, self._location)
+        except BaseException as error:
+            self._forget(session)
+            session.set_exception(error.with_traceback(None))
+        else:
+            session.set_result(engine)
+
+    def _engine(self, session: Future[SparkEngine], seconds: float) -> SparkEngine:
+        try:
+            return session.result(seconds)
+        except FutureTimeout:
+            self._forget(session)
+            session.add_done_callback(_end)  # It may still come.
+        finally:
+            del session
+        raise Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
+
+    def _forget(self, lost: Future[SparkEngine]) -> None:
         with self._lock:
-            if self._engine is lost:
-                self._engine = None
+            if self._session is lost:
+                self._session = None
+
+
+def _end(session: Future[SparkEngine]) -> None:
+    if session.exception() is None:
+        with suppress(WeirError):  # a cluster that is away has ended it, or will
+            session.result().close()
 
 
 class BoundedStore:

@@ -43,8 +43,12 @@ _CHECKED_SECONDS = 60.0
 _IDLE_SECONDS = 600.0
 """After so long without use a session is not used again: clusters end idle ones."""
 _CLOSE_SECONDS = 5.0
-_INLINE = ("spark.sql.session.localRelationCacheThreshold", str(4 * CHUNK_BYTES))
-"""A chunk goes with its plan and is gone with it. Else the cluster would keep each until the session ends."""
+_SETTINGS = {
+    "spark.sql.session.localRelationCacheThreshold": str(4 * CHUNK_BYTES),
+    "spark.connect.session.planCache.enabled": "false",
+}
+"""A chunk goes with its plan and is gone with it. Else the cluster would keep each until the session ends, or the last
+sixteen plans with the chunks in them: two gigabytes of its front's memory."""
 
 
 class SparkReducer:
@@ -179,13 +183,17 @@ class SparkReducer:
             failure = failed.exceptions[0]
         else:
             return products
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # Its traceback holds this frame, and with it the vector: they would stay.
 
 
 def _open(open_session: Callable[[], SparkSession]) -> SparkSession:
     session = open_session()
     try:
-        session.conf.set(*_INLINE)
+        for name, value in _SETTINGS.items():
+            session.conf.set(name, value)
         _ship_kernels(session)
     except BaseException:
         _end(session, interrupt=False)

@@ -242,10 +242,13 @@ class _Worker:
 async def _all(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     """Await all, then pass on the first failure. A refusal of one piece does not cost the others their workers."""
     results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
+    failure = next((result for result in results if isinstance(result, BaseException)), None)
+    if failure is None:
+        return results
+    try:
+        raise failure
+    finally:
+        del failure, results  # Its traceback holds this frame, and with it the ciphertexts: they would stay.
 
 
 def _result(reply: tuple[str, Any]) -> Any:

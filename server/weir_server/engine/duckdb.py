@@ -213,4 +213,7 @@ def _guarded(call: Callable[[], _T]) -> _T:
     except (duckdb.Error, OSError) as error:
         _LOG.error("engine failure of type %s", type(error).__name__)  # its text would quote cells
         failure = InternalError("the engine failed", rule="engine.failed")
-    raise failure  # here, so that the failure has no context
+    try:
+        raise failure  # here, so that the failure has no context
+    finally:
+        del failure  # its traceback holds this frame, and with it the call

@@ -327,7 +327,10 @@ def _guarded(call: Callable[[], _T], stopped: threading.Event | None = None, *, 
             failure = Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
         else:
             failure = InternalError("the engine failed", rule="engine.failed")
-    raise failure  # here, so that the failure has no context
+    try:
+        raise failure  # here, so that the failure has no context
+    finally:
+        del failure  # its traceback holds this frame, and with it the call
 
 
 def _is_lost(error: Exception, *, foreign: bool) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from weir.errors import InvalidRequest
+from weir_server.store import TryAgain
 
 Metric = Literal["queries", "cells", "epsilon_nano", "rho_micro", "encrypted_operations", "bytes", "price_micro"]
 METRICS: tuple[Metric, ...] = (
@@ -161,7 +162,7 @@ class Replay:
     """Leaf of the answer: its receipt is the same as then, too."""
 
 
-class ReleasePending(Exception):
+class ReleasePending(TryAgain):
     """Another process is drawing the same release, or has drawn it; look for it again in a moment."""
 
 

@@ -26,6 +26,9 @@ from weir_server.catalog.snapshot import MANIFEST, Basis
 
 FORMAT = "weir.snapshot/1"
 
+_LOCK = ".lock"
+CLUSTER_NOTE = "cluster.json"
+"""In a dataset's private directory: what to empty on a cluster. It is of this directory alone, and copied nowhere."""
 PRIVATE = "private"
 """Of the data directory: who is in which atom, consent evidence; what the next version of a dataset is held against."""
 
@@ -44,7 +47,7 @@ def private_directory(data_dir: Path, dataset: str) -> Path:
 def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
     """A fresh directory `.name.tmp` below `parent`, readable by this user only; removed at the end, renamed or not."""
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = parent / f".{name}.tmp"
+    path = draft_directory(parent, name)
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700)
     try:
@@ -54,25 +57,56 @@ def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def publishing_alone(directory: Path) -> Iterator[None]:
+def publishing_alone(directory: Path) -> Iterator[Callable[[], None]]:
     """Nobody else publishes into `directory`, of one dataset, meanwhile: a second would take the first one's work for
-    leftovers. The lock is on the directory itself and goes with the process, so that a crash keeps nobody out.
+    leftovers. Gives what to call before the server is asked to activate: from then on it may, beside the caller.
+
+    The lock goes with the process, so that a crash keeps nobody out; that of an activation which runs on stays.
 
     Raises:
-        PublicationError: somebody does.
+        PublicationError: somebody does, or activates what was published.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = os.open(directory, os.O_RDONLY)
+    held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PublicationError(
-                "another publication of this dataset is running: wait for its end", rule="publication.running"
-            ) from None
+        _lock(held, fcntl.LOCK_EX)
+        yield lambda: _lock(held, fcntl.LOCK_SH)
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def activating(directory: Path) -> Iterator[None]:
+    """Nobody removes or replaces a snapshot of the dataset meanwhile. Where snapshots were brought from elsewhere,
+    nobody publishes.
+
+    Raises:
+        PublicationError: a publication of the dataset is running.
+    """
+    try:
+        held = os.open(directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        _lock(held, fcntl.LOCK_SH)
         yield
     finally:
         os.close(held)
+
+
+def _lock(held: int, kind: int) -> None:
+    try:
+        fcntl.flock(held, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise PublicationError(
+            "another publication of this dataset is running: wait for its end", rule="publication.running"
+        ) from None
+
+
+def draft_directory(parent: Path, name: str) -> Path:
+    """Where `temporary_directory` works; what lies there is removed."""
+    return parent / f".{name}.tmp"
 
 
 def seal(

@@ -22,12 +22,11 @@ from weir.errors import InternalError, PublicationError
 from weir_server.catalog.card import DatasetCard
 from weir_server.engine.port import RowEngine
 from weir_server.engine.relational import Statement, quote
-from weir_server.engine.spark import SparkEngine
 from weir_server.exact.lattice import exact_measures
 from weir_server.publish.atoms import TAKEN
 from weir_server.publish.files import sync_directory
 from weir_server.publish.fingerprint import fingerprint
-from weir_server.publish.place import Place
+from weir_server.publish.place import Place, note
 from weir_server.publish.units import UNITS
 
 MEMBERS = "members"
@@ -128,15 +127,15 @@ def keep(draft: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def prune(directory: Path, *, keep: tuple[Path, ...], cluster: SparkEngine | None = None) -> None:
-    """Remove every record of members but these, and what they name on the cluster."""
+def prune(directory: Path, *, keep: tuple[Path, ...]) -> None:
+    """Remove every record of members but these; what they name on the cluster is noted, to be emptied."""
     kept = {path.stem for path in keep}
     for path in directory.glob("*-*-*.parquet"):
         if path.stem not in kept:
             path.unlink()
     for path in directory.glob("*-*-*.json"):
-        if path.stem not in kept and cluster is not None:
-            cluster.erase(_location(path))
+        if path.stem not in kept:
+            note(directory, [_location(path)])
             path.unlink()
 
 

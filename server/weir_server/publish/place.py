@@ -27,10 +27,9 @@ from weir_server.catalog.snapshot import MANIFEST
 from weir_server.engine.duckdb import Engine
 from weir_server.engine.port import RowEngine
 from weir_server.engine.spark import Cluster, SparkEngine, open_spark
-from weir_server.publish.files import sync_directory
+from weir_server.publish.files import CLUSTER_NOTE, sync_directory
 from weir_server.publish.keys import content_key, units_key
 
-_NOTE = "cluster.json"
 _WORK, _LASTING = "publishing", ("members", "consent", "bounded")
 _PATTERN = re.compile(r"[*?{\[]")
 
@@ -108,7 +107,7 @@ def working_on(
     try:
         remote = Remote(engine, directory, name)
         _empty_what_nothing_names(engine, private, snapshots, say)
-        _note(private, [work, *(remote.lasting(kind) for kind in _LASTING)])
+        note(private, [work, *(remote.lasting(kind) for kind in _LASTING)])
         try:
             yield remote
         finally:
@@ -123,25 +122,16 @@ def note_all_of(snapshot: Path, private: Path) -> None:
     """Notes what a snapshot that is about to be removed has on the cluster, so that it goes with it.
 
     Raises:
-        PublicationError: the snapshot does not say where its rows are.
+        PublicationError: it does not say what that is.
     """
-    rows, records = _rows_of(snapshot), _records_of(snapshot, private)
-    locations = records if rows is None else {rows, *records}
+    locations = _named_by(snapshot, private)
     if locations:
-        _note(private, locations)
+        note(private, locations)
 
 
-def _records_of(snapshot: Path, private: Path) -> set[str]:
-    """Where the private records of a sealed snapshot are."""
-    digest = hashlib.sha256((snapshot / MANIFEST).read_bytes()).hexdigest()
-    found = private.rglob(f"{snapshot.name}-{digest[:32]}*.json")
-    return {str(json.loads(path.read_text(encoding="utf-8"))["location"]) for path in found}
-
-
-def _rows_of(snapshot: Path) -> str | None:
-    present = (remote_rows.FILE,) if (snapshot / remote_rows.FILE).exists() else ()
-    rows = remote_rows.read_rows(snapshot, present)
-    return None if rows is None else rows.location
+def note(private: Path, locations: Iterable[str]) -> None:
+    """Adds to what is to be emptied unless something names it then, durably."""
+    _write(private, [*_noted(private), *locations])
 
 
 def _empty_what_nothing_names(engine: SparkEngine, private: Path, snapshots: Path, say: Callable[[str], None]) -> None:
@@ -149,46 +139,70 @@ def _empty_what_nothing_names(engine: SparkEngine, private: Path, snapshots: Pat
     noted = _noted(private)
     if not noted:
         return
-    named, left = _named(private, snapshots), list[str]()
-    for location in noted:
-        if location in named:
-            continue
-        try:
-            engine.erase(location)
-        except WeirError:
-            left.append(location)
+    try:
+        named = set[str]().union(*(_named_by(path, private) for path in _versions(snapshots)))
+    except PublicationError:
+        say("a snapshot or its private record cannot be read: nothing is emptied on the cluster")
+        return
+    left = [location for location in noted if location not in named and not _emptied(engine, location)]
     if left:
         say(f"{len(left)} directories on the cluster could not be emptied; the next publication tries again")
-    if left:
-        _write(private, left)
-    else:
-        (private / _NOTE).unlink()
+    _write(private, left)
 
 
-def _named(private: Path, snapshots: Path) -> set[str]:
-    """Locations on the cluster that sealed snapshots and their private records name."""
-    sealed = [path for path in snapshots.iterdir() if (path / MANIFEST).exists() and not path.name.startswith(".")]
-    found = {rows for path in sealed if (rows := _rows_of(path)) is not None}
-    return found.union(*(_records_of(path, private) for path in sealed))
+def _emptied(engine: SparkEngine, location: str) -> bool:
+    try:
+        engine.erase(location)
+    except WeirError:
+        return False
+    return True
+
+
+def _versions(snapshots: Path) -> list[Path]:
+    return [path for path in snapshots.iterdir() if not path.name.startswith(".")]
+
+
+def _named_by(snapshot: Path, private: Path) -> set[str]:
+    """Locations on the cluster that a sealed snapshot and its private records name.
+
+    Raises:
+        PublicationError: one of them cannot be read.
+    """
+    try:
+        digest = hashlib.sha256((snapshot / MANIFEST).read_bytes()).hexdigest()
+        records = [json.loads(path.read_bytes()) for path in private.rglob(f"{snapshot.name}-{digest[:32]}*.json")]
+        found = {str(record["location"]) for record in records}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PublicationError("a snapshot's private record cannot be read", rule="snapshot.private") from None
+    present = (remote_rows.FILE,) if (snapshot / remote_rows.FILE).exists() else ()
+    rows = remote_rows.read_rows(snapshot, present)
+    return found if rows is None else found | {rows.location}
 
 
 def _noted(private: Path) -> list[str]:
-    path = private / _NOTE
-    return list(json.loads(path.read_text(encoding="utf-8"))["unfinished"]) if path.exists() else []
+    """Nothing where the note is of another directory: a copy of this one must not empty what the first has."""
+    path = private / CLUSTER_NOTE
+    if not path.exists():
+        return []
+    content = json.loads(path.read_bytes())
+    return list(content["unfinished"]) if content.get("of") == _mark(private) else []
 
 
-def _note(private: Path, locations: Iterable[str]) -> None:
-    """Adds to what is noted, durably."""
-    _write(private, [*_noted(private), *locations])
+def _mark(private: Path) -> list[int]:
+    found = private.stat()
+    return [found.st_dev, found.st_ino]
 
 
 def _write(private: Path, locations: list[str]) -> None:
+    if not locations:
+        (private / CLUSTER_NOTE).unlink(missing_ok=True)
+        return
     private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = private / f".{_NOTE}.tmp"
+    draft = private / f".{CLUSTER_NOTE}.tmp"
     with draft.open("w", encoding="utf-8") as file:
-        json.dump({"unfinished": locations}, file)
+        json.dump({"unfinished": locations, "of": _mark(private)}, file)
         file.flush()
         os.fsync(file.fileno())
     draft.chmod(0o600)
-    draft.rename(private / _NOTE)
+    draft.rename(private / CLUSTER_NOTE)
     sync_directory(private)

@@ -29,10 +29,10 @@ from weir_server.exact.records import ATOMS, write_atoms
 from weir_server.publish.atoms import CELLS, TAKEN, build_cells, climb
 from weir_server.publish.carry import Carried, carry, refuse_changed_card, renewed_members
 from weir_server.publish.consent import keep_evidence, withdrawn_held
-from weir_server.publish.files import private_directory, publishing_alone, seal, snapshot_directory, temporary_directory
+from weir_server.publish.files import private_directory, seal, snapshot_directory, temporary_directory
 from weir_server.publish.grounds import Grounds, establish
 from weir_server.publish.members import keep_members, load, members_path, prune, write
-from weir_server.publish.place import Place, Remote, working_on
+from weir_server.publish.place import Place, working_on
 from weir_server.publish.source import RAW, read_source, source_path
 from weir_server.publish.units import build_units
 from weir_server.publish.validate import count_rows
@@ -102,7 +102,7 @@ def publish(
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Published:
-    """Publish `version` of the card's dataset.
+    """Publish `version` of the card's dataset. The caller sees to it that nobody else does (`files.publishing_alone`).
 
     `card_directory`: a relative source location counts from here; `source_override` replaces it, and
     `register_override` the consent register. `previous`: the latest snapshot, whose atoms the new one continues; None
@@ -127,7 +127,6 @@ def publish(
         cluster, dataset=card.name, version=version, private=private, snapshots=target.parent, say=say
     )
     with (
-        publishing_alone(target.parent),
         temporary_directory(data_dir / "publishing", card.name) as work,
         temporary_directory(target.parent, str(version)) as draft,
         remote_work if opened and card.source.kind == "spark" else nullcontext() as remote,
@@ -148,7 +147,7 @@ def publish(
         digest = seal(
             draft, target, card=card, version=version, published=now, basis=grounds.basis, before=keep_private
         )
-        _prune(private, previous, remote, version=version, digest=digest, salt=salt)
+        _prune(private, previous, version=version, digest=digest, salt=salt)
     return Published(target, version, digest, report)
 
 
@@ -184,16 +183,14 @@ def _paths(
     return _Paths(work, draft, private, directory, source, register)
 
 
-def _prune(
-    private: Path, previous: Snapshot | None, remote: Remote | None, *, version: int, digest: str, salt: bytes
-) -> None:
+def _prune(private: Path, previous: Snapshot | None, *, version: int, digest: str, salt: bytes) -> None:
     """Keep the members of this version and of the previous one, from which this one is built again if it is never
     activated."""
     wanted = [members_path(private, version=version, manifest_digest=digest, salt=salt)]
     if previous is not None:
         older = members_path(private, version=previous.version, manifest_digest=previous.manifest_digest, salt=salt)
         wanted.append(older)
-    prune(private, keep=tuple(wanted), cluster=None if remote is None else remote.engine)
+    prune(private, keep=tuple(wanted))
 
 
 def _work_engine(paths: _Paths, *, threads: int) -> Engine:

@@ -15,6 +15,7 @@ from weir_server.config import Limits
 from weir_server.identity import APPROVER, AUDITOR, OPERATOR
 
 _OVERSIGHT = (OPERATOR, APPROVER, AUDITOR)
+_MANY = 1024
 
 
 @dataclass(slots=True)
@@ -27,13 +28,15 @@ class _Caller:
 class Admission:
     """Seats of one server. Used from its event loop only.
 
-    `clock`: monotonic seconds. Callers are bounded in number, since every name needs a certificate of the domain.
+    `clock`: monotonic seconds. Whoever has not called for long is forgotten where callers are many: names come with the
+    tokens of a gateway, too.
     """
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
         self._callers: dict[str, _Caller] = {}
+        self._look_at = _MANY
         self.in_flight = 0
 
     @contextmanager
@@ -62,8 +65,21 @@ class Admission:
 
     def _refilled(self, caller: str) -> _Caller:
         now = self._clock()
-        entry = self._callers.setdefault(caller, _Caller(tokens=self._limits.burst, refilled=now))
-        gained = (now - entry.refilled) * self._limits.requests_per_second
-        entry.tokens = min(float(self._limits.burst), entry.tokens + gained)
-        entry.refilled = now
+        entry = self._callers.get(caller)
+        if entry is None:
+            self._make_room(now)
+            entry = self._callers[caller] = _Caller(tokens=self._limits.burst, refilled=now)
+        entry.tokens, entry.refilled = self._tokens(entry, now), now
         return entry
+
+    def _tokens(self, entry: _Caller, now: float) -> float:
+        gained = (now - entry.refilled) * self._limits.requests_per_second
+        return min(float(self._limits.burst), entry.tokens + gained)
+
+    def _make_room(self, now: float) -> None:
+        """Forgets those who are where a new one would be; looks once for each time that their number has doubled."""
+        if len(self._callers) < self._look_at:
+            return
+        full = float(self._limits.burst)
+        kept = {name: it for name, it in self._callers.items() if it.in_flight or self._tokens(it, now) < full}
+        self._callers, self._look_at = kept, max(_MANY, 2 * len(kept))

@@ -45,6 +45,7 @@ class CatalogueService(catalogue_service_pb2_grpc.CatalogueServiceServicer):
         self, request: catalogue_service_pb2.GetDatasetRequest, call: Call
     ) -> catalogue_service_pb2.GetDatasetResponse:
         """One dataset."""
+        await self._state.catch_up()  # Whoever publishes the next version asks for the newest.
         self._check_known(request.dataset)
         return catalogue_service_pb2.GetDatasetResponse(dataset=self._shown(request.dataset, call.now))
 

@@ -149,9 +149,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     request = self._decode(progress, handler, await _only(messages))
                     response = await handler.unary_unary(request, call)
                     reply: bytes = response.SerializeToString()
-            except BaseException as error:
+            except Exception as error:
                 await self._fail(progress, error, context)
-                return b""  # Dropped by gRPC, which sends the status alone.
+                return b""  # Not sent: gRPC has sent the status.
+            except BaseException:
+                self._end(progress, reason="CANCELLED")
+                raise
             self._end(progress, reason="OK")
             return reply
 
@@ -167,8 +170,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     async with aclosing(handler.unary_stream(request, call)) as responses:
                         async for response in responses:
                             yield response.SerializeToString()
-            except BaseException as error:
+            except Exception as error:
                 await self._fail(progress, error, context)
+            except BaseException:
+                self._end(progress, reason="CANCELLED")
+                raise
             else:
                 self._end(progress, reason="OK")
 
@@ -184,8 +190,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     async with aclosing(handler.stream_stream(requests, call)) as responses:
                         async for response in responses:
                             yield response.SerializeToString()
-            except BaseException as error:
+            except Exception as error:
                 await self._fail(progress, error, context)
+            except BaseException:
+                self._end(progress, reason="CANCELLED")
+                raise
             else:
                 self._end(progress, reason="OK")
 
@@ -253,21 +262,24 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise InvalidRequest(f"an upload is at most {limit} bytes", field="message", rule="upload.size")
             yield self._decode(progress, handler, raw)
 
-    async def _fail(self, progress: _Progress, error: BaseException, context: Any) -> None:
-        """Ends a call with a typed error. Cancellation passes: there is nobody to tell."""
-        if not isinstance(error, Exception):
-            self._end(progress, reason="CANCELLED")
-            raise error
+    async def _fail(self, progress: _Progress, error: Exception, context: Any) -> None:
+        """Ends a call with a typed error. Cancelled calls do not come here: there is nobody to tell."""
         public = _public_error(error, progress.rpc)
-        if progress.access.metered and _is_refusal(public):
-            public = await self._meter(progress, public)
+        try:
+            if progress.access.metered and _is_refusal(public):
+                public = await self._meter(progress, public)
+        except BaseException:  # The caller went away meanwhile.
+            self._end(progress, reason="CANCELLED")
+            raise
         self._end(progress, reason=public.reason, rule=public.rule or "")
         status = error_to_status(public)
-        # Not `abort`: its error and the call hold each other, and with them everything this call has made, until the
-        # garbage collector comes by.
-        context.set_code(_CODES[status.code])
-        context.set_details(status.message)
-        context.set_trailing_metadata(((STATUS_TRAILER, status.SerializeToString()),))
+        details = ((STATUS_TRAILER, status.SerializeToString()),)
+        try:
+            await context.abort(_CODES[status.code], status.message, details)
+        except grpc.aio.AbortError as aborted:
+            # gRPC keeps it with the call and raises it again once the handler has ended. With its traceback and context
+            # it would hold this call and everything that it has made until the garbage collector comes by.
+            aborted.__traceback__ = aborted.__context__ = None
 
     async def _meter(self, progress: _Progress, error: WeirError) -> WeirError:
         """Leaves the leaf. Where that fails the caller hears so: no refusal goes out that the log does not know."""

@@ -95,8 +95,13 @@ class Transaction(Protocol):
         ...
 
     def lead(self, task: str) -> bool:
-        """Take a task that one process does for all; True once it is this process's, for as long as it lives."""
+        """Take a task that one process does for all; True once it is this process's, until it ends or until a group of
+        its is not admitted (`Store.refused`)."""
         ...
+
+
+class TryAgain(Exception):
+    """What an operation raises that is to be made anew and sent again: no refusal and no failure."""
 
 
 class Store(Protocol):
@@ -134,6 +139,11 @@ class Store(Protocol):
     @property
     def stopped(self) -> bool:
         """Whether the store has failed or been closed; a service that sees it MUST end."""
+        ...
+
+    @property
+    def refused(self) -> int:
+        """Groups that were not admitted so far. After each of them this process leads no task any more."""
         ...
 
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from weir.errors import Unavailable, WeirError
-from weir_server.store import Transaction
+from weir_server.store import Transaction, TryAgain
 from weir_server.store.pending import GroupTransaction, Statements
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Engine(Protocol):
         """
 
     def abandon(self) -> None:
-        """Ends a transaction in which nothing was done."""
+        """Ends a transaction in which nothing was done, and leaves to other processes what this one leads."""
 
     def savepoint(self) -> None:
         """Opens one operation's savepoint."""
@@ -111,6 +111,8 @@ class GroupWriter:
         self._accepting = True
         self._crowded = False
         self.stopped = False
+        self.refused = 0
+        """Groups that were not admitted."""
         self._thread = threading.Thread(target=self._run, name="weir-ledger-writer", daemon=True)
         self._thread.start()
 
@@ -197,6 +199,7 @@ class GroupWriter:
             if closed is not None:
                 # Nothing was done and nothing is in doubt: the store goes on, for when its reason is gone.
                 self._engine.abandon()
+                self.refused += 1
                 outcomes = [(job, None, Unavailable(closed.message, rule=closed.rule)) for job in group]
             else:
                 outcomes = self._write_group(group)
@@ -222,9 +225,7 @@ class GroupWriter:
             if self._engine.is_fatal(error):
                 raise
             self._transaction.undo()
-            # What is refused says all of itself. Its traceback would hold this frame, and with it everything that was
-            # written in the same group, until the garbage collector comes by.
-            return None, error.with_traceback(None) if isinstance(error, WeirError) else error
+            return None, _by_itself(error)
 
     def _fail(self, group: list[_Job], error: BaseException) -> None:
         """Fail-stop: after a failed sync the kernel may have dropped the pages, so trying again would lie."""
@@ -238,6 +239,15 @@ class GroupWriter:
         self.stopped = True
         _tell([(job, None, _stopped()) for job in waiting])
         self._on_failure(error)
+
+
+def _by_itself(error: Exception) -> Exception:
+    """An error as it is told. Tracebacks hold frames, and those of the writer everything that was written in the same
+    group, until the garbage collector comes by. A refusal needs none; of a defect the place is wanted.
+    """
+    if isinstance(error, WeirError | TryAgain):
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 def _tell(outcomes: Sequence[_Outcome]) -> None:

@@ -63,18 +63,19 @@ _BEGIN = sql.SQL(
 )
 """One way to the server and back. The last statement sees what was committed while the lock was waited for; whoever
 migrates holds the same lock."""
-_TASK = "weir-task"
+_TASK_KEY = "hashtextextended(current_schema() || '/weir-task/' || ?::text, 0)"
 _OWNER_KEY = "hashtextextended('weir-owner/' || ?::text, 0)"
 
 
 class PostgresTransaction(PlainTransaction):
     """Statements on one connection."""
 
-    __slots__ = ("_cursor", "_owner")
+    __slots__ = ("_cursor", "_led", "_owner")
 
     def __init__(self, connection: Connection, *, owner: str = "") -> None:
         self._cursor, self._owner = psycopg.RawCursor(connection), owner
         self._cursor.format = psycopg.pq.Format.BINARY
+        self._led: set[str] = set()
 
     @property
     def owner(self) -> str:
@@ -89,8 +90,14 @@ class PostgresTransaction(PlainTransaction):
 
     def lead(self, task: str) -> bool:
         """Takes the lock of the task for the session of the connection: it ends with the process, whatever ends it."""
-        key = f"current_schema() || '/{_TASK}/' || ?::text"
-        return bool(self.execute(f"SELECT pg_try_advisory_lock(hashtextextended({key}, 0))", (task,))[0][0])
+        if task not in self._led and self.execute(f"SELECT pg_try_advisory_lock({_TASK_KEY})", (task,))[0][0]:
+            self._led.add(task)
+        return task in self._led
+
+    def step_down(self) -> None:
+        """Leaves every task to the other processes."""
+        while self._led:
+            self.execute(f"SELECT pg_advisory_unlock({_TASK_KEY})", (self._led.pop(),))
 
     def execute(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Runs one statement and gives all its rows."""
@@ -139,7 +146,8 @@ class PostgresEngine:
         self._connection = connection
         self._begin = _BEGIN.format(sql.Literal(lock))
         owner = secrets.token_hex(8)
-        self.statements: Statements = PostgresTransaction(connection, owner=owner)
+        self._transaction = PostgresTransaction(connection, owner=owner)
+        self.statements: Statements = self._transaction
         # Of the session: it ends with the connection, however that ends, and what this process holds is nobody's then.
         self.statements.execute(f"SELECT pg_advisory_lock({_OWNER_KEY})", (owner,))
         self.statements.execute(
@@ -161,8 +169,9 @@ class PostgresEngine:
         return cast("int", time)
 
     def abandon(self) -> None:
-        """Gives the turn back."""
+        """Gives the turn back, and every task that this process leads: it can do none of them."""
         self._run("ROLLBACK")
+        self._transaction.step_down()
 
     def savepoint(self) -> None:
         """Opens one operation's savepoint."""
@@ -272,6 +281,11 @@ class PostgresStore:
     def stopped(self) -> bool:
         """Whether the store has failed or been closed."""
         return self._writer.stopped
+
+    @property
+    def refused(self) -> int:
+        """Groups that were not admitted so far; see the port."""
+        return self._writer.refused
 
     @property
     def shared(self) -> bool:

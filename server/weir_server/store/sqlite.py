@@ -196,6 +196,11 @@ class SqliteStore:
         return self._writer.stopped
 
     @property
+    def refused(self) -> int:
+        """Groups that were not admitted so far; see the port."""
+        return self._writer.refused
+
+    @property
     def shared(self) -> bool:
         """False: one process has the directory."""
         return False

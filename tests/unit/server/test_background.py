@@ -21,6 +21,7 @@ from weir_server.identity_log import keep_logged
 from weir_server.revocation import Revoked, revoke, watch_revoked
 from weir_server.state import State
 from weir_server.store import Store
+from weir_server.store.group import Closed
 
 
 class Rounds:
@@ -111,6 +112,46 @@ async def test_a_task_is_led_by_a_process_that_can_do_it(
     for task in leading:
         await background.end(task)
     second.store.close()
+
+
+async def test_a_process_that_may_not_write_leaves_its_tasks_to_another(
+    tmp_path: Path, ledger_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutant: a machine whose clock was set wrong keeps the lead; nobody expires holds or exports the log from then on.
+    Nor do two lead at once: whoever left comes back only when nobody else does it."""
+    monkeypatch.setenv(LEDGER_SERVER, ledger_server)
+    monkeypatch.setattr(background, "_FOLLOW_SECONDS", 0.01)
+    shut: list[Closed] = []
+    first, second = open_books(tmp_path, admit=lambda time: shut[0] if shut else None), open_books(tmp_path)
+    changes: asyncio.Queue[str] = asyncio.Queue()
+
+    def noting(name: str) -> Callable[[], Any]:
+        async def work() -> None:
+            changes.put_nowait(f"{name} begins")
+            try:
+                await asyncio.sleep(60)
+            finally:
+                changes.put_nowait(f"{name} ends")
+
+        return work
+
+    async def next_changes(number: int) -> set[str]:
+        return {await asyncio.wait_for(changes.get(), 30) for _ in range(number)}
+
+    leading = [asyncio.create_task(background.lead(first.store, "background", [noting("first")]))]
+    assert await next_changes(1) == {"first begins"}
+    leading.append(asyncio.create_task(background.lead(second.store, "background", [noting("second")])))
+    shut.append(Closed("clock.jump", "the clock was set"))
+    with pytest.raises(Unavailable):
+        await first.store.write(lambda tx: None)
+    assert await next_changes(2) == {"first ends", "second begins"}
+    shut.clear()
+    await first.store.write(lambda tx: None)
+    second.store.close()
+    assert await next_changes(1) == {"first begins"}
+    for task in leading:
+        await background.end(task)
+    first.store.close()
 
 
 async def test_a_certificate_that_one_machine_revoked_is_refused_by_the_others(

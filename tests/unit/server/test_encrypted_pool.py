@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.garbage import left_behind
 from tests.support.paillier import real_keypair
 from weir.errors import HeadroomExceeded, InternalError, InvalidCiphertext, InvalidKey, InvalidRequest, Unavailable
 from weir.paillier import decode_ciphertexts, encode_ciphertexts
@@ -119,6 +120,20 @@ async def test_a_bad_ciphertext_is_found_in_whichever_piece_it_is(pool: KernelPo
         await pool.check(KEY, bytes(data))
     with pytest.raises(InvalidCiphertext):
         await pool.check(KEY, wire([4]) * 600 + b"\x01")
+
+
+async def test_what_was_refused_leaves_nothing_in_memory(pool: KernelPool) -> None:
+    """Mutant: the error holds the frame that raises it, and with it the ciphertexts, tens of megabytes."""
+
+    class Upload(bytes):
+        pass
+
+    pair = real_keypair(2048)
+    with left_behind(Upload, InvalidCiphertext) as left:
+        with pytest.raises(InvalidCiphertext):
+            await pool.matrix_dot(pair.public, Upload(bytes(512 * 4)), [[1] * 4])
+        await asyncio.sleep(0)
+        assert left() == {}
 
 
 async def test_an_unforeseen_failure_tells_nothing(pool: KernelPool) -> None:

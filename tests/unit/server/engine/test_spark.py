@@ -190,6 +190,40 @@ def test_a_session_that_the_cluster_ended_is_lost_and_rows_are_asked_again_in_a_
     writer.close()
 
 
+def test_a_cluster_that_takes_the_call_and_never_answers_keeps_nobody_for_longer_than_asked(
+    sail: str, tmp_path: Path
+) -> None:
+    """Mutant: whoever asks waits for the session, under a lock, for ever; and all queries wait for their threads."""
+    cluster, path = Cluster(sail, str(tmp_path / "cluster")), str(tmp_path / "cluster" / "rows")
+    writer = open_spark(cluster)
+    writer.save("made", statement("SELECT 7 AS x"), path=path)
+    hangs, closed, late = threading.Event(), list[SparkEngine](), list[SparkEngine]()
+
+    def opener() -> SparkEngine:
+        if not hangs.is_set():
+            hangs.set()
+            answers.wait(60)
+            late.append(open_spark(cluster))
+            return late[-1]
+        return open_spark(cluster)
+
+    answers = threading.Event()
+    rows, ask = DistantRows(opener, path), statement("SELECT x FROM rows")
+    began = time.monotonic()
+    with pytest.raises(Unavailable) as away:
+        rows.select(ask, seconds=0.2)
+    assert (away.value.rule, time.monotonic() - began < 10) == (UNREACHABLE, True)
+    assert rows.select(ask, seconds=30) == [(7,)], "the next one asks anew"
+    answers.set()
+    deadline = time.monotonic() + 30
+    while not closed and time.monotonic() < deadline:
+        closed = [engine for engine in late if engine.session.is_stopped]
+        time.sleep(0.05)
+    assert closed, "a session that came too late is ended"
+    rows.close()
+    writer.close()
+
+
 def test_a_source_that_is_not_there_is_no_lost_session(engine: SparkEngine) -> None:
     for ask in (
         lambda: engine.columns("table:nowhere.visits"),

@@ -3,6 +3,7 @@ import json
 import random
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from weir.errors import PublicationError
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.snapshot import open_snapshot
 from weir_server.publish import publisher
+from weir_server.publish.files import activating, publishing_alone
 from weir_server.publish.publisher import Published, publish
 
 Rows = list[dict[str, Any]]
@@ -228,20 +230,23 @@ def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
     assert refused.value.rule == "snapshot.exists"
 
 
-def test_two_publications_of_one_dataset_do_not_run_at_once(tmp_path: Path) -> None:
-    """Mutant: without the lock the second removes what the first is working in."""
-    source = write_csv(tmp_path / "source.csv", good_rows())
-    refused: list[str | None] = []
+def test_one_publication_of_a_dataset_at_a_time_and_none_while_one_is_activated(tmp_path: Path) -> None:
+    """Mutant: without the lock the second removes what the first has sealed and the server is about to activate."""
 
-    def meanwhile(line: str) -> None:
-        if "sealing" in line:
-            with pytest.raises(PublicationError) as caught:
-                run(parse(clinic()), source, tmp_path)
-            refused.append(caught.value.rule)
+    def refused(enter: Callable[[Path], AbstractContextManager[object]]) -> bool:
+        with suppress(PublicationError), enter(tmp_path):
+            return False
+        return True
 
-    published = run(parse(clinic()), source, tmp_path, progress=meanwhile)
-    assert refused == ["publication.running"]
-    assert open_snapshot(published.directory, expected_digest=published.manifest_digest).version == 1
+    with publishing_alone(tmp_path) as may_activate:
+        assert (refused(publishing_alone), refused(activating)) == (True, True)
+        may_activate()
+        assert (refused(publishing_alone), refused(activating)) == (True, False)
+    with activating(tmp_path):
+        assert (refused(publishing_alone), refused(activating)) == (True, False)
+    assert (refused(publishing_alone), refused(activating)) == (False, False)
+    with activating(tmp_path / "brought from elsewhere"):
+        pass
 
 
 @pytest.mark.parametrize("step", ["count_rows", "build_units", "climb", "write_atoms", "seal"])

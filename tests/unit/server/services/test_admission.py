@@ -80,3 +80,23 @@ def test_requesters_that_hold_every_seat_keep_out_nobody_who_may_stop_them(role:
             stack.enter_context(admission.seat(f"{role}/olga"))
         with pytest.raises(Overloaded), admission.seat(f"{role}/olga"):
             pass
+
+
+def test_names_that_have_gone_away_are_forgotten_and_busy_ones_are_not() -> None:
+    """A gateway carries as many names as it likes. Mutant: whoever asks under new names grows the server for ever; or
+    whoever makes it forget gets a full bucket back."""
+    clock = Time()
+    admission = Admission(Limits(requests_per_second=1, burst=2), clock=clock)
+    with admission.seat("busy"):
+        for number in range(5_000):
+            with admission.seat(f"gone-{number}"):
+                clock.seconds += 1.0
+        assert len(admission._callers) <= 2_100
+        with admission.seat("spent"), admission.seat("spent"):
+            pass
+        for number in range(5_000):
+            with admission.seat(f"more-{number}"):
+                pass
+        with pytest.raises(Overloaded), admission.seat("spent"):
+            pass
+    assert admission.in_flight == 0

@@ -447,3 +447,26 @@ async def test_a_refused_call_leaves_nothing_in_memory(host: Host, rpc: str) -> 
                         pass
         await asyncio.sleep(0.1)
         assert left() == {}
+
+
+async def test_a_call_that_its_caller_gave_up_leaves_nothing_in_memory(host: Host) -> None:
+    """Mutant: the error is raised again from where it is a local name; an upload that was cancelled stayed whole."""
+    waiting = asyncio.Event()
+
+    async def act(call: Call) -> None:
+        waiting.set()
+        await asyncio.sleep(60)
+
+    host.act = act
+    with left_behind(Call) as left:
+        async with host.channel() as channel:
+            for _ in range(3):
+                waiting.clear()
+                call = channel.unary_unary(LIST)(b"", timeout=30)
+                sent = asyncio.ensure_future(call.wait_for_connection())
+                await waiting.wait()
+                call.cancel()
+                await asyncio.gather(sent, return_exceptions=True)
+        await asyncio.sleep(0.2)
+        assert left() == {}
+    assert host.metrics.in_flight._value.get() == 0
