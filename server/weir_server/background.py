@@ -26,13 +26,14 @@ _FOLLOW_SECONDS = 1.0
 
 async def lead(store: Store, task: str, work: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Does what one process does for all that share the ledger: at once, or when the process that does it ends or may
-    not write any more. Returns once the work has ended by itself."""
+    not write any more. Returns once the work has ended by itself. Where one process owns the ledger, nobody else could,
+    and much of it only reads."""
     while not store.stopped:
         refused = store.refused
         if await _leads(store, task):
             running = [asyncio.create_task(start()) for start in work]
             try:
-                while store.refused == refused:
+                while not store.shared or store.refused == refused:
                     _, unfinished = await asyncio.wait(running, timeout=_FOLLOW_SECONDS)
                     if not unfinished:
                         return

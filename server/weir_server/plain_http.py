@@ -102,14 +102,18 @@ class _Server(ThreadingHTTPServer):
         if not self._seats.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # No thread could be started.
+            self._seats.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Runs one connection, for no longer than a whole one lasts, and gives its seat back."""
         end = threading.Timer(_WHOLE_SECONDS, _cut, (request,))
         end.daemon = True
-        end.start()
         try:
+            end.start()
             super().process_request_thread(request, client_address)
         finally:
             end.cancel()

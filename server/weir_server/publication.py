@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import load_pem_x509_certificates
 from google.rpc import status_pb2
 
-from weir.errors import InvalidRequest, PublicationError, Unavailable, UnknownName
+from weir.errors import InvalidRequest, Unavailable, UnknownName
 from weir.v1 import (
     catalogue_service_pb2,
     catalogue_service_pb2_grpc,
@@ -41,7 +43,13 @@ from weir_server.identity import OPERATOR
 from weir_server.latch import Latch
 from weir_server.pki import Domain, load_domain
 from weir_server.plan.values import Principal
-from weir_server.publish.files import draft_directory, private_directory, publishing_alone, snapshot_directory
+from weir_server.publish.files import (
+    draft_directory,
+    nobody_activates,
+    private_directory,
+    publishing_alone,
+    snapshot_directory,
+)
 from weir_server.publish.place import note_all_of
 from weir_server.publish.publisher import Published, publish
 from weir_server.services.guard import STATUS_TRAILER
@@ -62,17 +70,18 @@ async def publish_locally(
     """
     card, domain = load_card(card_path), load_domain(data_dir)
     config = load_config(None, data_dir=data_dir)
-    with publishing_alone(_snapshots(card, data_dir)) as may_activate:
+    with publishing_alone(_snapshots(card, data_dir)):
         latch = Latch(Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds)))
         store = open_books(data_dir, domain, settings=config.ledger, time=config.clock, latch=latch)
         try:
             state = State(store, data_dir, clock=latch.keeper, entropy=os.urandom)
-            snapshots = state.world.catalogue.datasets.get(card.name, ())
-            previous = snapshots[0] if snapshots else None
+            with nobody_activates(_snapshots(card, data_dir)):
+                snapshots = state.world.catalogue.datasets.get(card.name, ())
+                previous = snapshots[0] if snapshots else None
+                _clear_leftover(card, previous, data_dir=data_dir, progress=progress)
             files = _Files(card_path, source, register)
             published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
             principal = Principal(name="local-operator", role=OPERATOR, domain=domain.name)
-            may_activate()
             response = await state.activate_snapshot(principal, _activation(card, published))
             return published, response.leaf_index
         finally:
@@ -93,12 +102,14 @@ def publish_to_server(
     """
     card, domain = load_card(card_path), load_domain(data_dir)
     identity = _identity(identity_file, domain)
-    # The lock first: what the server says is newest must stay so until this one is, or its files would be leftovers.
-    with publishing_alone(_snapshots(card, data_dir)) as may_activate, _channel(server, identity) as channel:
-        previous = _newest(channel, card.name, data_dir)
+    snapshots = _snapshots(card, data_dir)
+    with publishing_alone(snapshots), _channel(server, identity) as channel:
+        # Whatever the server is activating, for a publisher that may be gone, must not become the newest in between.
+        with nobody_activates(snapshots):
+            previous = _newest(channel, card.name, data_dir)
+            _clear_leftover(card, previous, data_dir=data_dir, progress=progress)
         files = _Files(card_path, source, register)
         published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
-        may_activate()
         stub = policy_service_pb2_grpc.PolicyServiceStub(channel)
         response = _called(stub.ActivateSnapshot, _activation(card, published))
         return published, response.leaf_index
@@ -113,27 +124,31 @@ class _Files:
     register: Path | None
 
 
-def _build(
-    card: DatasetCard, files: _Files, domain: Domain, previous: Snapshot | None, *, data_dir: Path, progress: Progress
-) -> Published:
-    version = 1 if previous is None else previous.version + 1
+def _next(previous: Snapshot | None) -> int:
+    return 1 if previous is None else previous.version + 1
+
+
+def _clear_leftover(card: DatasetCard, previous: Snapshot | None, *, data_dir: Path, progress: Progress) -> None:
+    """Removes what was sealed for the next version by a publication whose activation failed: no query path has ever
+    opened it. Renamed first to what the publication removes anyway, so that it goes whole."""
+    version = _next(previous)
     leftover = snapshot_directory(data_dir, card.name, version)
     if leftover.exists():
-        # Sealed by a publication whose activation failed: no query path has ever opened it, and under the lock nobody
-        # activates it now. Renamed to what the publication removes first, so that it goes whole.
         progress(f"removing version {version}, which was built before and never activated")
-        try:
-            note_all_of(leftover, private_directory(data_dir, card.name))
-        except PublicationError:
-            progress("its files are damaged: what it had on a cluster stays there")
+        note_all_of(leftover, private_directory(data_dir, card.name))
         draft = draft_directory(leftover.parent, str(version))
         shutil.rmtree(draft, ignore_errors=True)
         leftover.rename(draft)
+
+
+def _build(
+    card: DatasetCard, files: _Files, domain: Domain, previous: Snapshot | None, *, data_dir: Path, progress: Progress
+) -> Published:
     return publish(
         card,
         card_directory=files.card.parent,
         data_dir=data_dir,
-        version=version,
+        version=_next(previous),
         previous=previous,
         now=clock.now(),
         salt=domain.salt,
@@ -189,11 +204,19 @@ def _identity(path: Path, domain: Domain) -> dict[str, str]:
     wanted = ("ca", "private_key", "certificate", "server_name")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in wanted):
         raise InvalidRequest("not an identity file", field="identity", rule="identity.form")
-    if content["ca"].encode().strip() != domain.ca_certificate.strip():
+    if not _authorities(content["ca"].encode()) & _authorities(domain.ca_certificate):
         raise InvalidRequest(
             "the identity is of another domain than the data directory", field="identity", rule="identity.domain"
         )
     return {key: content[key] for key in wanted}
+
+
+def _authorities(bundle: bytes) -> set[bytes]:
+    """Fingerprints; while the authority changes there are two."""
+    try:
+        return {found.fingerprint(SHA256()) for found in load_pem_x509_certificates(bundle)}
+    except ValueError:
+        raise InvalidRequest("not an identity file", field="identity", rule="identity.form") from None
 
 
 def _called(method: Callable[..., Any], request: Any) -> Any:

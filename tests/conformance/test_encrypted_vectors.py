@@ -112,6 +112,15 @@ async def test_python_paillier_reads_what_it_would_have_computed_itself(reducer:
     assert KEYS.private_key.decrypt(ours) == KEYS.private_key.decrypt(theirs)
 
 
+async def test_the_cluster_keeps_no_chunk_once_its_job_is_done(cluster: Cluster, reducer: SparkReducer) -> None:
+    """Neither as a relation of the session nor in a plan that it remembers. Mutant: sixteen plans with their chunks
+    filled a front of two gigabytes within two vectors of a million."""
+    await reducer.matrix_dot(KEY, vector(10), columns_of(10, columns=1))
+    settings = session_on(cluster).conf
+    assert settings.get("spark.connect.session.planCache.enabled") == "false"
+    assert int(settings.get("spark.sql.session.localRelationCacheThreshold")) > module.CHUNK_BYTES * 2
+
+
 async def test_chunks_join_to_the_same_product_wherever_they_are_cut(cluster: Cluster) -> None:
     ciphertexts, scalars = vector(2_500), columns_of(2_500, columns=2)
     expected = oracle(scalars)

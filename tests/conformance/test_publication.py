@@ -276,6 +276,31 @@ def test_a_snapshot_that_was_never_activated_takes_its_rows_with_it(twice: Twice
     assert [str(path) for path in (directory / "bounded").iterdir() if stored(path)] == [rows.location]
 
 
+def test_a_copy_of_the_data_directory_empties_nothing_that_the_first_one_noted(
+    twice: Twice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Unavailable("the cluster does not answer", rule="engine.unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("weir_server.engine.spark.SparkEngine.erase", refuse)
+        twice.publish_there(kept_card(), visits(200))
+    directory = Path(twice.cluster.directory)
+    noted = stored(directory / "publishing")
+    assert noted > 0
+    first = twice.directory / "there"
+    first.rename(twice.directory / "first")
+    shutil.copytree(twice.directory / "first", first)
+    twice.there = [open_snapshot(first / "snapshots" / kept_card().name / "1", expected_digest=_digest(twice.there[0]))]
+    twice.publish_there(kept_card(), visits(200))
+    assert stored(directory / "publishing") == noted
+    assert list((first / "private").rglob("foreign-*.json")), "kept, for whoever knows"
+
+
+def _digest(snapshot: Snapshot) -> str:
+    return snapshot.manifest_digest
+
+
 def kept_card() -> DatasetCard:
     """Of a dataset whose bounded rows stay on the cluster."""
     content = spending()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import sample
 from tests.support.server import make_domain, write_identity
-from weir.errors import InvalidRequest, PublicationError
+from weir.errors import InvalidRequest, PublicationError, Unavailable
 from weir_server import publication
 from weir_server.catalog.snapshot import MANIFEST, open_snapshot
 from weir_server.publish import files
@@ -94,25 +94,41 @@ def test_a_snapshot_torn_after_its_name_appeared_is_not_opened(publish: Callable
         open_snapshot(published.directory, expected_digest=published.manifest_digest)
 
 
-def test_what_is_published_is_nobodys_leftover_until_it_is_activated(
+def test_what_is_being_activated_is_nobodys_leftover(
     publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A publisher's lock lasts until the end of its activation, and that of the activation itself as long. Mutant: a
-    second publisher, who is told of the version before, removes the files of the one that is being activated."""
-    snapshots, seen = tmp_path / "data" / "snapshots" / "clinic", list[str]()
-    genuine = State.activate_snapshot
+    """Its publisher may be gone meanwhile. Mutant: a second one, who is told of the version before, removes it."""
+    snapshots, seen = tmp_path / "data" / "snapshots" / "clinic", list[str | None]()
+    genuine = State._mutate
 
-    async def activated(self: State, *arguments: Any) -> Any:
-        with pytest.raises(PublicationError) as refused, files.publishing_alone(snapshots):
-            pass
-        seen.append(refused.value.rule or "")
-        return await genuine(self, *arguments)
+    async def mutated(self: State, *arguments: Any, **named: Any) -> Any:
+        for enter in (files.publishing_alone, files.nobody_activates):
+            with pytest.raises(PublicationError) as refused, enter(snapshots):
+                pass
+            seen.append(refused.value.rule)
+        return await genuine(self, *arguments, **named)
 
-    monkeypatch.setattr(State, "activate_snapshot", activated)
+    monkeypatch.setattr(State, "_mutate", mutated)
     publish()
-    assert seen == ["publication.running"]
-    with files.publishing_alone(snapshots):
-        pass
+    assert seen == ["publication.running"] * 2
+
+
+def test_nothing_is_cleared_away_while_the_server_activates(
+    publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(self: State, *arguments: object) -> None:
+        raise PublicationError("not today", rule="test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "activate_snapshot", refused)
+        with pytest.raises(PublicationError, match="not today"):
+            publish()
+    version = tmp_path / "data" / "snapshots" / "clinic" / "1"
+    with files.activating(version.parent), pytest.raises(PublicationError) as running:
+        publish()
+    assert running.value.rule == "publication.running"
+    assert version.exists()
+    assert publish().version == 1
 
 
 def test_a_leftover_whose_removal_was_cut_short_blocks_nothing(
@@ -127,9 +143,20 @@ def test_a_leftover_whose_removal_was_cut_short_blocks_nothing(
             publish()
     version = tmp_path / "data" / "snapshots" / "clinic" / "1"
     (version / MANIFEST).unlink()
-    with pytest.raises(PublicationError):
-        publication.note_all_of(version, tmp_path / "data" / "private" / "clinic")
     assert publish().version == 1
+
+
+def test_an_identity_of_either_authority_publishes_while_the_authority_changes(tmp_path: Path) -> None:
+    """Mutant: the texts are compared; from the first step of a change on nobody could publish."""
+    here, there = make_domain(tmp_path / "here"), make_domain(tmp_path / "there")
+    card, _ = sample.write_sources(tmp_path / "sources")
+    own = write_identity(tmp_path / "olga.weir", here, role="operator", name="olga")
+    authority = here / "secrets" / "ca.crt"
+    authority.write_bytes((there / "secrets" / "ca.crt").read_bytes() + authority.read_bytes())
+    with pytest.raises(Unavailable):  # Nobody serves there; it was asked.
+        publication.publish_to_server(
+            card, data_dir=here, source=None, server="127.0.0.1:1", identity_file=own, progress=lambda line: None
+        )
 
 
 def test_an_identity_of_another_domain_publishes_nothing_here(tmp_path: Path) -> None:

@@ -7,21 +7,25 @@ Bounded rows that a snapshot does not hold itself are asked where they are; its 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from weir.errors import Unavailable, WeirError
+from weir.errors import InternalError, Unavailable, WeirError
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.cube import Cube, load_cube
 from weir_server.dp.layout import FILE, ROWS
 from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.engine.relational import Statement
 from weir_server.engine.spark import LOST, UNREACHABLE, SparkEngine
+
+_OPENING_SECONDS = 20.0
+"""How long whoever asks waits for a session."""
+_GIVEN_UP_SECONDS = 120.0
+"""After so long a session that is still being opened is given up, and another one tried."""
 
 
 def _open_read_only(path: Path) -> Engine:
@@ -32,6 +36,69 @@ def _no_cluster() -> SparkEngine:
     raise Unavailable("no cluster is configured for the rows of this dataset", rule="engine.no_cluster")
 
 
+class _Session:
+    """A session on the cluster, opened by a thread of its own: a cluster that takes the call and never answers keeps
+    that thread, and nobody else. Safe from any thread."""
+
+    def __init__(self, opener: Callable[[], SparkEngine], location: str) -> None:
+        self._opener, self._location = opener, location
+        self._lock, self._known = threading.Lock(), threading.Event()
+        self._closed = False
+        self._engine: SparkEngine | None = None
+        self._failure: WeirError | None = None
+        self.began = time.monotonic()
+        threading.Thread(target=self._open, name="weir-rows", daemon=True).start()
+
+    @property
+    def opening(self) -> bool:
+        """Whether it is neither open nor failed."""
+        return not self._known.is_set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not open."""
+        return self._failure is not None
+
+    def engine(self, seconds: float) -> SparkEngine:
+        """The open session, once it is there.
+
+        Raises:
+            Unavailable: not so soon.
+            WeirError: what it failed of; a new one for each who asks, since errors gather where they have been.
+        """
+        if not self._known.wait(seconds):
+            raise Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
+        if self._failure is not None:
+            raise type(self._failure)(self._failure.message, rule=self._failure.rule)
+        return cast(SparkEngine, self._engine)
+
+    def close(self) -> None:
+        """End it, now or as soon as it is open."""
+        with self._lock:
+            self._closed = True
+        if self._engine is not None:
+            _end(self._engine)
+
+    def _open(self) -> None:
+        engine: SparkEngine | None = None
+        try:
+            engine = self._opener()
+            engine.open(ROWS, self._location)
+        except Exception as error:  # Whatever it is, whoever waits must hear of it.
+            self._failure = error if isinstance(error, WeirError) else InternalError("the engine failed")
+            self._failure.__traceback__ = None
+        with self._lock:
+            self._engine, unwanted = engine, self._closed or self._failure is not None
+        self._known.set()
+        if unwanted and engine is not None:
+            _end(engine)
+
+
+def _end(engine: SparkEngine) -> None:
+    with suppress(WeirError):  # A cluster that is away has ended it, or will.
+        engine.close()
+
+
 class DistantRows:
     """Bounded rows on a cluster, in a session of their own: opened at first use, and again where it was lost. Safe
     from any thread."""
@@ -40,69 +107,55 @@ class DistantRows:
         self._opener = opener
         self._location = location
         self._lock = threading.Lock()
-        self._session: Future[SparkEngine] | None = None
-        """Open, or being opened."""
+        self._session: _Session | None = None
 
     def select(self, statement: Statement, *, seconds: float) -> list[tuple[Any, ...]]:
         """See `BoundedStore.select`."""
+        end = time.monotonic() + seconds
         session = self._opened()
         try:
-            return self._engine(session, seconds).select(statement, seconds=seconds)
+            return self._asked(session, statement, end)
         except Unavailable as error:
-            if error.rule in (LOST, UNREACHABLE):
-                self._forget(session)
             if error.rule != LOST:
                 raise
-        finally:
-            del session  # What it failed with may hold this frame.
-        return self._engine(self._opened(), seconds).select(statement, seconds=seconds)
+        return self._asked(self._opened(), statement, end)
 
     def close(self) -> None:
         """End the session, if there is one."""
         with self._lock:
             session, self._session = self._session, None
         if session is not None:
-            session.add_done_callback(_end)
+            session.close()
 
-    def _opened(self) -> Future[SparkEngine]:
-        """The session that all share. A thread of its own opens it: a cluster that takes the connection and never
-        answers keeps whoever asks for no longer than a statement may take, and nobody else."""
+    def _asked(self, session: _Session, statement: Statement, end: float) -> list[tuple[Any, ...]]:
+        left = end - time.monotonic()
+        engine = session.engine(min(left, _OPENING_SECONDS))
+        try:
+            return engine.select(statement, seconds=max(0.0, end - time.monotonic()))
+        except Unavailable as error:
+            if error.rule in (LOST, UNREACHABLE):
+                self._forget(session)
+            raise
+
+    def _opened(self) -> _Session:
+        """The session that all share. One that does not open is given up after some time, and not by who waits first:
+        else each who asks would leave another thread behind."""
         with self._lock:
-            if self._session is None:
-                self._session = Future()
-                threading.Thread(target=self._open, args=(self._session,), name="weir-rows", daemon=True).start()
-            return self._session
+            session = self._session
+            if session is not None and (session.failed or self._hangs(session)):
+                session.close()
+                session = None
+            if session is None:
+                session = self._session = _Session(self._opener, self._location)
+            return session
 
-    def _open(self, session: Future[SparkEngine]) -> None:
-        try:
-            engine = self._opener()
-            engine.open(ROWS, self._location)
-        except BaseException as error:
-            self._forget(session)
-            session.set_exception(error.with_traceback(None))
-        else:
-            session.set_result(engine)
+    def _hangs(self, session: _Session) -> bool:
+        return session.opening and time.monotonic() - session.began > _GIVEN_UP_SECONDS
 
-    def _engine(self, session: Future[SparkEngine], seconds: float) -> SparkEngine:
-        try:
-            return session.result(seconds)
-        except FutureTimeout:
-            self._forget(session)
-            session.add_done_callback(_end)  # It may still come.
-        finally:
-            del session
-        raise Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
-
-    def _forget(self, lost: Future[SparkEngine]) -> None:
+    def _forget(self, lost: _Session) -> None:
         with self._lock:
             if self._session is lost:
                 self._session = None
-
-
-def _end(session: Future[SparkEngine]) -> None:
-    if session.exception() is None:
-        with suppress(WeirError):  # a cluster that is away has ended it, or will
-            session.result().close()
 
 
 class BoundedStore:

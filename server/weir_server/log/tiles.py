@@ -9,9 +9,11 @@ Source: c2sp.org/tlog-tiles.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from weir.checkpoint import parse
@@ -20,6 +22,7 @@ from weir_server.log import latest_checkpoint
 from weir_server.log.cosign import newest_cosigned
 from weir_server.store import Store, Transaction, blob
 
+_LOCK = ".lock"
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
 _TOP_LEVEL = 7
@@ -31,12 +34,29 @@ def export_tiles(store: Store, directory: Path) -> int:
 
     The checkpoint is written last, so a reader never sees one whose tiles are missing. Partial tiles go once the full
     one stands, so that files stay in proportion to the log. `cosigned` is the newest checkpoint that a witness signed
-    too, which may be older than `checkpoint`. One caller at a time.
+    too, which may be older than `checkpoint`. Callers wait for each other: whoever led the export before may not have
+    ended yet.
 
     Raises:
         OSError: a file cannot be written; call again later.
         Unavailable, InternalError: the books cannot be read.
     """
+    with _alone(directory):
+        return _export(store, directory)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def _export(store: Store, directory: Path) -> int:
     exported = exported_size(directory)
 
     def collect(tx: Transaction) -> tuple[int, str, str]:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,8 @@ from weir_server.catalog.snapshot import MANIFEST, Basis
 
 FORMAT = "weir.snapshot/1"
 
-_LOCK = ".lock"
+_PUBLISHING, _ACTIVATING = ".publishing", ".activating"
+"""Locks, beside the versions of a dataset."""
 CLUSTER_NOTE = "cluster.json"
 """In a dataset's private directory: what to empty on a cluster. It is of this directory alone, and copied nowhere."""
 PRIVATE = "private"
@@ -57,51 +58,69 @@ def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def publishing_alone(directory: Path) -> Iterator[Callable[[], None]]:
+def publishing_alone(directory: Path) -> Iterator[None]:
     """Nobody else publishes into `directory`, of one dataset, meanwhile: a second would take the first one's work for
-    leftovers. Gives what to call before the server is asked to activate: from then on it may, beside the caller.
-
-    The lock goes with the process, so that a crash keeps nobody out; that of an activation which runs on stays.
+    leftovers. The lock goes with the process, so that a crash keeps nobody out.
 
     Raises:
-        PublicationError: somebody does, or activates what was published.
+        PublicationError: somebody does.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(held, fcntl.LOCK_EX)
-        yield lambda: _lock(held, fcntl.LOCK_SH)
-    finally:
-        os.close(held)
+    with _locked(directory / _PUBLISHING, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def nobody_activates(directory: Path) -> Iterator[None]:
+    """No snapshot of the dataset is being activated meanwhile: what is not active then is a leftover. For publishers.
+
+    Raises:
+        PublicationError: one is. Its publisher may be gone; the server goes on.
+    """
+    with _locked(directory / _ACTIVATING, fcntl.LOCK_EX):
+        yield
 
 
 @contextmanager
 def activating(directory: Path) -> Iterator[None]:
-    """Nobody removes or replaces a snapshot of the dataset meanwhile. Where snapshots were brought from elsewhere,
-    nobody publishes.
+    """Nobody clears away snapshots of the dataset meanwhile. Where nobody has ever published, nobody will.
 
     Raises:
-        PublicationError: a publication of the dataset is running.
+        PublicationError: somebody is about to.
     """
-    try:
-        held = os.open(directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    published_here = (directory / _ACTIVATING).exists()
+    with _locked(directory / _ACTIVATING, fcntl.LOCK_SH) if published_here else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    access = os.O_RDONLY if kind == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT
     try:
-        _lock(held, fcntl.LOCK_SH)
+        held = os.open(path, access | os.O_CLOEXEC, 0o600)
+    except OSError:
+        raise _lockless() from None
+    try:
+        try:
+            fcntl.flock(held, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PublicationError(
+                "another publication of this dataset is running, or being activated: wait for its end",
+                rule="publication.running",
+            ) from None
+        except OSError:
+            raise _lockless() from None
         yield
     finally:
         os.close(held)
 
 
-def _lock(held: int, kind: int) -> None:
-    try:
-        fcntl.flock(held, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise PublicationError(
-            "another publication of this dataset is running: wait for its end", rule="publication.running"
-        ) from None
+def _lockless() -> PublicationError:
+    return PublicationError(
+        "the dataset's directory of snapshots cannot be locked: it must be the server's user's who publishes, and on a "
+        "file system with locks",
+        rule="publication.lock",
+    )
 
 
 def draft_directory(parent: Path, name: str) -> Path:

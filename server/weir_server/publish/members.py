@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from weir.errors import InternalError, PublicationError
@@ -26,7 +27,7 @@ from weir_server.exact.lattice import exact_measures
 from weir_server.publish.atoms import TAKEN
 from weir_server.publish.files import sync_directory
 from weir_server.publish.fingerprint import fingerprint
-from weir_server.publish.place import Place, note
+from weir_server.publish.place import Place, location_of, note
 from weir_server.publish.units import UNITS
 
 MEMBERS = "members"
@@ -135,7 +136,8 @@ def prune(directory: Path, *, keep: tuple[Path, ...]) -> None:
             path.unlink()
     for path in directory.glob("*-*-*.json"):
         if path.stem not in kept:
-            note(directory, [_location(path)])
+            with suppress(PublicationError):  # Damaged: what it named stays.
+                note(directory, [location_of(path)])
             path.unlink()
 
 
@@ -155,7 +157,7 @@ def load(card: DatasetCard, *, place: Place, path: Path) -> None:
     if not reference.is_file():
         raise _missing(elsewhere=path.is_file())
     try:
-        place.remote.engine.open(MEMBERS, _location(reference))
+        place.remote.engine.open(MEMBERS, location_of(reference))
         same = _fingerprint(card, place, MEMBERS) == json.loads(reference.read_text(encoding="utf-8"))["fingerprint"]
     except InternalError:
         same = False
@@ -165,10 +167,6 @@ def load(card: DatasetCard, *, place: Place, path: Path) -> None:
             "under a new dataset name",
             rule="snapshot.members",
         )
-
-
-def _location(reference: Path) -> str:
-    return str(json.loads(reference.read_text(encoding="utf-8"))["location"])
 
 
 def _missing(*, elsewhere: bool) -> PublicationError:

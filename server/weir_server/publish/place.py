@@ -31,6 +31,7 @@ from weir_server.publish.files import CLUSTER_NOTE, sync_directory
 from weir_server.publish.keys import content_key, units_key
 
 _WORK, _LASTING = "publishing", ("members", "consent", "bounded")
+_FOREIGN = "foreign-"
 _PATTERN = re.compile(r"[*?{\[]")
 
 
@@ -107,6 +108,8 @@ def working_on(
     try:
         remote = Remote(engine, directory, name)
         _empty_what_nothing_names(engine, private, snapshots, say)
+        if any(private.glob(f"{_FOREIGN}*.json")):
+            say("what another copy of this data directory noted (private/<dataset>/foreign-*) stays on the cluster")
         note(private, [work, *(remote.lasting(kind) for kind in _LASTING)])
         try:
             yield remote
@@ -119,12 +122,15 @@ def working_on(
 
 
 def note_all_of(snapshot: Path, private: Path) -> None:
-    """Notes what a snapshot that is about to be removed has on the cluster, so that it goes with it.
-
-    Raises:
-        PublicationError: it does not say what that is.
+    """Notes what a snapshot that is about to be removed has on the cluster, so that it goes with it. What cannot be
+    read any more is passed over. Of its version nothing else is in use, since it was never activated.
     """
-    locations = _named_by(snapshot, private)
+    locations = set[str]()
+    for record in private.rglob(f"{snapshot.name}-*.json"):
+        with suppress(PublicationError):
+            locations.add(location_of(record))
+    with suppress(PublicationError):
+        locations |= _rows_of(snapshot)
     if locations:
         note(private, locations)
 
@@ -170,27 +176,49 @@ def _named_by(snapshot: Path, private: Path) -> set[str]:
     """
     try:
         digest = hashlib.sha256((snapshot / MANIFEST).read_bytes()).hexdigest()
-        records = [json.loads(path.read_bytes()) for path in private.rglob(f"{snapshot.name}-{digest[:32]}*.json")]
-        found = {str(record["location"]) for record in records}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise PublicationError("a snapshot's private record cannot be read", rule="snapshot.private") from None
+    except OSError:
+        raise _unreadable() from None
+    return _rows_of(snapshot) | {location_of(path) for path in private.rglob(f"{snapshot.name}-{digest[:32]}*.json")}
+
+
+def _rows_of(snapshot: Path) -> set[str]:
     present = (remote_rows.FILE,) if (snapshot / remote_rows.FILE).exists() else ()
     rows = remote_rows.read_rows(snapshot, present)
-    return found if rows is None else found | {rows.location}
+    return set() if rows is None else {rows.location}
+
+
+def location_of(record: Path) -> str:
+    """Where on the cluster a private record says that it is.
+
+    Raises:
+        PublicationError: it cannot be read.
+    """
+    try:
+        return str(json.loads(record.read_bytes())["location"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _unreadable() from None
+
+
+def _unreadable() -> PublicationError:
+    return PublicationError("a snapshot or its private record cannot be read", rule="snapshot.private")
 
 
 def _noted(private: Path) -> list[str]:
-    """Nothing where the note is of another directory: a copy of this one must not empty what the first has."""
+    """What is to be emptied. The note of another directory, which this one is a copy of, is put aside: the copy must
+    not empty what the first one has."""
     path = private / CLUSTER_NOTE
     if not path.exists():
         return []
     content = json.loads(path.read_bytes())
-    return list(content["unfinished"]) if content.get("of") == _mark(private) else []
+    if content["of"] != _mark(private):
+        path.rename(private / f"{_FOREIGN}{content['of']}.json")
+        return []
+    return list(content["unfinished"])
 
 
-def _mark(private: Path) -> list[int]:
-    found = private.stat()
-    return [found.st_dev, found.st_ino]
+def _mark(private: Path) -> int:
+    """Names a directory: it stays when it is moved or the machine starts anew, and is another in a copy."""
+    return private.stat().st_ino
 
 
 def _write(private: Path, locations: list[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.rows import running_sail
 from weir.errors import InternalError, Unavailable
+from weir_server.dp import store
 from weir_server.dp.store import DistantRows
 from weir_server.engine.relational import Dialect, Statement, statement
 from weir_server.engine.spark import LOST, UNREACHABLE, Cluster, SparkEngine, open_spark
@@ -191,37 +192,53 @@ def test_a_session_that_the_cluster_ended_is_lost_and_rows_are_asked_again_in_a_
 
 
 def test_a_cluster_that_takes_the_call_and_never_answers_keeps_nobody_for_longer_than_asked(
-    sail: str, tmp_path: Path
+    sail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mutant: whoever asks waits for the session, under a lock, for ever; and all queries wait for their threads."""
+    """Mutant: whoever asks waits for the session, under a lock, for ever; and all queries wait for their threads. Nor
+    does each of them leave another thread behind, nor end a session that others wait for."""
     cluster, path = Cluster(sail, str(tmp_path / "cluster")), str(tmp_path / "cluster" / "rows")
     writer = open_spark(cluster)
     writer.save("made", statement("SELECT 7 AS x"), path=path)
-    hangs, closed, late = threading.Event(), list[SparkEngine](), list[SparkEngine]()
+    answers, opened = [threading.Event(), threading.Event()], list[SparkEngine]()
+    answers[1].set()
+    tries = iter(answers)
 
     def opener() -> SparkEngine:
-        if not hangs.is_set():
-            hangs.set()
-            answers.wait(60)
-            late.append(open_spark(cluster))
-            return late[-1]
-        return open_spark(cluster)
+        next(tries).wait(60)
+        opened.append(open_spark(cluster))
+        return opened[-1]
 
-    answers = threading.Event()
     rows, ask = DistantRows(opener, path), statement("SELECT x FROM rows")
     began = time.monotonic()
-    with pytest.raises(Unavailable) as away:
-        rows.select(ask, seconds=0.2)
-    assert (away.value.rule, time.monotonic() - began < 10) == (UNREACHABLE, True)
-    assert rows.select(ask, seconds=30) == [(7,)], "the next one asks anew"
-    answers.set()
+    for _ in range(3):
+        with pytest.raises(Unavailable) as away:
+            rows.select(ask, seconds=0.1)
+        assert away.value.rule == UNREACHABLE
+    assert time.monotonic() - began < 10
+    assert sum(thread.name == "weir-rows" for thread in threading.enumerate()) == 1
+    monkeypatch.setattr(store, "_GIVEN_UP_SECONDS", 0.0)
+    assert rows.select(ask, seconds=30) == [(7,)], "another one is tried"
+    answers[0].set()
     deadline = time.monotonic() + 30
-    while not closed and time.monotonic() < deadline:
-        closed = [engine for engine in late if engine.session.is_stopped]
+    while not (len(opened) == 2 and opened[1].session.is_stopped) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert closed, "a session that came too late is ended"
+    assert [engine.session.is_stopped for engine in opened] == [False, True], "what came too late is ended"
+    assert rows.select(ask, seconds=30) == [(7,)]
     rows.close()
     writer.close()
+
+
+def test_whoever_waits_for_a_session_that_fails_hears_it_in_an_error_of_its_own(tmp_path: Path) -> None:
+    failure = Unavailable("the cluster is shut", rule="engine.shut")
+
+    def opener() -> SparkEngine:
+        raise failure
+
+    rows = DistantRows(opener, str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="shut") as heard:
+            rows.select(statement("SELECT x FROM rows"), seconds=30)
+        assert (heard.value.rule, heard.value is failure) == ("engine.shut", False)
 
 
 def test_a_source_that_is_not_there_is_no_lost_session(engine: SparkEngine) -> None:

@@ -3,7 +3,7 @@ import json
 import random
 import stat
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from weir.errors import PublicationError
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.snapshot import open_snapshot
 from weir_server.publish import publisher
-from weir_server.publish.files import activating, publishing_alone
+from weir_server.publish.files import activating, nobody_activates, publishing_alone
 from weir_server.publish.publisher import Published, publish
 
 Rows = list[dict[str, Any]]
@@ -230,23 +230,34 @@ def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
     assert refused.value.rule == "snapshot.exists"
 
 
-def test_one_publication_of_a_dataset_at_a_time_and_none_while_one_is_activated(tmp_path: Path) -> None:
-    """Mutant: without the lock the second removes what the first has sealed and the server is about to activate."""
+def test_one_publication_of_a_dataset_at_a_time_and_nothing_is_cleared_away_while_one_is_activated(
+    tmp_path: Path,
+) -> None:
+    """Mutant: without the locks the second removes what the first has sealed and the server is about to activate."""
 
-    def refused(enter: Callable[[Path], AbstractContextManager[object]]) -> bool:
-        with suppress(PublicationError), enter(tmp_path):
-            return False
-        return True
+    def refused(enter: Callable[[Path], AbstractContextManager[object]]) -> str | None:
+        try:
+            with enter(tmp_path):
+                return None
+        except PublicationError as error:
+            return error.rule
 
-    with publishing_alone(tmp_path) as may_activate:
-        assert (refused(publishing_alone), refused(activating)) == (True, True)
-        may_activate()
-        assert (refused(publishing_alone), refused(activating)) == (True, False)
-    with activating(tmp_path):
-        assert (refused(publishing_alone), refused(activating)) == (True, False)
-    assert (refused(publishing_alone), refused(activating)) == (False, False)
+    with publishing_alone(tmp_path):
+        assert (refused(publishing_alone), refused(activating)) == ("publication.running", None)
+        with nobody_activates(tmp_path):
+            assert refused(activating) == "publication.running"
+        with activating(tmp_path), activating(tmp_path):
+            assert refused(nobody_activates) == "publication.running"
+    assert [refused(each) for each in (publishing_alone, nobody_activates, activating)] == [None] * 3
     with activating(tmp_path / "brought from elsewhere"):
         pass
+
+
+def test_a_directory_that_cannot_be_locked_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / ".publishing").mkdir()
+    with pytest.raises(PublicationError) as refused, publishing_alone(tmp_path):
+        pass
+    assert refused.value.rule == "publication.lock"
 
 
 @pytest.mark.parametrize("step", ["count_rows", "build_units", "climb", "write_atoms", "seal"])
