@@ -50,7 +50,7 @@ from weir_server.publish.files import (
     publishing_alone,
     snapshot_directory,
 )
-from weir_server.publish.place import note_all_of
+from weir_server.publish.leftovers import note_all_of
 from weir_server.publish.publisher import Published, publish
 from weir_server.services.guard import STATUS_TRAILER
 from weir_server.state import State

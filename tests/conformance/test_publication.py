@@ -30,7 +30,7 @@ from weir_server.engine.duckdb import open_engine
 from weir_server.engine.relational import Dialect, Statement
 from weir_server.engine.spark import Cluster
 from weir_server.exact.records import ATOMS
-from weir_server.publish.place import note_all_of
+from weir_server.publish.leftovers import note_all_of
 from weir_server.publish.publisher import Published, publish
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -19,8 +19,9 @@ from weir_server.publish import files
 from weir_server.publish.publisher import Published
 from weir_server.state import State
 
-SYNCS = 8
-"""The atoms' file, the manifest, the draft's directory; the members' file and its directory; the consents' file and its
+SYNCS = 11
+"""The atoms' file, the manifest, the draft's directory; the data directory and the private one, which get a directory
+each; the members' file and its directory; that directory again, for the one of consents; the consents' file and its
 directory; the directory of versions."""
 
 
@@ -113,9 +114,9 @@ def test_what_is_being_activated_is_nobodys_leftover(
     assert seen == ["publication.running"] * 2
 
 
-def test_nothing_is_cleared_away_while_the_server_activates(
-    publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def sealed_only(publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A version that was published and is not activated."""
+
     async def refused(self: State, *arguments: object) -> None:
         raise PublicationError("not today", rule="test")
 
@@ -123,7 +124,13 @@ def test_nothing_is_cleared_away_while_the_server_activates(
         patched.setattr(State, "activate_snapshot", refused)
         with pytest.raises(PublicationError, match="not today"):
             publish()
-    version = tmp_path / "data" / "snapshots" / "clinic" / "1"
+    return tmp_path / "data" / "snapshots" / "clinic" / "1"
+
+
+def test_nothing_is_cleared_away_while_the_server_activates(
+    publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = sealed_only(publish, tmp_path, monkeypatch)
     with files.activating(version.parent), pytest.raises(PublicationError) as running:
         publish()
     assert running.value.rule == "publication.running"
@@ -134,14 +141,7 @@ def test_nothing_is_cleared_away_while_the_server_activates(
 def test_a_leftover_whose_removal_was_cut_short_blocks_nothing(
     publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refused(self: State, *arguments: object) -> None:
-        raise PublicationError("not today", rule="test")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(State, "activate_snapshot", refused)
-        with pytest.raises(PublicationError, match="not today"):
-            publish()
-    version = tmp_path / "data" / "snapshots" / "clinic" / "1"
+    version = sealed_only(publish, tmp_path, monkeypatch)
     (version / MANIFEST).unlink()
     assert publish().version == 1
 

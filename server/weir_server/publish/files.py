@@ -65,7 +65,7 @@ def publishing_alone(directory: Path) -> Iterator[None]:
     Raises:
         PublicationError: somebody does.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(directory)
     with _locked(directory / _PUBLISHING, fcntl.LOCK_EX):
         yield
 
@@ -174,6 +174,15 @@ def seal(
     directory.rename(target)
     sync_directory(target.parent)
     return digest
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory of this user alone, and those above it, durably: a snapshot that the books know of must not
+    lose its path."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -25,9 +25,10 @@ from weir_server.engine.port import RowEngine
 from weir_server.engine.relational import Statement, quote
 from weir_server.exact.lattice import exact_measures
 from weir_server.publish.atoms import TAKEN
-from weir_server.publish.files import sync_directory
+from weir_server.publish.files import make_directory, sync_directory
 from weir_server.publish.fingerprint import fingerprint
-from weir_server.publish.place import Place, location_of, note
+from weir_server.publish.leftovers import location_of, note
+from weir_server.publish.place import Place
 from weir_server.publish.units import UNITS
 
 MEMBERS = "members"
@@ -120,7 +121,7 @@ def keep_members(work: Path, target: Path) -> None:
 
 def keep(draft: Path, target: Path) -> None:
     """Move a private file to its place, durably."""
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(target.parent)
     draft.chmod(0o600)
     with draft.open("rb") as file:
         os.fsync(file.fileno())
