@@ -22,7 +22,6 @@ from weir_server.log import latest_checkpoint
 from weir_server.log.cosign import newest_cosigned
 from weir_server.store import Store, Transaction, blob
 
-_LOCK = ".lock"
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
 _TOP_LEVEL = 7
@@ -47,8 +46,9 @@ def export_tiles(store: Store, directory: Path) -> int:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = directory.with_name(f".{directory.name}.lock")  # Beside it: whoever copies the log gets the log alone.
+    held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
