@@ -12,12 +12,14 @@ import bisect
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -29,6 +31,7 @@ from weir.errors import Overloaded, ServiceError, WeirError
 from weir.v1 import answer_pb2, encrypted_service_pb2, query_service_pb2, receipt_pb2
 from weir.wire import error_from_status
 
+T = TypeVar("T")
 ANSWERED, ESTIMATED, REFUSED = "answered", "estimated", "refused"
 """How a call ends that the server has looked at."""
 OVERLOADED, TURNED_AWAY = "overloaded", "turned away"
@@ -45,6 +48,8 @@ EXAMPLES = 50
 _TICK = 0.002
 _BEAT, LATE = 0.01, 0.04
 """Seconds between beats; seconds by which one may be late."""
+_GIVES_WAY = 3
+"""Niceness, which Linux keeps for each thread."""
 _MOST_OUTSTANDING = 1_500
 """Calls of an open loop that may be unanswered at once; more would measure the client's queue."""
 
@@ -217,6 +222,17 @@ async def open_loop(
     took = time.monotonic() - began
     await asyncio.gather(*running)
     return sent / took
+
+
+def giving_way(work: Callable[[], T]) -> T:
+    """Runs `work` in a thread that gives way to others: a generator stands for machines whose cores a server does not
+    share, and what it takes of this one's is not the server's to lose."""
+
+    def give_way() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _GIVES_WAY)
+
+    with ThreadPoolExecutor(1, initializer=give_way) as thread:
+        return thread.submit(work).result()
 
 
 def percentile(values: Iterable[float], share: float) -> float:
