@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,15 +45,15 @@ class PlainListener:
         self._thread.join()
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection. Subclasses give `answer`."""
+class Handler(BaseHTTPRequestHandler, ABC):
+    """One connection."""
 
     timeout = _SECONDS
     server_version, sys_version = "weir", ""
 
+    @abstractmethod
     def answer(self) -> None:
         """Answers `self.path`; by `send`, or in its own way where what it sends is long."""
-        raise NotImplementedError
 
     @property
     def with_body(self) -> bool:
