@@ -91,6 +91,8 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 4 * _CONNECTIONS
+    """Else the system leaves those who come at once without an answer for seconds, instead of seated or closed."""
 
     def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
         self._seats = threading.BoundedSemaphore(_CONNECTIONS)

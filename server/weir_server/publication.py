@@ -76,6 +76,7 @@ async def publish_locally(
         try:
             state = State(store, data_dir, clock=latch.keeper, entropy=os.urandom)
             with nobody_activates(_snapshots(card, data_dir)):
+                await state.catch_up()  # Books in PostgreSQL may have servers that activated until just now.
                 snapshots = state.world.catalogue.datasets.get(card.name, ())
                 previous = snapshots[0] if snapshots else None
                 _clear_leftover(card, previous, data_dir=data_dir, progress=progress)

@@ -30,7 +30,8 @@ from weir_server.engine.duckdb import open_engine
 from weir_server.engine.relational import Dialect, Statement
 from weir_server.engine.spark import Cluster
 from weir_server.exact.records import ATOMS
-from weir_server.publish.leftovers import note_all_of
+from weir_server.publish.files import CLUSTER_NOTE
+from weir_server.publish.leftovers import note, note_all_of
 from weir_server.publish.publisher import Published, publish
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -274,6 +275,19 @@ def test_a_snapshot_that_was_never_activated_takes_its_rows_with_it(twice: Twice
     rows = twice.there[0].rows
     assert rows is not None
     assert [str(path) for path in (directory / "bounded").iterdir() if stored(path)] == [rows.location]
+
+
+def test_a_note_that_does_not_say_whose_it_is_counts(tmp_path: Path) -> None:
+    """As those of before did; and one of another directory does not."""
+    note(tmp_path, ["there/a"])
+    path = tmp_path / CLUSTER_NOTE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({"unfinished": content["unfinished"]}), encoding="utf-8")
+    note(tmp_path, ["there/b"])
+    assert json.loads(path.read_text(encoding="utf-8"))["unfinished"] == ["there/a", "there/b"]
+    path.write_text(json.dumps(content | {"of": content["of"] + 1}), encoding="utf-8")
+    note(tmp_path, ["there/c"])
+    assert json.loads(path.read_text(encoding="utf-8"))["unfinished"] == ["there/c"]
 
 
 def test_a_copy_of_the_data_directory_empties_nothing_that_the_first_one_noted(

@@ -114,6 +114,22 @@ def test_what_is_being_activated_is_nobodys_leftover(
     assert seen == ["publication.running"] * 2
 
 
+def test_what_is_newest_is_asked_while_nobody_activates(
+    publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On shared books a server may have activated since they were opened. Mutant: its version is a leftover then."""
+    asked: list[bool] = []
+
+    async def caught_up(self: State) -> None:
+        with pytest.raises(PublicationError), files.activating(tmp_path / "data" / "snapshots" / "clinic"):
+            pass
+        asked.append(True)
+
+    monkeypatch.setattr(State, "catch_up", caught_up)
+    publish()
+    assert asked[:1] == [True]
+
+
 def sealed_only(publish: Callable[[], Published], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A version that was published and is not activated."""
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from weir.errors import InternalError, Unavailable, WeirError
 from weir_server.catalog.snapshot import Snapshot
@@ -70,14 +70,19 @@ class _Session:
             raise Unavailable("the cluster cannot be reached", rule=UNREACHABLE)
         if self._failure is not None:
             raise type(self._failure)(self._failure.message, rule=self._failure.rule)
-        return cast(SparkEngine, self._engine)
+        with self._lock:
+            engine = self._engine
+        if engine is None:  # It was closed meanwhile.
+            raise Unavailable("the cluster's session has ended", rule=LOST)
+        return engine
 
     def close(self) -> None:
         """End it, now or as soon as it is open."""
         with self._lock:
             self._closed = True
-        if self._engine is not None:
-            _end(self._engine)
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            _end(engine)
 
     def _open(self) -> None:
         engine: SparkEngine | None = None
@@ -85,12 +90,15 @@ class _Session:
             engine = self._opener()
             engine.open(ROWS, self._location)
         except Exception as error:  # Whatever it is, whoever waits must hear of it.
-            self._failure = error if isinstance(error, WeirError) else InternalError("the engine failed")
-            self._failure.__traceback__ = None
+            failure = (
+                error if isinstance(error, WeirError) else InternalError("the engine failed", rule="engine.failed")
+            )
+            self._failure = failure.with_traceback(None)
         with self._lock:
-            self._engine, unwanted = engine, self._closed or self._failure is not None
+            if not self._closed and self._failure is None:
+                self._engine, engine = engine, None
         self._known.set()
-        if unwanted and engine is not None:
+        if engine is not None:  # Nobody will use it.
             _end(engine)
 
 

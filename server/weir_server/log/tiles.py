@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from weir_server.log import latest_checkpoint
 from weir_server.log.cosign import newest_cosigned
 from weir_server.store import Store, Transaction, blob
 
+_WAIT_SECONDS = 5.0
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
 _TOP_LEVEL = 7
@@ -37,7 +39,7 @@ def export_tiles(store: Store, directory: Path) -> int:
     ended yet.
 
     Raises:
-        OSError: a file cannot be written; call again later.
+        OSError: a file cannot be written, or another export does not end; call again later.
         Unavailable, InternalError: the books cannot be read.
     """
     with _alone(directory):
@@ -50,7 +52,16 @@ def _alone(directory: Path) -> Iterator[None]:
     lock = directory.with_name(f".{directory.name}.lock")  # Beside it: whoever copies the log gets the log alone.
     held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        # Not for ever: whoever holds it may be a process that was stopped, and a waiting thread could not end.
+        end = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
         yield
     finally:
         os.close(held)

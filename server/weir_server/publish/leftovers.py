@@ -116,7 +116,7 @@ def _noted(private: Path) -> list[str]:
     if not path.exists():
         return []
     content = json.loads(path.read_bytes())
-    if content["of"] != _mark(private):
+    if content.get("of", _mark(private)) != _mark(private):  # Notes used not to say.
         path.rename(private / f"{_FOREIGN}{content['of']}.json")
         return []
     return list(content["unfinished"])

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import http.client
 import os
 import socket
@@ -20,6 +21,7 @@ from weir.witness import judge
 from weir_server import log
 from weir_server.audit import checkpoint
 from weir_server.fsck import fsck
+from weir_server.log import tiles
 from weir_server.log.background import http_post, keep_exported
 from weir_server.log.cosign import HttpReply, newest_cosigned, submit
 from weir_server.log.receipts import Receipts
@@ -128,6 +130,18 @@ def test_the_export_stays_less_than_a_second_behind_the_log(books: Books, tmp_pa
         task.cancel()
 
     asyncio.run(story())
+
+
+def test_an_export_waits_for_another_one_and_not_for_ever(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutants: two write the same files; or whoever exports next waits for a process that was stopped."""
+    monkeypatch.setattr(tiles, "_WAIT_SECONDS", 0.2)
+    with (tmp_path / ".log.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            export_tiles(books.store, tmp_path / "log")
+    assert export_tiles(books.store, tmp_path / "log") > 0
 
 
 def test_partial_tiles_go_once_the_full_tile_stands(books: Books, tmp_path: Path) -> None:
