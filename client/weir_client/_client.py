@@ -247,7 +247,7 @@ class Client:
 
         Nothing is encrypted for a header that is refused. A short vector is encrypted while it is sent, within
         `timeout`. One of more than 16 MiB of ciphertext (32,768 weights at 2048 bits, 21,845 at 3072) is encrypted
-        between two calls: the first ends when the header is accepted, and the log shows it as a refusal (`upload.cut`)
+        between two calls: the first ends when the header is accepted, and the log has it as a refusal (`upload.short`)
         that costs nothing; `timeout` is for the second, sending and the service's work, alone. Ciphertexts are held in
         memory, 512 or 768 bytes a weight.
         """

@@ -185,7 +185,7 @@ def test_a_long_list_of_weights_goes_by_the_rows_of_the_plain_answer(
     assert asked.result().verify().event["type"] == "weir.query.released"
     # What it took: the call that was given up once accepted, which is a leaf and nothing more, and this one.
     rule: Any = [receipt.event for receipt in client.receipts()][1]
-    assert (rule["type"], rule["data"]["record"]["rule"]) == ("weir.query.refused", "upload.cut")
+    assert (rule["type"], rule["data"]["record"]["rule"]) == ("weir.query.refused", "upload.short")
 
 
 @pytest.mark.parametrize(("epsilon", "plain_first"), [("0.5", True), ("0.25", False)], ids=["after", "before"])

@@ -36,7 +36,7 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
     ) -> None:
         self._encrypted, self._pipeline, self._metrics = encrypted, pipeline, metrics
         self._uploads, self._max_weights = uploads, max_weights
-        self._cuts: set[asyncio.Task[None]] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     async def RegisterPublicKey(self, request: pb.RegisterPublicKeyRequest, call: Call) -> pb.RegisterPublicKeyResponse:
         """Registers a proven key for the caller."""
@@ -58,12 +58,13 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
             weights = await _collect(requests, size=opened.upload_bytes)
         except WeirError as error:
             share.release()
-            await self._pipeline.refuse(submission, error)
+            # To the end, since a caller's leaving may first look like the end of its upload and only then cancel us.
+            await self._pipeline.turns.to_the_end(self._pipeline.refuse(submission, error))
             raise
         except (asyncio.CancelledError, GeneratorExit):
             # The caller is gone, while we were reading or before: it hears nothing, but the log does.
             share.release()
-            self._log_cut(submission)
+            self._log_abandoned(submission)
             raise
         except BaseException:
             share.release()
@@ -93,11 +94,10 @@ class EncryptedQueryService(encrypted_service_pb2_grpc.EncryptedQueryServiceServ
         finally:
             share.release()
 
-    def _log_cut(self, submission: Submission) -> None:
-        cut = InvalidRequest("the upload was cut off", field="weights", rule="upload.cut")
-        task = asyncio.ensure_future(self._pipeline.turns.to_the_end(self._pipeline.refuse(submission, cut)))
-        self._cuts.add(task)
-        task.add_done_callback(self._cuts.discard)
+    def _log_abandoned(self, submission: Submission) -> None:
+        task = asyncio.ensure_future(self._pipeline.turns.to_the_end(self._pipeline.refuse(submission, _short())))
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
 
 
 def _weighted(header: pb.EncryptedQueryHeader, call: Call, *, most: int) -> Submission:
@@ -142,9 +142,14 @@ async def _collect(requests: AsyncIterator[pb.RunEncryptedQueryRequest], *, size
         if len(received) > size:
             raise InvalidRequest("more weights than the header announced", field="weights", rule="upload.long")
     if len(received) != size:
-        raise InvalidRequest("fewer weights than the header announced", field="weights", rule="upload.short")
+        raise _short()
     # One piece, joined: unlike a copy by bytes(), that lets others run meanwhile where it is large.
     return await asyncio.to_thread(b"".join, (received,))
+
+
+def _short() -> InvalidRequest:
+    """One rule for an upload that ended early, whether its caller is still there or not: gRPC may say either first."""
+    return InvalidRequest("fewer weights than the header announced", field="weights", rule="upload.short")
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:
