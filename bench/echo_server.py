@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from weir_server.pki import load_domain
+from weir_server.identity.pki import load_domain
 
 
 async def _echo(request: bytes, context: grpc.aio.ServicerContext) -> bytes:

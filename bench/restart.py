@@ -26,9 +26,9 @@ from weir.replay import follow_all
 from weir.statement import statement
 from weir_server import ledger, log
 from weir_server.books import check_books, open_books, read_books
+from weir_server.identity.pki import load_domain
 from weir_server.ledger import Reservation, ReservationRequest, Subject
 from weir_server.log.background import DIRECTORY as TILES
-from weir_server.pki import load_domain
 from weir_server.store import Transaction
 from weir_server.store.sqlite import FILE_NAME
 

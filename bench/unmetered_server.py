@@ -23,12 +23,12 @@ import grpc.aio
 from weir.errors import WeirError
 from weir.v1 import answer_pb2, query_service_pb2, query_service_pb2_grpc
 from weir_server import books, clock
-from weir_server.authentication import Authentication
 from weir_server.catalog.card import Mode
 from weir_server.config import Limits
 from weir_server.exact.technique import ExactTechnique
+from weir_server.identity.authentication import Authentication
+from weir_server.identity.pki import Domain, load_domain
 from weir_server.observe import Metrics, configure
-from weir_server.pki import Domain, load_domain
 from weir_server.plan.analyse import analyse
 from weir_server.plan.bind import bind
 from weir_server.plan.values import Plan, Principal, Submission

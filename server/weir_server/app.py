@@ -34,7 +34,6 @@ from weir.v1 import (
     query_service_pb2_grpc,
     quota_service_pb2_grpc,
 )
-from weir_server.authentication import Authentication
 from weir_server.background import end, follow, lead, once, sweep
 from weir_server.books import give_back_holds, open_books
 from weir_server.catalog.card import Mode
@@ -53,20 +52,21 @@ from weir_server.engine.spark import open_spark
 from weir_server.exact.store import Stores
 from weir_server.exact.technique import ExactTechnique
 from weir_server.exact.warming import keep_warm
-from weir_server.health import SERVING, STATES, Health
-from weir_server.identity_log import keep_logged, logged_revocations
-from weir_server.latch import Latch
+from weir_server.health.latch import Latch
+from weir_server.health.probes import ProbeServer
+from weir_server.health.readiness import SERVING, STATES, Health
+from weir_server.identity.authentication import Authentication
+from weir_server.identity.leaves import keep_logged, logged_revocations
+from weir_server.identity.oidc import open_tokens
+from weir_server.identity.pki import Domain, load_domain, log_key
+from weir_server.identity.revocation import Revoked, watch_revoked
+from weir_server.identity.rotation import live_credentials, watch_certificates
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.background import check_witness, http_post, keep_cosigned, keep_exported, keep_signed
 from weir_server.log.receipts import Receipts
 from weir_server.log.serve import TileServer
 from weir_server.observe import Metrics, event, exception_fields
-from weir_server.oidc import open_tokens
 from weir_server.pipeline import Pipeline
-from weir_server.pki import Domain, load_domain, log_key
-from weir_server.probes import ProbeServer
-from weir_server.revocation import Revoked, watch_revoked
-from weir_server.rotation import live_credentials, watch_certificates
 from weir_server.sandbox.answers import Sandbox
 from weir_server.sandbox.builds import DIRECTORY as SANDBOX_DIRECTORY
 from weir_server.sandbox.builds import Builds, claim_directory

@@ -13,7 +13,7 @@ from typing import Any
 
 from weir.errors import Unavailable
 from weir_server.books import expire_holds, recover_holds
-from weir_server.identity_log import logged_revocations
+from weir_server.identity.leaves import logged_revocations
 from weir_server.ledger import others_hold
 from weir_server.observe import event, exception_fields
 from weir_server.state import State

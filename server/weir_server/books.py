@@ -12,14 +12,15 @@ from pathlib import Path
 
 from weir.checkpoint import verify
 from weir.errors import LogInconsistent, Unavailable, VerificationError
-from weir_server import ledger, log, pulse
+from weir_server import ledger, log
 from weir_server.clock import Timekeeper
 from weir_server.config import ClockSettings, LedgerSettings
 from weir_server.fsck import Report, check, fsck, postgres_rows
-from weir_server.latch import Latch
+from weir_server.health import pulse
+from weir_server.health.latch import Latch
+from weir_server.identity.pki import Domain, log_key
 from weir_server.log.background import DIRECTORY as LOG_DIRECTORY
 from weir_server.log.continuity import continues
-from weir_server.pki import Domain, log_key
 from weir_server.store import Store, Transaction, integer
 from weir_server.store.schema import VERSION
 from weir_server.store.sqlite import FILE_NAME, SqliteStore

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from weir.errors import InvalidRequest
-from weir_server.identity import NAME
+from weir_server.identity.holder import NAME
 
 FILE_NAME = "weir.toml"
 """Read from the data directory where no other file is named."""

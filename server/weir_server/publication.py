@@ -39,9 +39,9 @@ from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import Timekeeper
 from weir_server.cluster import configured_cluster
 from weir_server.config import load_config
-from weir_server.identity import OPERATOR
-from weir_server.latch import Latch
-from weir_server.pki import Domain, load_domain
+from weir_server.health.latch import Latch
+from weir_server.identity.holder import OPERATOR
+from weir_server.identity.pki import Domain, load_domain
 from weir_server.plan.values import Principal
 from weir_server.publish.files import (
     draft_directory,

@@ -24,7 +24,7 @@ from weir_server.cases import book as cases
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import from_micros
-from weir_server.identity import REQUESTER
+from weir_server.identity.holder import REQUESTER
 from weir_server.ledger import quotas as limits
 from weir_server.plan.values import Principal
 from weir_server.policy import activation, agreeing, applying, approving, book, lifecycle, lineage, standing

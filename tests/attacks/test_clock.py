@@ -20,10 +20,12 @@ from tests.support.ledger import ALICE, LEDGER_SERVER, request, reserving, schem
 from tests.support.server import make_domain
 from tests.support.time import Machine
 from weir.errors import QuotaExceeded, Unavailable
-from weir_server import books, log, pki, pulse
+from weir_server import books, log
 from weir_server.clock import Timekeeper, from_micros, steady_seconds
 from weir_server.config import ClockSettings, LedgerSettings
-from weir_server.latch import Latch
+from weir_server.health import pulse
+from weir_server.health.latch import Latch
+from weir_server.identity import pki
 from weir_server.ledger import Quota, Reservation, set_quota
 from weir_server.store import Store, Transaction, integer
 from weir_server.store.sqlite import SqliteStore
@@ -190,7 +192,7 @@ def test_a_restart_of_the_machine_moves_time_by_the_longest_pause_at_most(
 
 
 def test_a_real_pause_is_accepted_by_a_person_and_stands_in_the_log(data: Path) -> None:
-    from weir_server.cli_clock import clock_command
+    from weir_server.cli.clock import clock_command
 
     machine = Machine(datetime.now(UTC) - timedelta(days=30))
     opened(data, machine).close()

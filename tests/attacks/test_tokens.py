@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support.tokens import SETTINGS, Issuer, forged
 from weir.errors import Unauthenticated
 from weir_server.config import Oidc, parse_config
-from weir_server.oidc import Tokens, open_tokens
+from weir_server.identity.oidc import Tokens, open_tokens
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 AT = int(NOW.timestamp())
@@ -236,7 +236,7 @@ def test_a_broken_file_of_keys_keeps_the_keys_there_were(tmp_path: Path, tokens:
 
 
 def test_a_flood_of_good_tokens_is_not_kept(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("weir_server.oidc._CACHED", 4)
+    monkeypatch.setattr("weir_server.identity.oidc._CACHED", 4)
     for number in range(9):
         assert tokens.requester(token("ed", jti=str(number)), thumbprint=MINE, now=NOW) == "alice"
     assert len(tokens._cache) == 4

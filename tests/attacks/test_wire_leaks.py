@@ -15,7 +15,7 @@ from tests.support.sample import CANARIES, envelope, running_sample, spending_en
 from tests.support.server import RunningServer
 from tests.support.wire import key
 from weir.v1 import audit_service_pb2, catalogue_service_pb2, query_pb2, query_service_pb2, quota_service_pb2
-from weir_server.health import STATES
+from weir_server.health.readiness import STATES
 from weir_server.observe import MODES, REASONS
 from weir_server.services.access import ACCESS
 

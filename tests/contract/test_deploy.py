@@ -60,7 +60,7 @@ def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
 
 def test_the_unit_lets_a_start_know_whether_the_machine_was_restarted() -> None:
     """Mutant: `ProcSubset=pid` hides the boot's name, and each restart believes whatever clock it finds for a day."""
-    from weir_server import pulse
+    from weir_server.health import pulse
 
     assert pulse.boot(), "as outside of a unit"
     assert "ProcSubset=pid" not in re.findall(r"^[A-Z]\w+=.*$", UNIT.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -71,7 +71,7 @@ def test_the_container_s_health_is_asked_where_it_is_told() -> None:
     (port, path) = re.findall(r"127\.0\.0\.1:(\d+)(/[a-z/]+)", json.loads(command)[2])[0]
     serve = json.loads(re.findall(r"^CMD (\[.+\])$", CONTAINER, flags=re.MULTILINE)[0])
     assert serve[serve.index("--metrics") + 1].endswith(f":{port}")
-    assert path in (ROOT / "server" / "weir_server" / "probes.py").read_text(encoding="utf-8")
+    assert path in (ROOT / "server" / "weir_server" / "health" / "probes.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])

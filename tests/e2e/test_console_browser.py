@@ -24,7 +24,7 @@ from tests.support.wire import call, key
 from weir.errors import ApprovalRequired, QuotaExceeded, Suspended, WeirError
 from weir.v1 import case_service_pb2, case_service_pb2_grpc, policy_service_pb2, query_service_pb2
 from weir_server.console.listener import IDLE_SECONDS
-from weir_server.pki import log_key
+from weir_server.identity.pki import log_key
 
 pytestmark = pytest.mark.slow
 RUN = "/weir.v1.QueryService/RunQuery"

@@ -25,8 +25,8 @@ from tests.support.wire import WireFailure, call, typed
 from weir.errors import InvalidRequest, PermissionDenied, Unauthenticated, UnknownName, VerificationError
 from weir.v1 import catalogue_service_pb2
 from weir_client import aio, cli
-from weir_server import identities, pki
-from weir_server.identity import read_certificate
+from weir_server.identity import identities, pki
+from weir_server.identity.holder import read_certificate
 from weir_server.services.access import ACCESS, PUBLIC
 
 LIST = "/weir.v1.CatalogueService/ListDatasets"

@@ -21,7 +21,7 @@ from tests.support.wire import WireFailure, call, key
 from weir import errors
 from weir.v1 import answer_pb2, audit_service_pb2, query_service_pb2, quota_service_pb2
 from weir_server.fsck import fsck
-from weir_server.pki import log_key
+from weir_server.identity.pki import log_key
 
 RUN = "/weir.v1.QueryService/RunQuery"
 

@@ -20,8 +20,8 @@ from tests.support.server import RunningServer
 from weir import errors
 from weir.checkpoint import Signer, parse, parse_vkey, verify, verify_signature
 from weir_client._witness import Witness, open_key, witness_server
-from weir_server import pki
 from weir_server.fsck import fsck
+from weir_server.identity import pki
 
 SQL = "SELECT region, COUNT(*) AS n FROM clinic GROUP BY region"
 

@@ -21,7 +21,7 @@ from weir.v1 import (  # noqa: F401  (their descriptors are what the completenes
     query_service_pb2,
     quota_service_pb2,
 )
-from weir_server.identity import ROLES
+from weir_server.identity.holder import ROLES
 from weir_server.services.access import ACCESS, ADMIN, PUBLIC
 
 R, P, O, V, A = "requester", "provider", "operator", "approver", "auditor"  # noqa: E741

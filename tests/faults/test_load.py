@@ -30,7 +30,7 @@ from weir.replay import Books, follow_all
 from weir.statement import statement
 from weir_server import log
 from weir_server.books import check_books, read_books
-from weir_server.pki import log_key
+from weir_server.identity.pki import log_key
 
 SECONDS = float(os.environ.get("WEIR_LOAD_SECONDS", "100"))
 LEAST_GOODPUT = 0.7

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.support.tokens import AUDIENCE, ISSUER, SETTINGS, Issuer, forged
 from weir.errors import Unauthenticated
-from weir_server.authentication import _bearer
 from weir_server.config import parse_config
-from weir_server.oidc import Key, Token, check_token, read_token
+from weir_server.identity.authentication import _bearer
+from weir_server.identity.oidc import Key, Token, check_token, read_token
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 AT = int(NOW.timestamp())

@@ -21,14 +21,14 @@ import httpx
 from tests.support.domain import Domain as TestDomain
 from tests.support.domain import open_domain, populate
 from tests.support.ledger import VKEY
-from weir_server import pki
-from weir_server.authentication import Authentication
 from weir_server.config import ConsoleSettings, Limits
 from weir_server.console.desk import Desk
 from weir_server.console.links import issue_code
 from weir_server.console.open import make_desk
 from weir_server.console.web import build
-from weir_server.revocation import watch_revoked
+from weir_server.identity import pki
+from weir_server.identity.authentication import Authentication
+from weir_server.identity.revocation import watch_revoked
 from weir_server.services.admission import Admission
 
 HOST = "localhost:7446"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import grpc
 
-from weir_server import pki
+from weir_server.identity import pki
 
 START_SECONDS = 180.0
 """A server that cannot start ends, and is noticed at once; one that is slow has a busy machine."""

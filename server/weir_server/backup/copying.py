@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from weir.errors import InvalidRequest
-from weir_server import identities, revocation
 from weir_server.books import DIRECTORY as BOOKS
+from weir_server.identity import identities, revocation
+from weir_server.identity.pki import DOMAIN_FILE, SECRETS
 from weir_server.log import latest_checkpoint
-from weir_server.pki import DOMAIN_FILE, SECRETS
 from weir_server.publish.files import CLUSTER_NOTE, PRIVATE
 from weir_server.store.sqlite import FILE_NAME, open_reader, read_only
 

@@ -28,14 +28,16 @@ from weir.merkle import leaf_hash, root_of
 from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
-from weir_server import clock, identity_log, log, pulse
+from weir_server import clock, log
 from weir_server.backup import agreements, conduct
 from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree, put_in_place
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import to_micros
+from weir_server.health import pulse
+from weir_server.identity import leaves as identity_leaves
+from weir_server.identity.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
 from weir_server.ledger import METRICS, PRIVACY_METRICS, list_quotas, record, set_quota
-from weir_server.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
 from weir_server.policy import book
 from weir_server.publish.files import PRIVATE
 from weir_server.store import SqlValue, Transaction
@@ -223,7 +225,7 @@ def _put_in_force(
     )
     if len(leaves) > copied:
         _rebuild(tx, leaves)
-        identity_log.rebuild(tx, leaves)
+        identity_leaves.rebuild(tx, leaves)
         conduct.rebuild(tx, leaves)
         agreements.rebuild(tx, leaves)
         agreements.rebuild_limits(tx, leaves)

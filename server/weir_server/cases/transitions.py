@@ -16,7 +16,7 @@ from weir.errors import InvalidRequest, QuotaExceeded, UnknownName
 from weir.v1 import case_service_pb2
 from weir_server.cases import book
 from weir_server.cases.values import KINDS, Case, CaseState, Kind, Step, may_follow
-from weir_server.identity import NAME, OPERATOR, PROVIDER, REQUESTER
+from weir_server.identity.holder import NAME, OPERATOR, PROVIDER, REQUESTER
 from weir_server.ledger.windows import ledger_time
 from weir_server.policy.acting import Acting
 from weir_server.policy.contract import Contract

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from weir.errors import InvalidRequest, Unauthenticated
 from weir_server.clock import from_micros, to_micros
-from weir_server.identity import APPROVER, AUDITOR, NAME, OPERATOR
+from weir_server.identity.holder import APPROVER, AUDITOR, NAME, OPERATOR
 
 PEOPLE = (OPERATOR, APPROVER, AUDITOR)
 """Roles that have a console: those who run, decide or oversee. Parties of contracts use the SDK and `weir`."""

@@ -21,8 +21,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from weir.errors import Unavailable
-from weir_server.pki import SECRETS
-from weir_server.watched import Watched
+from weir_server.identity.pki import SECRETS
+from weir_server.identity.watched import Watched
 
 CERTIFICATE, CONNECTED = "certificate", "connected"
 """Keys of a request's state: the client certificate in DER or None, and when its connection was made (monotonic)."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from weir_server.authentication import Authentication
 from weir_server.config import ConsoleSettings
 from weir_server.console.desk import Desk, environment, monotonic
 from weir_server.console.figures import Figures
@@ -18,7 +17,8 @@ from weir_server.console.gate import Gate
 from weir_server.console.listener import ConsoleListener
 from weir_server.console.sessions import Sessions
 from weir_server.console.web import build
-from weir_server.pki import Domain
+from weir_server.identity.authentication import Authentication
+from weir_server.identity.pki import Domain
 from weir_server.services.admission import Admission
 from weir_server.services.audit import AuditService
 from weir_server.services.cases import CaseAdminService, CaseService

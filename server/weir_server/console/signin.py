@@ -32,7 +32,7 @@ from weir_server.console.limits import Tries
 from weir_server.console.links import PEOPLE, use_code
 from weir_server.console.sessions import Session
 from weir_server.console.visit import Visit
-from weir_server.identities import issued
+from weir_server.identity.identities import issued
 from weir_server.ledger import record
 from weir_server.plan.values import Principal
 from weir_server.store import Transaction

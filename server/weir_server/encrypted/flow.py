@@ -24,7 +24,7 @@ from weir.v1 import answer_pb2, encrypted_service_pb2, receipt_pb2
 from weir_server import ledger
 from weir_server.encrypted.pool import KernelPool
 from weir_server.encrypted.reducers import Reducers
-from weir_server.identity import identity_uri
+from weir_server.identity.holder import identity_uri
 from weir_server.judged import Judged
 from weir_server.ledger import Posted, Replay, Reservation
 from weir_server.metering import reservation_request

@@ -21,7 +21,7 @@ from weir.agreements import ROLES, SIGNED, SignedTerms, is_signed, signed_data
 from weir.errors import InvalidRequest, PermissionDenied, UnknownName
 from weir.v1 import policy_service_pb2
 from weir_server import ledger
-from weir_server.identity import OPERATOR, PROVIDER, REQUESTER
+from weir_server.identity.holder import OPERATOR, PROVIDER, REQUESTER
 from weir_server.ledger.windows import advance, ledger_time
 from weir_server.plan.values import Principal
 from weir_server.policy import approvals, lifecycle

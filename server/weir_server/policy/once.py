@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from weir.errors import IdempotencyConflict
-from weir_server.identity import OPERATOR
+from weir_server.identity.holder import OPERATOR
 from weir_server.plan.values import Principal
 from weir_server.store import Transaction
 

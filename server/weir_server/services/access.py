@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from weir_server.identity import APPROVER, AUDITOR, OPERATOR, PROVIDER, REQUESTER, ROLES
+from weir_server.identity.holder import APPROVER, AUDITOR, OPERATOR, PROVIDER, REQUESTER, ROLES
 
 PUBLIC = "public"
 ADMIN = "admin"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from weir.errors import Overloaded
 from weir_server.config import Limits
-from weir_server.identity import APPROVER, AUDITOR, OPERATOR
+from weir_server.identity.holder import APPROVER, AUDITOR, OPERATOR
 
 _OVERSIGHT = (OPERATOR, APPROVER, AUDITOR)
 _MANY = 1024

@@ -11,7 +11,7 @@ from weir.errors import InvalidRequest, UnknownName
 from weir.v1 import case_service_pb2, case_service_pb2_grpc
 from weir_server.cases import book, evidence, transitions
 from weir_server.cases.encode import case_to_proto, state_of
-from weir_server.identity import PROVIDER, REQUESTER
+from weir_server.identity.holder import PROVIDER, REQUESTER
 from weir_server.policy.acting import Acting, checked_reason
 from weir_server.services.guard import Call
 from weir_server.services.paging import index_token, page_size

@@ -10,7 +10,7 @@ from weir.v1 import catalogue_service_pb2, catalogue_service_pb2_grpc
 from weir_server.catalog.card import DatasetCard, Grade
 from weir_server.catalog.export_dcat import Domain
 from weir_server.catalog.search import found, searchable
-from weir_server.identity import OPERATOR
+from weir_server.identity.holder import OPERATOR
 from weir_server.services.encode import dataset_to_proto
 from weir_server.services.exports import FORMATS, Exports
 from weir_server.services.guard import Call

@@ -8,7 +8,7 @@ import re
 
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2, policy_service_pb2_grpc
-from weir_server.identity import PROVIDER, REQUESTER
+from weir_server.identity.holder import PROVIDER, REQUESTER
 from weir_server.policy import agreeing, approvals, approving, lifecycle, standings
 from weir_server.policy.contract import Contract
 from weir_server.policy.encode import contract_to_proto

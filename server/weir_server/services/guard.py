@@ -43,8 +43,8 @@ from weir.errors import (
     WeirError,
 )
 from weir.wire import error_to_status
-from weir_server.authentication import HEADER, Authentication
 from weir_server.config import Limits
+from weir_server.identity.authentication import HEADER, Authentication
 from weir_server.observe import Metrics, event, exception_fields
 from weir_server.plan.values import Principal
 from weir_server.services.access import ACCESS, Access

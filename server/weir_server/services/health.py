@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""grpc.health.v1, for callers with a certificate: what `weir_server.health` found, read and never probed.
+"""grpc.health.v1, for callers with a certificate: what `health.readiness` found, read and never probed.
 
 The whole server and each of its services have one answer, since they stand on one ledger. Beside them the parts can be
 asked for by name (`weir.ledger`, `weir.clock`, `weir.log`, `weir.live`), which tells why, and no more.
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from weir.errors import UnknownName
-from weir_server.health import PARTS, Health
+from weir_server.health.readiness import PARTS, Health
 from weir_server.services.guard import Call
 
 _POLL_SECONDS = 0.5

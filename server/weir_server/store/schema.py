@@ -152,7 +152,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX usage_spent_by_contract ON usage_spent (contract)",
         """CREATE TABLE usage_contracts (
             contract TEXT NOT NULL, idx {int} NOT NULL, PRIMARY KEY (contract, idx)) {clustered}""",
-        # Which lines of the record of identities the log holds (identities.py).
+        # Which lines of the record of identities the log holds (identity/identities.py).
         """CREATE TABLE identity_acts (
             act TEXT NOT NULL, serial TEXT NOT NULL, leaf_index {int} NOT NULL,
             PRIMARY KEY (act, serial)) {clustered}""",
@@ -175,7 +175,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # From this number on log_nodes holds every second level of the tree (log/tree.py): what looks for the others
         # would end at a hole, and must not start. Levels that are there stay.
-        # When the books were last alive, by the system's clock and by one that nobody can set (pulse.py). Some books of
+        # When the books were last alive, by the system's clock and by one that nobody can set (health/pulse.py). Some books of
         # the number before have it.
         """CREATE TABLE IF NOT EXISTS pulse (
             id {int} PRIMARY KEY CHECK (id = 1), at {int} NOT NULL, boot TEXT NOT NULL, steady {int} NOT NULL)""",

@@ -17,8 +17,8 @@ from tests.support.ledger import LEDGER_SERVER, open_books
 from tests.support.server import make_domain
 from weir.errors import LogInconsistent, PublicationError, Unavailable
 from weir_server import background, clock
-from weir_server.identity_log import keep_logged
-from weir_server.revocation import Revoked, revoke, watch_revoked
+from weir_server.identity.leaves import keep_logged
+from weir_server.identity.revocation import Revoked, revoke, watch_revoked
 from weir_server.state import State
 from weir_server.store import Store
 from weir_server.store.group import Closed

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from tests.support.server import make_domain
 from weir.errors import InvalidRequest, Unavailable
-from weir_server import ledger, log, pki
+from weir_server import ledger, log
 from weir_server.books import DIRECTORY, open_books
 from weir_server.cli import backup_command
+from weir_server.identity import pki
 from weir_server.log.tiles import export_tiles
 from weir_server.store import Store
 

@@ -14,7 +14,7 @@ from weir_server.console.reads.meter import Compared, Row
 from weir_server.console.screens.screen import Screen
 from weir_server.console.usage import ANSWERS
 from weir_server.console.visit import Visit
-from weir_server.identity import NAME
+from weir_server.identity.holder import NAME
 from weir_server.ledger import METRICS
 from weir_server.services.paging import page_after
 from weir_server.store import Transaction

@@ -14,15 +14,16 @@ from tests.support.ledger import ALICE, BOB, Clock, posting, request, reserving
 from tests.support.server import make_domain
 from weir.errors import InvalidRequest, LogInconsistent, Unavailable, VerificationError, WeirError
 from weir.receipts import parse_event
-from weir_server import identities, ledger, log, pki
+from weir_server import ledger, log
 from weir_server.backup import back_up, restore
 from weir_server.books import DIRECTORY, open_books
 from weir_server.fsck import fsck
-from weir_server.identity_log import known_acts, log_acts, logged_revocations
+from weir_server.identity import identities, pki
+from weir_server.identity.leaves import known_acts, log_acts, logged_revocations
+from weir_server.identity.revocation import read_revoked
 from weir_server.ledger import Quota, Reservation
 from weir_server.log.tiles import export_tiles
 from weir_server.policy import book
-from weir_server.revocation import read_revoked
 from weir_server.store import Store, Transaction
 
 CHARGE = {"queries": 1, "cells": 4, "epsilon_nano": 10, "price_micro": 3}

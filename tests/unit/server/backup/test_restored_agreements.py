@@ -15,10 +15,11 @@ from tests.support.domain import Domain, contract_document, quota_document
 from tests.support.ledger import ALICE, Clock, posting, request, reserving
 from tests.support.server import make_domain
 from weir.errors import Unavailable
-from weir_server import ledger, log, pki
+from weir_server import ledger, log
 from weir_server.backup import back_up, restore
 from weir_server.books import DIRECTORY, open_books
 from weir_server.fsck import fsck
+from weir_server.identity import pki
 from weir_server.ledger import Quota, Replay, Reservation, set_quota
 from weir_server.log.tiles import export_tiles
 from weir_server.policy import approvals, book, lifecycle

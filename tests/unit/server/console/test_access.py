@@ -14,7 +14,7 @@ from weir_server.console.gate import may
 from weir_server.console.links import PEOPLE
 from weir_server.console.screens.table import BY_NAME, ROOMS, SCREENS
 from weir_server.console.web import Web
-from weir_server.identity import ROLES
+from weir_server.identity.holder import ROLES
 from weir_server.services.access import ACCESS
 
 O, P, A = "operator", "approver", "auditor"  # noqa: E741

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from weir.errors import InvalidRequest, Unauthenticated
-from weir_server.cli_identity import identity
+from weir_server.cli.identity import identity
 from weir_server.console.links import DIRECTORY, Holder, issue_code, use_code
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

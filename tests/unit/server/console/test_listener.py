@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from weir.errors import Unavailable
-from weir_server import pki
 from weir_server.console import listener as listeners
 from weir_server.console.listener import CERTIFICATE, CONNECTED, ConsoleListener
+from weir_server.identity import pki
 
 
 async def tell(scope: Any, receive: Any, send: Any) -> None:

@@ -12,11 +12,11 @@ import pytest_asyncio
 
 from tests.support.console import HOST, ConsoleUnderTest, running_console
 from tests.support.domain import contract_document
-from weir_server import identities
 from weir_server.config import ConsoleSettings, Limits
 from weir_server.console.headers import CONTENT_SECURITY_POLICY, HEADERS
 from weir_server.console.limits import TRIES
 from weir_server.console.screens import overview
+from weir_server.identity import identities
 
 STOP = {"act": "stop", "scope": "requester", "name": "alice", "reason": "test"}
 NASTY = "<script>alert(1)</script>"

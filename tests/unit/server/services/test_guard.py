@@ -29,9 +29,10 @@ from weir.v1 import (
     receipt_pb2,
 )
 from weir.v1 import catalogue_service_pb2_grpc as catalogue
-from weir_server import observe, pki
-from weir_server.authentication import Authentication
+from weir_server import observe
 from weir_server.config import Limits
+from weir_server.identity import pki
+from weir_server.identity.authentication import Authentication
 from weir_server.observe import Metrics
 from weir_server.services.access import PUBLIC
 from weir_server.services.admission import Admission
