@@ -175,8 +175,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # From this number on log_nodes holds every second level of the tree (log/tree.py): what looks for the others
         # would end at a hole, and must not start. Levels that are there stay.
-        # When the books were last alive, by the system's clock and by one that nobody can set (health/pulse.py). Some books of
-        # the number before have it.
+        # When the books were last alive, by the system's clock and by one that nobody can set (health/pulse.py). Some
+        # books of the number before have it.
         """CREATE TABLE IF NOT EXISTS pulse (
             id {int} PRIMARY KEY CHECK (id = 1), at {int} NOT NULL, boot TEXT NOT NULL, steady {int} NOT NULL)""",
     ),
