@@ -14,9 +14,9 @@ be that large is split into x = high·2**31 + low; the three sums of products jo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from weir.query import Function
 from weir_server.catalog.card import DatasetCard, Measure
@@ -42,6 +42,18 @@ class Partition:
     """Ordered by level and code."""
     too_narrow: int
     """Cells that had k units and failed the width."""
+    held_back: int
+    """Cells that had k units and would have told some apart beside earlier records."""
+
+
+class Admits(Protocol):
+    """What decides whether a cell may become an atom beside earlier records."""
+
+    def in_cells(self, local: Engine, *, coarse: str) -> Mapping[int, Sequence[Any]]:
+        """What to know of the cells of a level, of those where anything is to be known. `coarse`: SQL of the cell."""
+
+    def admit(self, units: int, known: Sequence[Any]) -> bool:
+        """Whether a cell of so many units becomes an atom."""
 
 
 def needs_squares(measure: Measure) -> bool:
@@ -67,21 +79,25 @@ def build_cells(card: DatasetCard, *, rows: RowEngine, local: Engine) -> None:
     local.run(f"CREATE TABLE {TAKEN} ({', '.join(f'{name} {kind}' for name, kind in TAKEN_COLUMNS.items())})")
 
 
-def climb(card: DatasetCard, *, engine: Engine, version: int) -> Partition:
-    """Make atoms of the fine cells that `taken` does not hold yet, adding theirs to it."""
+def climb(card: DatasetCard, *, engine: Engine, version: int, admits: Admits | None = None) -> Partition:
+    """Make atoms of the fine cells that `taken` does not hold yet, adding theirs to it. `admits`: None where there are
+    no earlier records."""
     atoms: list[Atom] = []
-    narrow = 0
+    narrow = held_back = 0
     for number, level in enumerate(levels(card)):
         passed = []
+        known = {} if admits is None else admits.in_cells(engine, coarse=coarse_code(card, level))
         for row in _candidates(card, engine, level):
             code, n, totals, wide = read_statistics(row, card)
-            if wide:
+            if not wide:
+                narrow += 1
+            elif admits is None or admits.admit(n, known.get(code, ())):
                 passed.append(Atom(version, number, code, n, version, totals))
             else:
-                narrow += 1
+                held_back += 1
         _take(engine, card, level, (version, number), [atom.code for atom in passed])
         atoms += passed
-    return Partition(tuple(atoms), narrow)
+    return Partition(tuple(atoms), narrow, held_back)
 
 
 def _cell_sums(index: int, measure: Measure) -> dict[str, tuple[str, str]]:

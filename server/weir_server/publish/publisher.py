@@ -61,7 +61,8 @@ class Report:
     too_narrow: int = 0
     """Cells that had k units and climbed because a width would not hold."""
     held_back: int = 0
-    """Atoms whose old record was carried forward, since a class of changes had 1 to k - 1 units."""
+    """Atoms whose old record was carried forward, and cells that formed none, since all records together would have
+    told 1 to k - 1 units apart."""
     clipped: dict[str, int] = field(default_factory=dict)
     """Dimension to rows (bins), or exact measure to units, outside the bounds."""
     rounded: dict[str, int] = field(default_factory=dict)
@@ -253,14 +254,14 @@ def _grounds(card: DatasetCard, *, place: Place, paths: _Paths, context: _Contex
 def _atoms(card: DatasetCard, report: Report, *, place: Place, paths: _Paths, context: _Context) -> Report:
     local, previous, version = place.local, context.previous, context.version
     build_cells(card, rows=place.rows, local=local)
-    carried = Carried((), 0)
+    carried = Carried((), 0, None)
     if previous is not None:
         path = members_path(
             paths.private, version=previous.version, manifest_digest=previous.manifest_digest, salt=place.salt
         )
         load(card, place=place, path=path)
         carried = carry(card, place=place, previous=previous, version=version)
-    partition = climb(card, engine=local, version=version)
+    partition = climb(card, engine=local, version=version, admits=carried.newcomers)
     renewed = renewed_members(card, place=place, version=version, first=previous is None)
     write(card, renewed, place=place, work=paths.work)
     atoms = (*carried.atoms, *partition.atoms)
@@ -275,7 +276,7 @@ def _atoms(card: DatasetCard, report: Report, *, place: Place, paths: _Paths, co
         units_outside=int(local.one(f"SELECT coalesce(sum(n), 0) FROM {CELLS} ANTI JOIN {TAKEN} USING (code)")),
         atoms_by_level=by_level,
         too_narrow=partition.too_narrow,
-        held_back=carried.held_back,
+        held_back=carried.held_back + partition.held_back,
         withdrawn_held=0 if card.consent is None else withdrawn_held(place.rows),
     )
 
