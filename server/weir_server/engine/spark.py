@@ -110,8 +110,14 @@ class SparkEngine:
 
         Raises: as `select`.
         """
-        self._guarded(lambda: self._frame(statement).write.mode("error").parquet(path))
-        self.open(name, path)
+
+        def kept() -> None:
+            frame = self._frame(statement)
+            frame.write.mode("error").parquet(path)
+            # Sail writes no file where there are no rows, and then nothing there says what the columns were.
+            self.session.read.schema(frame.schema).parquet(path).createOrReplaceTempView(name)
+
+        self._guarded(kept)
 
     def open(self, name: str, path: str) -> None:
         """Name what `save` has kept.

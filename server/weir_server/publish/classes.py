@@ -134,7 +134,7 @@ def _text(history: str, *, of: str) -> str:
 def _several() -> str:
     """Query: the traces of units with several histories, whatever their order: sums of hashes (`fingerprint`). A trace
     of one history is that history, for them as for everybody."""
-    many = f"SELECT unit FROM {_STEPPED} GROUP BY unit HAVING COUNT(*) > 1"
+    many = f"SELECT unit FROM (SELECT unit, COUNT(*) AS n FROM {_STEPPED} GROUP BY unit) AS counted WHERE n > 1"
     kept = " AND ".join(
         f"MAX(CASE WHEN c.step = '{letter}' THEN 1 ELSE 0 END) OVER (PARTITION BY c.unit) = {found}"
         for letter, found in (("m", 1), ("l", 0))
