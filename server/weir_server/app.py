@@ -465,7 +465,7 @@ def _background(
     store = parts.store
     led: list[Callable[[], Coroutine[Any, Any, None]]] = [
         partial(sweep, store, parts.state, parts.now),
-        partial(keep_exported, store, data_dir / LOG_DIRECTORY),
+        partial(keep_exported, store, data_dir / LOG_DIRECTORY, vkey=log_key(data_dir)),
     ]
     if config.witness.url:
         post = http_post(config.witness.url)

@@ -46,12 +46,20 @@ def _nothing(tx: Transaction) -> None:
     """An operation whose group is sealed."""
 
 
-async def keep_exported(store: Store, directory: Path) -> None:
-    """Exports again and again until the store stops or the task is cancelled."""
+async def keep_exported(store: Store, directory: Path, *, vkey: str = "") -> None:
+    """Exports again and again until the store stops, the task is cancelled, or the files show that the books are not
+    the newest: then they are left as they are, for whoever looks, and the log of operators says so once.
+
+    `vkey`: the log's verifier keys. Files that a power cut spoilt are written again at the start."""
+    mend = True
     while not store.stopped:
         pause = _EXPORT_SECONDS
         try:
-            await asyncio.to_thread(export_tiles, store, directory)
+            await asyncio.to_thread(export_tiles, store, directory, vkey=vkey, mend=mend)
+            mend = False
+        except VerificationError as error:
+            event("export_stopped", level=logging.ERROR, rule=error.rule or "", **exception_fields(error))
+            return
         except (OSError, WeirError) as error:
             event("export_failed", level=logging.ERROR, **exception_fields(error))
             pause = _RETRY_SECONDS
