@@ -32,7 +32,7 @@ from weir.v1 import (
 )
 from weir.wire import error_from_status
 from weir_server import clock
-from weir_server.books import open_books
+from weir_server.books import open_books, read_books
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.card_file import load_card
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
@@ -43,6 +43,7 @@ from weir_server.health.latch import Latch
 from weir_server.identity.holder import OPERATOR
 from weir_server.identity.pki import Domain, load_domain
 from weir_server.plan.values import Principal
+from weir_server.policy.unproven import require_settled
 from weir_server.publish.files import (
     draft_directory,
     nobody_activates,
@@ -74,6 +75,7 @@ async def publish_locally(
         latch = Latch(Timekeeper(bound=timedelta(seconds=config.clock.max_skew_seconds)))
         store = open_books(data_dir, domain, settings=config.ledger, time=config.clock, latch=latch)
         try:
+            store.read(lambda tx: require_settled(tx, card.name))
             state = State(store, data_dir, clock=latch.keeper, entropy=os.urandom)
             with nobody_activates(_snapshots(card, data_dir)):
                 await state.catch_up()  # Books in PostgreSQL may have servers that activated until just now.
@@ -103,7 +105,10 @@ def publish_to_server(
     """
     card, domain = load_card(card_path), load_domain(data_dir)
     identity = _identity(identity_file, domain)
-    snapshots = _snapshots(card, data_dir)
+    snapshots, settings = _snapshots(card, data_dir), load_config(None, data_dir=data_dir).ledger
+    if not settings.postgres:  # A restore makes embedded books. Asked before what lies here is taken for leftovers.
+        with read_books(data_dir, settings=settings) as tx:
+            require_settled(tx, card.name)
     with publishing_alone(snapshots), _channel(server, identity) as channel:
         # Whatever the server is activating, for a publisher that may be gone, must not become the newest in between.
         with nobody_activates(snapshots):

@@ -5,7 +5,8 @@
     2  evidence: the exported log, verified from its first to its last entry, and checkpoints kept elsewhere
     3  entries behind the copy are appended as they stand; reservations, limits, balances and meter follow from entries
     4  refuse where a known checkpoint is newer, or where nothing shows how far the log had got; `close_budgets` instead
-       lowers every privacy budget to what is used, an entry each
+       lowers every privacy budget to what is used, an entry each, and marks what the books cannot know any more
+       (policy/unproven.py): lineages, versions and datasets of entries behind the copy
     5  approvals are taken back, since the copy does not know what used them; everything is stopped, by name, until an
        operator has looked; only then the directory becomes a domain
 
@@ -18,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -29,21 +30,20 @@ from weir.receipts import parse_event
 from weir.replay import Books, follow_all
 from weir.tiles import LARGEST_BUNDLE, TILE_WIDTH, entries_of, tile_name
 from weir_server import clock, log
-from weir_server.backup import agreements, conduct
+from weir_server.backup import agreements, conduct, unknown
 from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree, put_in_place
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import to_micros
+from weir_server.fsck.unproven import unproven_of
 from weir_server.health import pulse
 from weir_server.identity import leaves as identity_leaves
 from weir_server.identity.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
-from weir_server.ledger import METRICS, PRIVACY_METRICS, list_quotas, record, set_quota
-from weir_server.policy import book
+from weir_server.ledger import METRICS, record
+from weir_server.policy import book, unproven
 from weir_server.publish.files import PRIVATE
 from weir_server.store import SqlValue, Transaction
 from weir_server.store.sqlite import SqliteStore
-
-_ACTOR = "restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Restored:
     """Entries brought in from the exported log."""
     closed: tuple[str, ...]
     """Privacy budgets closed for good."""
+    held: tuple[str, ...]
+    """Datasets that get no further version, since nobody knows which was the newest."""
 
 
 def restore(
@@ -130,10 +132,11 @@ def _bring_forward(draft: Path, exported: Path | None, checkpoints: Sequence[str
             leaves, shown = _longer(leaves, entries, exported), max(shown, len(entries))
         _check_evidence(leaves, heads, shown=shown >= copied, anyway=close_budgets)
         published = _published(draft, leaves[copied:])
-        closed = store.write_sync(lambda tx: _put_in_force(tx, leaves, copied, published, close_budgets=close_budgets))
+        here = draft / SNAPSHOTS if close_budgets else None
+        closed, held = store.write_sync(lambda tx: _put_in_force(tx, leaves, copied, published, unproven_in=here))
     finally:
         store.close()
-    return Restored(copied, len(leaves) - copied, closed)
+    return Restored(copied, len(leaves) - copied, closed, held)
 
 
 def _exported(directory: Path, vkey: str) -> list[bytes]:
@@ -216,9 +219,11 @@ def _published(draft: Path, leaves: list[bytes]) -> list[Snapshot]:
 
 
 def _put_in_force(
-    tx: Transaction, leaves: list[bytes], copied: int, published: list[Snapshot], *, close_budgets: bool
-) -> tuple[str, ...]:
-    """One transaction: entries, what follows from them, closed budgets, the stop, and the entry that says so."""
+    tx: Transaction, leaves: list[bytes], copied: int, published: list[Snapshot], *, unproven_in: Path | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """One transaction: entries, what follows from them, closed budgets, the stop, and the entry that says so.
+
+    `unproven_in`: directory of snapshots where entries may be missing; None where they are proven to be whole."""
     tx.execute_many(
         "INSERT INTO log_leaves (idx, type, requester, leaf, hash) VALUES (?, ?, ?, ?, ?)",
         [_row(index, leaf) for index, leaf in enumerate(leaves[copied:], start=copied)],
@@ -229,21 +234,27 @@ def _put_in_force(
         conduct.rebuild(tx, leaves)
         agreements.rebuild(tx, leaves)
         agreements.rebuild_limits(tx, leaves)
+        unproven.replace(tx, unproven_of(leaves))
     for snapshot in published:
         book.add_snapshot(tx, snapshot)
     now = clock.now()
-    closed = _close_budgets(tx, now) if close_budgets else ()
+    closed = () if unproven_in is None else unknown.close_budgets(tx, now)
     book.set_suspension(tx, "all", "", suspended=True, now=now)
     # Uses and withdrawals since the copy are not in it.
-    ended = agreements.take_back_approvals(tx) if len(leaves) > copied or close_budgets else 0
-    told: dict[str, object] = {"copied": str(copied), "appended": str(len(leaves) - copied), "closed": list(closed)}
-    told |= {"approvals_ended": str(ended), "actor": _ACTOR}
-    record(tx, "weir.store.restored", told, subject="store", now=now, entropy=os.urandom)
-    reason = {"reason": "restored from a backup", "actor": _ACTOR}
+    ended = agreements.take_back_approvals(tx) if len(leaves) > copied or unproven_in is not None else 0
+    told = {"copied": str(copied), "appended": str(len(leaves) - copied), "approvals_ended": str(ended)}
+    # Numbers: names of thousands of budgets are more than an entry holds, and each budget has an entry of its own.
+    told |= {"closed": str(len(closed)), "proof": "log" if unproven_in is None else "none", "actor": unknown.ACTOR}
+    index = record(tx, "weir.store.restored", told, subject="store", now=now, entropy=os.urandom).leaf_index
+    held: tuple[str, ...] = ()
+    if unproven_in is not None:
+        unproven.mark(tx, index)
+        held = unknown.hold_datasets(tx, unproven_in, now)
+    reason = {"reason": "restored from a backup", "actor": unknown.ACTOR}
     record(tx, "weir.suspension.set", reason, subject="all/", now=now, entropy=os.urandom)
     # Who restores has a person's eye on the time; the copy's own pulse is as old as the copy.
     pulse.beat(tx, pulse.Pulse(now, pulse.boot(), clock.steady_seconds()))
-    return closed
+    return closed, held
 
 
 def _row(index: int, leaf: bytes) -> tuple[SqlValue, ...]:
@@ -302,15 +313,3 @@ def _write_reservations(tx: Transaction, books: Books, leaves: list[bytes]) -> N
         "DELETE FROM idempotency WHERE reservation IN (SELECT id FROM reservations WHERE state = 'posted') "
         "AND reservation NOT IN (SELECT reservation FROM answers)"
     )
-
-
-def _close_budgets(tx: Transaction, now: datetime) -> tuple[str, ...]:
-    """Lowers every privacy limit to what is used of it: what was spent unseen cannot be spent again."""
-    closed = []
-    for balance in list_quotas(tx, now=now):
-        quota = balance.quota
-        if quota.metric in PRIVACY_METRICS and balance.left:
-            lowered = replace(quota, limit=balance.used)
-            set_quota(tx, lowered, reason="restored without proof", actor=_ACTOR, now=now, entropy=os.urandom)
-            closed.append(quota.id)
-    return tuple(closed)

@@ -146,5 +146,6 @@ def restore_command(
         asdict(done),
         as_json,
         f"{data_dir}: {done.copied} entries copied, {done.appended} brought in from the exported log, "
-        f"{len(done.closed)} budgets closed.\nEverything is stopped: look, then `weir suspend all --resume`.",
+        f"{len(done.closed)} budgets closed, {len(done.held)} datasets held.\n"
+        "Everything is stopped: look, then `weir suspend all --resume`.",
     )

@@ -18,6 +18,7 @@ from weir_server.fsck.files import check_files, read_note
 from weir_server.fsck.findings import Finding
 from weir_server.fsck.rows import Rows, postgres_rows, sqlite_rows
 from weir_server.fsck.tree import check_tree, read_leaves
+from weir_server.fsck.unproven import check_unproven
 
 __all__ = ["Finding", "Report", "check", "fsck", "postgres_rows"]
 
@@ -68,6 +69,7 @@ def check(rows: Rows, *, vkey: str | None, files: Path) -> Report:
     findings += check_books(rows, leaves)
     findings += check_contracts(rows, leaves)
     findings += check_conduct(rows, leaves)
+    findings += check_unproven(rows, leaves)
     findings += check_files(files, leaves, note=note)
     return Report(len(leaves), tuple(sorted(set(findings), key=_order)))
 

@@ -9,7 +9,7 @@ from weir_server.catalog.card import DatasetCard, Grade
 from weir_server.catalog.card_rules import check_card
 from weir_server.catalog.lineage_rules import lineage_conflicts
 from weir_server.catalog.snapshot import Snapshot
-from weir_server.policy import book, exposure, lineage
+from weir_server.policy import book, exposure, lineage, unproven
 from weir_server.policy.acting import Acting
 
 
@@ -18,14 +18,16 @@ def activate(acting: Acting, snapshot: Snapshot, report: bytes) -> int:
 
     Raises:
         BudgetExhausted: the lineage cannot pay.
-        PublicationError: not the next version, or in conflict with its lineage.
+        PublicationError: not the next version, in conflict with its lineage, or of what a restore without proof lost.
     """
+    unproven.require_settled(acting.tx, snapshot.card.name)
     _check_succession(acting, snapshot)
     _check_basis(snapshot)
     _check_sources(acting, snapshot.card)
     card = snapshot.card
     actor, now, entropy = acting.principal.name, acting.now, acting.entropy
     book.add_snapshot(acting.tx, snapshot)
+    unproven.stop_first(acting, card)
     exposure.join(acting, card)  # Before anything is charged: the report counts in the shared account as well.
     lineage.set_budget(acting.tx, card, actor=actor, now=now, entropy=entropy)
     digest = acting.world.policy.digest

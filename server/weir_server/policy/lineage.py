@@ -8,6 +8,7 @@ the lineage; what each of them spends there, nobody can spend again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -17,6 +18,7 @@ from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.accounting import micro_rho, rho_of_pure_epsilon
 from weir_server.dp.layout import REPORT
 from weir_server.ledger import Quota, ReservationRequest, Subject, charge_and_post, find_quota, set_quota
+from weir_server.policy.unproven import is_unproven
 from weir_server.store import Transaction
 
 PURPOSE = "report of a publication"
@@ -32,18 +34,30 @@ def set_budget(
 ) -> None:
     """The lineage's lifetime budget in the account that binds, by its first card that has one.
 
-    Set once: a later card cannot raise it, only an operator by name.
+    Set once: a later card cannot raise it, only an operator by name. In books that were restored without proof it
+    starts with 0: what they do not know may have spent its budget.
 
     Raises:
-        PublicationError: another lineage's budget has this name.
+        PublicationError: another lineage's budget has this name; or it starts with 0, and the card's report costs.
     """
     quota_id = lineage_quota_id(card.lineage, card.budget_metric)
     known = find_quota(tx, quota_id)
     if known is not None and known.lineage != card.lineage:
         raise PublicationError("the name of the lineage is too like another's", rule="lineage.name")
-    if card.budget_lifetime and known is None:
-        budget = Quota(id=quota_id, metric=card.budget_metric, limit=card.budget_lifetime, lineage=card.lineage)
-        set_quota(tx, budget, reason="publication", actor=actor, now=now, entropy=entropy)
+    if not card.budget_lifetime or known is not None:
+        return
+    budget, reason = Quota(quota_id, card.budget_metric, card.budget_lifetime, lineage=card.lineage), "publication"
+    if is_unproven(tx):
+        if reports(card):
+            raise PublicationError(
+                "the books were restored without proof, so a new lineage starts with a budget of 0 and cannot pay for "
+                f"the report of its bounds: set its limit first, with weir quota set {quota_id} --metric "
+                f"{card.budget_metric} --lineage {card.lineage}",
+                field="lineage",
+                rule="restore.budget",
+            )
+        budget, reason = replace(budget, limit=0), "publication after a restore without proof"
+    set_quota(tx, budget, reason=reason, actor=actor, now=now, entropy=entropy)
 
 
 def read_report(snapshot: Snapshot) -> bytes:

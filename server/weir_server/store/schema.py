@@ -180,6 +180,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE IF NOT EXISTS pulse (
             id {int} PRIMARY KEY CHECK (id = 1), at {int} NOT NULL, boot TEXT NOT NULL, steady {int} NOT NULL)""",
     ),
+    (
+        # What a restore without proof left unknown (policy/unproven.py): of the books as a whole, by "", and of each
+        # dataset that gets no further version. A Weir that does not ask for it would release over it.
+        "CREATE TABLE unproven (dataset TEXT PRIMARY KEY, leaf_index {int} NOT NULL)",
+    ),
 )
 VERSION = len(MIGRATIONS)
 """Of the tables that this program reads and writes."""
