@@ -50,12 +50,15 @@ _MAY = {
 
 
 def offer(acting: Acting, contract: Contract, *, reason: str) -> None:
-    """Begin anew with terms that are put in force: nothing carries over. Terms that have ended stay ended."""
+    """Begin anew with terms that are put in force: nothing carries over. Terms that have ended stay ended; those that
+    are suspended stay so, signed and attested as they are, until somebody resumes them by name."""
     state = lifecycle.state_when_offered(acting.tx, contract)
     if state in ENDED:
         return
-    lifecycle.forget(acting.tx, contract)
     approvals.lapse(acting.tx, contract, now=acting.now)
+    if state == SUSPENDED:
+        return
+    lifecycle.forget(acting.tx, contract)
     lifecycle.store_state(acting.tx, contract, state, now=acting.now)
     data = {"reason": reason, "signatures": contract.signatures}
     # Without signatures, applying is offer, acceptance and activation in one; `signatures` says so.

@@ -100,8 +100,8 @@ def _forgives(tx: Transaction, old: Policy, new: Policy, change: Change) -> bool
 
 
 def _states(tx: Transaction, world: World, new: Policy, change: Change) -> tuple[str, str]:
-    """What becomes of a contract's state: changed terms begin anew. Part of the plan's hash, so that a plan does not
-    outlive a signature or a stop."""
+    """What becomes of a contract's state: changed terms begin anew, and what is stopped stays so. Part of the plan's
+    hash, so that a plan does not outlive a signature or a stop."""
     kind, _, name = change.subject.partition("/")
     if kind != "contract":
         return "", ""

@@ -24,6 +24,8 @@ EXPIRED, TERMINATED = "expired", "terminated"
 STATES = (OFFERED, ACCEPTED, ACTIVE, SUSPENDED, EXPIRED, TERMINATED)
 ENDED = frozenset({EXPIRED, TERMINATED})
 """States that the same terms never leave."""
+STANDING = ENDED | {SUSPENDED}
+"""States that putting the same terms in force again does not lift: a stop is lifted by name alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,10 @@ def initial_state(contract: Contract) -> str:
 
 
 def state_when_offered(tx: Transaction, contract: Contract) -> str:
-    """The state that putting these terms in force gives them: terms that have ended stay ended."""
+    """The state that putting these terms in force gives them: terms that have ended stay ended, and suspended ones stay
+    suspended. Else a policy that is applied again, as after a restore, would lift a stop that no person lifts."""
     state = lives(tx, [contract])[contract.id].state
-    return state if state in ENDED else initial_state(contract)
+    return state if state in STANDING else initial_state(contract)
 
 
 def state_at(contract: Contract, life: ContractLife, *, now: datetime) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,33 @@ async def test_a_contract_that_ended_after_the_backup_stays_ended(domain: Domain
     store = restored(domain, copy, tmp_path)
     lives = store.read(lambda tx: lifecycle.lives(tx, contracts.values()))
     assert {name: life.state for name, life in lives.items()} == {"c-1": "terminated", "c-2": "suspended"}
+    store.close()
+    check(tmp_path / "new")
+
+
+async def test_a_contract_suspended_after_the_backup_stays_so_under_the_newest_policy(
+    domain: Domain, tmp_path: Path
+) -> None:
+    """Attack: the copy's policy is older than the stop, and applying the newest again would lift it unannounced."""
+    await domain.apply(contract_document("c-1"))
+    copy = copied(domain, tmp_path)
+    newest = contract_document("c-1", title="Newer terms")
+    await domain.apply(newest)
+    await move(domain, "suspended", contract="c-1", reason="misuse")
+    store = restored(domain, copy, tmp_path)
+    again = replace(
+        domain,
+        store=store,
+        directory=tmp_path / "new",
+        state=State(store, tmp_path / "new", clock=domain.clock, entropy=os.urandom),
+    )
+    domain.clock.moment = datetime.now(UTC)
+    (change,) = (await again.apply(newest, dry_run=True)).changes
+    assert "state: active → suspended" in change.fields
+    await again.apply(newest)
+    assert again.state.world.contract_states["c-1"] == "suspended"
+    await move(again, "active", contract="c-1")
+    assert again.state.world.contract_states["c-1"] == "active"
     store.close()
     check(tmp_path / "new")
 

@@ -21,9 +21,11 @@ from tests.support.agreements import (
     terms_of,
 )
 from tests.support.domain import ALICE, BOB, OLGA, Domain, contract_document, open_domain, running_domain, submit
+from tests.support.ledger import VKEY
 from weir.agreements import verify_signed_event
 from weir.errors import InvalidRequest, PermissionDenied, PolicyDenied, UnknownName, WeirError
 from weir.v1 import policy_service_pb2
+from weir_server.fsck import fsck
 from weir_server.plan.values import Principal
 from weir_server.policy import lifecycle
 from weir_server.policy.contract import contract_of_terms
@@ -243,6 +245,23 @@ async def test_what_is_terminated_stays_so_when_the_same_text_is_applied_again(d
     assert len(steps(domain)) == leaves
     await domain.apply(signed_document(title="A new deal"), *PARTIES)
     assert domain.state.world.state_of("s-1") == "offered"
+
+
+async def test_what_is_suspended_stays_so_when_the_same_text_is_applied_again(domain: Domain) -> None:
+    """Attack: a policy that is applied by routine lifts a stop that a person has set by name."""
+    await with_duties(domain)
+    await attest(domain, "delete")
+    await move(domain, "suspended", who=HOSPITAL)
+    documents = (signed_document(duties=DUTIES), *PARTIES)
+    await domain.apply(*PARTIES)
+    planned = await domain.apply(*documents, dry_run=True)
+    assert ["state: none → suspended"] in [list(change.fields) for change in planned.changes]
+    await domain.apply(*documents, plan_hash=planned.plan_hash)
+    life = domain.store.read(lambda tx: lifecycle.lives(tx, [terms_of(domain)]))["s-1"]
+    assert (life.state, len(life.signatures), set(life.attested)) == ("suspended", 2, {"delete"})
+    assert domain.state.world.contract_states["s-1"] == "suspended"
+    assert (await move(domain, "active")).state == policy_service_pb2.CONTRACT_STATE_ACTIVE
+    assert fsck(domain.directory, vkey=VKEY).findings == ()
 
 
 async def test_every_text_that_was_ever_in_force_is_kept_and_read_back(domain: Domain) -> None:
