@@ -17,6 +17,7 @@ from weir_server.catalog.card import DatasetCard, Mode
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.accounting import micro_rho, rho_of_pure_epsilon
 from weir_server.dp.layout import REPORT
+from weir_server.identity.holder import OPERATOR
 from weir_server.ledger import Quota, ReservationRequest, Subject, charge_and_post, find_quota, set_quota
 from weir_server.policy.unproven import is_unproven
 from weir_server.store import Transaction
@@ -91,7 +92,8 @@ def book_report(
     """Charges the lineage for the report, as for any release: reserved, posted, answer kept. Nobody sees the report
     before this is durable. Does nothing where there is none.
 
-    It belongs to no contract, and its idempotency key is one that no request can carry.
+    It belongs to no contract and to no requester: the name is one that none can have, `operator/NAME`. Under the plain
+    name an operator would spend the limits of the requester of that name, whose receipts would open the entry's salt.
 
     Raises:
         BudgetExhausted: the lineage cannot take it; then nothing is published.
@@ -110,7 +112,7 @@ def book_report(
         "sticky": False,
     }
     request = ReservationRequest(
-        subject=Subject(requester=actor, contract="", dataset=card.name, lineage=card.lineage),
+        subject=Subject(requester=f"{OPERATOR}/{actor}", contract="", dataset=card.name, lineage=card.lineage),
         idempotency_key=f"publication/{card.name}/{snapshot.version}",
         request_digest=snapshot.manifest_digest,
         charge={"epsilon_nano": card.report_epsilon, "rho_micro": rho},

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.accounts import answering, concentrated_card, publish_card
-from tests.support.domain import NANO, Domain, open_domain, spending_card
+from tests.support.domain import DOMAIN, NANO, Domain, open_domain, quota_document, spending_card
 from tests.support.ledger import VKEY
 from weir.errors import BudgetExhausted, PublicationError
 from weir.replay import follow_all
+from weir.statement import statement
+from weir.v1 import policy_service_pb2
 from weir_server import log
 from weir_server.catalog.card import DatasetCard
 from weir_server.fsck import fsck
+from weir_server.identity.holder import NAME
+from weir_server.plan.values import Principal
 from weir_server.policy.lineage import lineage_quota_id
 
 TENTH = NANO // 10
@@ -42,11 +46,35 @@ async def test_the_report_is_booked_on_the_lineage_with_its_publication(
         assert released["charge"]["epsilon_nano"] == str(TENTH)
         assert released["record"]["purpose"] == "report of a publication"
         assert released["subject"] == {
-            "requester": "olga", "contract": "", "dataset": "spending", "lineage": "money"
+            "requester": "operator/olga", "contract": "", "dataset": "spending", "lineage": "money"
         }  # fmt: skip
         leaves = domain.store.read(lambda tx: list(log.entries(tx)))
-        assert follow_all(leaves).totals["", "olga", "spending", "epsilon_nano"] == TENTH
+        assert follow_all(leaves).totals["", "operator/olga", "spending", "epsilon_nano"] == TENTH
     assert fsck(tmp_path, vkey=VKEY).ok
+
+
+async def test_an_operator_s_publication_is_not_the_requester_s_of_the_same_name(tmp_path: Path) -> None:
+    """Attack: an operator named alice spends the limits of the requester alice, who reads the salt of the entry."""
+    domain = open_domain(tmp_path)
+    try:
+        await domain.apply(quota_document(metric="epsilon_nano", limit=TENTH // 2))
+        published = publish_card(domain, spending_card(report_epsilon=TENTH))
+        request = policy_service_pb2.ActivateSnapshotRequest(
+            dataset="spending",
+            snapshot=1,
+            manifest_digest=published.manifest_digest,
+            idempotency_key=domain.new_key(),
+        )
+        await domain.state.activate_snapshot(Principal("alice", "operator", DOMAIN), request)
+        assert (domain.used("q-1"), domain.used("lineage-money-epsilon")) == (0, TENTH)
+        assert domain.store.read(lambda tx: log.receipts_of(tx, "alice")) == []
+        leaves = domain.store.read(lambda tx: list(log.entries(tx)))
+        assert statement([leaf for _, leaf in leaves]) == []
+        owners = domain.store.read(lambda tx: tx.execute("SELECT requester FROM idempotency"))
+        assert not [name for (name,) in owners if NAME.fullmatch(str(name))], "no requester's key can meet it"
+    finally:
+        domain.store.close()
+    assert fsck(tmp_path, vkey=VKEY).findings == ()
 
 
 async def test_what_was_booked_is_what_the_publisher_shows(tmp_path: Path) -> None:
