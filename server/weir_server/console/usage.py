@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,15 +20,13 @@ from typing import Any
 
 from weir.errors import WeirError
 from weir_server import log
-from weir_server.ledger.values import PRIVACY_METRICS
+from weir_server.ledger.values import MAX_CHARGE, MAX_LIMIT, PRIVACY_METRICS
 from weir_server.observe import event, exception_fields
 from weir_server.store import Store, Transaction, blob, integer
 
 _BATCH = 1_000
 _PAUSE_SECONDS = 1.0
 _RETRY_SECONDS = 10.0
-_MOST = 10**15
-"""A charge of one entry is below it: a thousand of them still fit a column."""
 RELEASED, REFUSED, RESERVED = "weir.query.released", "weir.query.refused", "weir.query.reserved"
 ANSWERS = "answers"
 """Counted beside the metrics of a bill: how many queries were answered."""
@@ -52,7 +50,8 @@ class Sums:
 
 
 def add_up(entries: Iterable[tuple[int, bytes]]) -> Sums:
-    """The sums of these entries. What is no event of this log's kinds counts as traffic only."""
+    """The sums of these entries. What is no event of this log's kinds counts as traffic only; amounts of one entry
+    count all or none."""
     sums = Sums()
     for index, leaf in entries:
         try:
@@ -94,19 +93,30 @@ def keep(tx: Transaction, sums: Sums, *, start: int, end: int) -> bool:
         [(*key, number) for key, number in sums.traffic.items()],
     )
     tx.execute_many(
-        "INSERT INTO usage_billed (contract, requester, dataset, mode, currency, month, metric, used) "
+        "INSERT INTO usage_billed (contract, requester, dataset, mode, currency, month, metric, used) "  # noqa: S608
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (contract, requester, dataset, mode, currency, month, metric) "
-        "DO UPDATE SET used = usage_billed.used + excluded.used",
-        [(*key, number) for key, number in sums.billed.items()],
+        f"DO UPDATE SET used = {_added('usage_billed')}",
+        _rows(sums.billed),
     )
     tx.execute_many(
-        "INSERT INTO usage_spent (lineage, requester, contract, dataset, day, metric, used) "
+        "INSERT INTO usage_spent (lineage, requester, contract, dataset, day, metric, used) "  # noqa: S608
         "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (lineage, requester, contract, dataset, day, metric) "
-        "DO UPDATE SET used = usage_spent.used + excluded.used",
-        [(*key, number) for key, number in sums.spent.items()],
+        f"DO UPDATE SET used = {_added('usage_spent')}",
+        _rows(sums.spent),
     )
     tx.execute_many("INSERT INTO usage_contracts (contract, idx) VALUES (?, ?)", sums.contracts)
     return True
+
+
+def _added(table: str) -> str:
+    """The sum that a row of the table holds from now on. The meter's own totals end at `MAX_LIMIT`; what reaches it is
+    no log of this ledger's, and must not stop the count by overflowing the column."""
+    room = f"{MAX_LIMIT} - {table}.used"
+    return f"{table}.used + CASE WHEN excluded.used < {room} THEN excluded.used ELSE {room} END"
+
+
+def _rows(sums: Mapping[BilledKey, int] | Mapping[SpentKey, int]) -> list[tuple[str | int, ...]]:
+    return [(*key, min(number, MAX_LIMIT)) for key, number in sums.items()]
 
 
 def position(tx: Transaction) -> int:
@@ -168,21 +178,27 @@ def _bill(
         str(record.get("currency", "")),
         moment.strftime("%Y-%m"),
     )
+    amounts = _amounts(charge)
     sums.billed[(*key, ANSWERS)] += 1
-    for metric, amount in charge.items():
-        if _amount(amount):
-            sums.billed[(*key, metric)] += _amount(amount)
+    for metric, amount in amounts.items():
+        sums.billed[(*key, metric)] += amount
 
 
 def _spend(sums: Sums, moment: datetime, subject: dict[str, str], charge: dict[str, str]) -> None:
     names = (subject["lineage"], subject["requester"], subject["contract"], subject["dataset"])
-    for metric in PRIVACY_METRICS:
-        if _amount(charge.get(metric, "0")):
-            sums.spent[(*names, moment.strftime("%Y-%m-%d"), metric)] += _amount(charge[metric])
+    for metric, amount in _amounts(charge).items():
+        if metric in PRIVACY_METRICS:
+            sums.spent[(*names, moment.strftime("%Y-%m-%d"), metric)] += amount
 
 
-def _amount(text: str) -> int:
-    amount = int(text)
-    if not 0 <= amount < _MOST:
+def _amounts(charge: dict[str, str]) -> dict[str, int]:
+    """Per metric what an entry charges, zeros left out; all of it is read before any of it is added.
+
+    Raises:
+        ValueError, TypeError, AttributeError: not as the ledger writes it.
+        OverflowError: more than the ledger takes.
+    """
+    amounts = {metric: int(amount) for metric, amount in charge.items()}
+    if not all(0 <= amount <= MAX_CHARGE for amount in amounts.values()):
         raise OverflowError("more than any entry charges")
-    return amount
+    return {metric: amount for metric, amount in amounts.items() if amount}

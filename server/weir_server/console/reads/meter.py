@@ -18,6 +18,7 @@ from weir_server.store import Transaction, blob, integer, text
 PAGE = 50
 MOST_LEAVES = 20_000
 """Entries that one page reads to add a bill up anew."""
+_PART = 10**9
 BY = ("contract", "requester", "dataset", "month")
 
 
@@ -74,12 +75,13 @@ def sums_by(tx: Transaction, column: str) -> list[Row]:
     if column not in BY:
         raise InvalidRequest("the meter is told by contract, requester, dataset or month", field="by", rule="meter.by")
     rows = tx.execute(
-        f"SELECT {column}, metric, CAST(SUM(used) AS BIGINT) FROM usage_billed WHERE contract <> '' "  # noqa: S608
-        f"GROUP BY {column}, metric ORDER BY {column}"
+        # In two parts: totals of many contracts together need more than 64 bits.
+        f"SELECT {column}, metric, CAST(SUM(used / {_PART}) AS BIGINT), CAST(SUM(used % {_PART}) AS BIGINT) "  # noqa: S608
+        f"FROM usage_billed WHERE contract <> '' GROUP BY {column}, metric ORDER BY {column}"
     )
     found: dict[str, dict[str, int]] = defaultdict(dict)
-    for name, metric, used in rows:
-        found[text(name)][text(metric)] = integer(used)
+    for name, metric, parts, rest in rows:
+        found[text(name)][text(metric)] = integer(parts) * _PART + integer(rest)
     return [Row(name, used) for name, used in found.items()]
 
 

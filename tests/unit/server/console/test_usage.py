@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 
 from tests.support.console import running_console
 from tests.support.domain import Domain, by_site, equals, running_domain, submit, submit_dp
-from tests.support.ledger import fill, open_books
+from tests.support.ledger import ALICE, BOB, fill, open_books
 from weir_server.console import usage
 from weir_server.console.reads import entries, meter
 from weir_server.console.reads.entries import Filter
 from weir_server.console.reads.traffic import traffic
+from weir_server.ledger.values import MAX_CHARGE
 from weir_server.store import Store
 from weir_server.store.sqlite import SqliteStore
 
@@ -48,6 +50,52 @@ async def test_meter_and_log_say_the_same_of_every_contract(tmp_path: Path) -> N
         assert {item.metric for item in compared["c-1"]} >= {"queries", "epsilon_nano", "price_micro"}
     finally:
         books.store.close()
+
+
+async def test_the_largest_charges_of_the_ledger_are_counted_whole(tmp_path: Path) -> None:
+    """Fault: an answer for 10^9 of a currency stood in ledger and bill, and in half of the sums."""
+    books = open_books(tmp_path)
+    try:
+        for number in range(3):
+            books.answer(
+                {"queries": 1, "cells": 3, "price_micro": MAX_CHARGE - number}, subject=(ALICE, BOB)[number % 2]
+            )
+        await count_all(books.store)
+        compared = books.store.read(lambda tx: meter.compare(tx, ["c-1", "c-2"]))
+        assert all(item.same for found in compared.values() for item in found)
+        sums = books.store.read(lambda tx: meter.sums_by(tx, "dataset"))
+        assert [(row.used["answers"], row.used["price_micro"]) for row in sums] == [(3, 3 * MAX_CHARGE - 3)]
+    finally:
+        books.store.close()
+
+
+async def test_sums_beyond_what_a_meter_holds_do_not_stop_the_count(tmp_path: Path) -> None:
+    """Attack: entries written by hand overflow a column, and nothing behind them is counted any more."""
+    books = open_books(tmp_path)
+    try:
+        key = ("c-1", "alice", "census", "dp", "CNY", "2026-11", "price_micro")
+        spent = ("people", "alice", "c-1", "census", "2026-11-22", "epsilon_nano")
+        sums = usage.Sums(billed=Counter({key: 1000 * MAX_CHARGE}), spent=Counter({spent: 1000 * MAX_CHARGE}))
+        for start in range(2):
+            assert await books.store.write(lambda tx, at=start: usage.keep(tx, sums, start=at, end=at + 1))
+        other = usage.Sums(billed=Counter({("c-2", *key[1:]): 2**62, ("c-3", *key[1:]): 2**62}))
+        await books.store.write(lambda tx: usage.keep(tx, other, start=2, end=3))
+        assert [row.used for row in books.store.read(lambda tx: meter.sums_by(tx, "dataset"))] == [
+            {"price_micro": 3 * 2**62}
+        ]
+        assert books.store.read(lambda tx: tx.execute("SELECT used FROM usage_spent")) == [(2**62,)]
+    finally:
+        books.store.close()
+
+
+def test_an_entry_s_amounts_count_all_or_none() -> None:
+    leaf = (
+        f'{{"type": "{usage.RELEASED}", "time": "2026-11-22T12:00:00Z", "data": {{"subject": {{"contract": "c-1"}}, '
+        '"charge": {"cells": "3", "price_micro": "9007199254740992"}}}'
+    ).encode()
+    sums = usage.add_up([(7, leaf)])
+    assert not sums.billed, "neither an answer nor its cells"
+    assert sums.contracts == [("c-1", 7)], "the page of the contract shows it, as altered"
 
 
 async def test_a_meter_that_was_changed_by_hand_shows(tmp_path: Path) -> None:
