@@ -222,7 +222,7 @@ _RANGES: dict[str, tuple[int, int]] = {
     "limits.max_deadline_seconds": (1, 600),
     "encrypted.workers": (-1, _MOST_PROCESSES),
     "encrypted.spark_partitions": (1, 4096),
-    "encrypted.spark_seconds": (1, 3600),
+    "encrypted.spark_seconds": (1, 600),  # As long as a call may take; what is reserved for it holds a little longer.
     "limits.max_weights": (1, 2**22),
     "console.idle_minutes": (1, 240),
     "console.session_hours": (1, 24),

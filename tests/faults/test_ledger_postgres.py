@@ -244,6 +244,25 @@ def test_what_a_database_sets_for_others_does_not_bind_the_ledger(own_server: Se
         assert [connection.execute(f"SHOW {name}").fetchone() for name in limits] == [("0",)] * 3
 
 
+def test_an_end_of_long_transactions_is_lifted_where_the_server_knows_one(own_server: Server) -> None:
+    """PostgreSQL 17 has `transaction_timeout`: set for others, it would end a group that waits for its turn. An older
+    one must not be asked for what it does not know."""
+    asked: list[object] = []
+
+    class Recording(psycopg.Connection[Any]):
+        def execute(self, query: Any, params: Any = None, **more: Any) -> Any:
+            asked.append(params)
+            return super().execute(query, params, **more)
+
+    with psycopg.connect(own_server.conninfo, autocommit=True) as connection:
+        if knows := connection.info.server_version >= 170_000:
+            connection.execute("ALTER ROLE CURRENT_USER SET transaction_timeout = '50ms'")
+    with open_connection(own_server.conninfo, "weir", kind=Recording) as connection:
+        assert ("0", "transaction_timeout") in asked
+        if knows:
+            assert connection.execute("SHOW transaction_timeout").fetchone() == ("0",)
+
+
 def test_a_server_that_takes_no_writes_is_refused(own_server: Server) -> None:
     """As a standby would: what it answers was true a moment ago."""
     with psycopg.connect(own_server.conninfo, autocommit=True) as connection:

@@ -50,6 +50,10 @@ _SESSION = {
     "idle_in_transaction_session_timeout": "0",
     **{f"tcp_{name}": str(value) for name, value in _KEEPALIVE.items()},
 }
+_SESSION_WHERE_KNOWN = {
+    # From PostgreSQL 17 on: it would end a group that waits for its turn, or a long read of the log.
+    "transaction_timeout": "0",
+}
 _SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _FATAL_CLASSES = frozenset({"08", "25", "40", "53", "57", "58", "XX"})
 """SQLSTATE classes that say the engine is at fault: connection, transaction state, rollback, resources, intervention,
@@ -357,6 +361,8 @@ def _prepare(connection: Connection, schema: str) -> None:
     connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
     for name, value in _SESSION.items():
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+    for name, value in _SESSION_WHERE_KNOWN.items():
+        connection.execute("SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s", (value, name))
     process = connection.execute("SELECT pg_backend_pid()").fetchone()
     if process != (connection.info.backend_pid,):
         # Locks of the session say who is alive: in a pool they would be somebody else's, or outlive their process.

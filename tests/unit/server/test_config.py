@@ -40,6 +40,7 @@ def test_a_named_file_is_read_and_a_missing_one_refused(tmp_path: Path) -> None:
         pytest.param({"limits": {"burst": 0}}, "limits.burst", id="zero"),
         pytest.param({"limits": {"max_deadline_seconds": 601}}, "limits.max_deadline_seconds", id="beyond ten minutes"),
         pytest.param({"encrypted": {"workers": -2}}, "encrypted.workers", id="negative workers"),
+        pytest.param({"encrypted": {"spark_seconds": 601}}, "encrypted.spark_seconds", id="longer than any call lasts"),
         pytest.param({"listen": {"public": 7443}}, "listen.public", id="a bare port"),
     ],
 )
