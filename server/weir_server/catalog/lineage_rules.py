@@ -41,7 +41,7 @@ EXACT_TWICE = "this dataset of the lineage is answered exactly already; add the 
 def card_conflicts(card: DatasetCard) -> list[Violation]:
     """What the uses of columns within `card` make of each other's promises."""
     found = [_broken("lineage.both_ways", column, BOTH_WAYS) for column in sorted(_both_ways(card, card))]
-    if _counts_rows(card) and _hides_rows(card):
+    if _counts_rows(card) and hides_rows(card):
         found.append(_broken("lineage.rows", card.name, ROWS))
     return found + [_broken("measure.width_shared", name, WIDTH) for name in sorted(_narrowed(card, by=card))]
 
@@ -62,7 +62,7 @@ def lineage_conflicts(card: DatasetCard, others: Iterable[DatasetCard]) -> list[
             continue
         columns |= _both_ways(card, other) | _both_ways(other, card)
         narrowed |= _narrowed(card, by=other) | _narrowed(other, by=card)
-        if (_counts_rows(card) and _hides_rows(other)) or (_counts_rows(other) and _hides_rows(card)):
+        if (_counts_rows(card) and hides_rows(other)) or (_counts_rows(other) and hides_rows(card)):
             counted.add(other.name)
         if _measures(card, Mode.DP) and _measures(other, Mode.DP) and card.accounting != other.accounting:
             accounts.add(other.name)
@@ -108,7 +108,7 @@ def _counts_rows(card: DatasetCard) -> bool:
     return any(measure.per_unit.reduction is Reduction.COUNT for measure in _measures(card, Mode.EXACT))
 
 
-def _hides_rows(card: DatasetCard) -> bool:
+def hides_rows(card: DatasetCard) -> bool:
     """Whether dp speaks of more than a unit's presence: with one row a unit, COUNT(*) counts units."""
     return card.bounds.rows_per_unit > 1 and bool(_measures(card, Mode.DP))
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from weir.errors import PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Grade, Mode
 from weir_server.catalog.card_rules import check_card
+from weir_server.catalog.lineage_rules import hides_rows
 from weir_server.catalog.snapshot import Snapshot
 from weir_server.dp.layout import REPORT
 from weir_server.engine.duckdb import Engine, open_engine
@@ -215,19 +216,21 @@ def _build(
     rows = read_source(card, place=place, path=paths.source, work=paths.work)
     grounds = _grounds(card, place=place, paths=paths, context=context)
     told = bool(exact_measures(card))  # dp alone hides how many rows and units there are
-    say(f"checking every declared fact in {rows:,} rows" if told else "checking every declared fact")
+    told_rows = told and not hides_rows(card)  # Counts of rows change with each row of a unit that dp hides.
+    say(f"checking every declared fact in {rows:,} rows" if told_rows else "checking every declared fact")
     violations, noted = count_rows(card, rows=place.rows)
     more, units = build_units(card, rows=place.rows)
     _refuse([*violations, *more])
     report = Report()
     if told:
         report = Report(
-            rows=rows,
             units=units.units,
             without_consent=grounds.left_out,
-            clipped={**_noted(noted, "clipped", of=card), **units.clipped},
-            rounded=_noted(noted, "rounded", of=card),
+            clipped=dict(units.clipped),
         )
+    if told_rows:
+        clipped = {**_noted(noted, "clipped", of=card), **report.clipped}
+        report = replace(report, rows=rows, clipped=clipped, rounded=_noted(noted, "rounded", of=card))
     if exact_measures(card):
         say(f"building atoms of {units.units:,} units")
         report = _atoms(card, report, place=place, paths=paths, context=context)

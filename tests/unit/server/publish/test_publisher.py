@@ -4,6 +4,7 @@ import random
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,39 @@ def test_a_core_dataset_is_catalogued_without_opening_its_source(tmp_path: Path)
     published = run(card, None, tmp_path)
     assert [path.name for path in published.directory.iterdir()] == ["manifest.json"]
     assert json.loads((published.directory / "manifest.json").read_bytes())["files"] == {}
+
+
+@pytest.mark.parametrize(("rows_per_unit", "told"), [(3, False), (1, True)])
+def test_no_count_tells_of_a_row_that_dp_hides(tmp_path: Path, rows_per_unit: int, told: bool) -> None:
+    """Attack: whoever sees reports finds one more row of a unit, exactly, beside a dp COUNT(*) that hides it."""
+    content = clinic() | {"dp": {"rows_per_unit": rows_per_unit, "epsilon_lifetime": "4", "report_epsilon": "0"}}
+    content["measures"] = [
+        {"name": "worst", "column": "pain", "mode": "exact", "per_unit": "max", "lower": 0, "upper": 10,
+         "round": "half_even"},
+        {"name": "cost", "column": "spend", "mode": "dp", "lower": 0, "upper": 90},
+    ]  # fmt: skip
+    row: dict[str, Any] = {"region": "north", "member": 1, "age": 20, "spend": 1, "pain": "0.4", "ward": 1}
+    rows = [row | {"who": f"p{unit}", "day": day} for unit in range(40) for day in range(1, 4)]
+    told_of = []
+    for more in ([], [row | {"who": "p7", "day": 99, "age": 70}]):
+        directory = tmp_path / str(len(more))
+        directory.mkdir()
+        lines: list[str] = []
+        found = publish(
+            parse(content),
+            card_directory=directory,
+            data_dir=directory / "data",
+            version=1,
+            previous=None,
+            now=NOW,
+            salt=SALT,
+            source_override=write_csv(directory / "source.csv", [*rows, *more]),
+            progress=lines.append,
+        )
+        told_of.append((replace(found.report, bounded_files=()), lines))
+    assert (told_of[0] != told_of[1]) is told
+    assert (told_of[0][0].rows, told_of[0][0].rounded) == ((120, {"worst": 120}) if told else (0, {}))
+    assert told_of[0][0].units == 40
 
 
 def test_a_dp_card_is_published_with_halves_rounded_to_even(tmp_path: Path) -> None:
