@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from weir.errors import UnknownName
-from weir_server.catalog.card import Grade
+from weir_server.catalog.card import DatasetCard, Grade
 from weir_server.catalog.snapshot import Snapshot
 
 
@@ -51,6 +51,12 @@ class Catalogue:
             found |= ahead
             ahead = {name for known in ahead for name in self.sources(known)} - found
         return frozenset(found)
+
+    def relatives(self, card: DatasetCard) -> frozenset[str]:
+        """Other datasets that share an origin with this card's: made from it or from what it is made from, or what it
+        is made from itself."""
+        own = self.origins(card.name, *card.derived_from)
+        return frozenset(name for name in self.datasets if name != card.name and self.origins(name) & own)
 
     def with_snapshot(self, snapshot: Snapshot) -> Catalogue:
         """This catalogue and one newer snapshot."""

@@ -11,7 +11,8 @@ names of measures:
 * *Width.* The interval of `publish.width` is that of one sum known about a value. A second sum over the same rows, a
   dimension binned on the column, or a level taken from it narrows the interval, down to nothing. Measures at different
   levels of one column speak of different rows, so each keeps its own width; the whole and one level do not.
-* *One partition.* One dataset of a lineage is answered exactly.
+* *One partition.* One dataset of a lineage is answered exactly, and one of those made from the same data, whatever
+  lineages they name.
 * *One account.* Pure and concentrated losses of a lineage do not add up to what either promises.
 
 Columns go by their names in the source. That two names hold the same content, the provider alone can know.
@@ -19,7 +20,7 @@ Columns go by their names in the source. That two names hold the same content, t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from weir.errors import Violation
@@ -35,7 +36,10 @@ WIDTH = (
     "drop the width or the other use"
 )
 ACCOUNTING = "a lineage's losses add up in one account; take the accounting that its other datasets have"
-EXACT_TWICE = "this dataset of the lineage is answered exactly already; add the measures there before its first version"
+EXACT_TWICE = (
+    "this dataset of the lineage, or made from the same data, is answered exactly already; add the measures there "
+    "before its first version"
+)
 
 
 def card_conflicts(card: DatasetCard) -> list[Violation]:
@@ -46,11 +50,14 @@ def card_conflicts(card: DatasetCard) -> list[Violation]:
     return found + [_broken("measure.width_shared", name, WIDTH) for name in sorted(_narrowed(card, by=card))]
 
 
-def lineage_conflicts(card: DatasetCard, others: Iterable[DatasetCard]) -> list[Violation]:
+def lineage_conflicts(
+    card: DatasetCard, others: Iterable[DatasetCard], *, relatives: Collection[str] = ()
+) -> list[Violation]:
     """What `card` may not release beside the cards that its lineage has published, older versions included.
 
     A lineage is answered exactly by one dataset only: atoms of two partitions of the same people could be subtracted
-    from each other.
+    from each other. `relatives`: names of datasets that share an origin with the card's (`Catalogue.relatives`), of
+    which this holds under any lineage: a copy without one person tells that person's values to whoever asks both.
     """
     columns: set[str] = set()
     counted: set[str] = set()
@@ -58,6 +65,8 @@ def lineage_conflicts(card: DatasetCard, others: Iterable[DatasetCard]) -> list[
     twice: set[str] = set()
     accounts: set[str] = set()
     for other in others:
+        if (other.lineage == card.lineage or other.name in relatives) and _exact_twice(card, other):
+            twice.add(other.name)
         if other.lineage != card.lineage:
             continue
         columns |= _both_ways(card, other) | _both_ways(other, card)
@@ -66,8 +75,6 @@ def lineage_conflicts(card: DatasetCard, others: Iterable[DatasetCard]) -> list[
             counted.add(other.name)
         if _measures(card, Mode.DP) and _measures(other, Mode.DP) and card.accounting != other.accounting:
             accounts.add(other.name)
-        if other.name != card.name and _measures(card, Mode.EXACT) and _measures(other, Mode.EXACT):
-            twice.add(other.name)
     return [
         *(_broken("lineage.mode", column, BOTH_WAYS) for column in sorted(columns)),
         *(_broken("lineage.rows", name, ROWS) for name in sorted(counted)),
@@ -102,6 +109,10 @@ def _both_ways(exact: DatasetCard, dp: DatasetCard) -> set[str]:
     rows = {dimension.column for dimension in dp.dimensions if dimension.row_level and dimension.column}
     # A row-level dimension may order: the first row by year tells of the first row, not of how many years there are.
     return (released & (values | rows)) | (ordering & values)
+
+
+def _exact_twice(card: DatasetCard, other: DatasetCard) -> bool:
+    return other.name != card.name and bool(_measures(card, Mode.EXACT) and _measures(other, Mode.EXACT))
 
 
 def _counts_rows(card: DatasetCard) -> bool:

@@ -96,7 +96,8 @@ def _check_succession(acting: Acting, snapshot: Snapshot) -> None:
             rule="card.rules",
         )
     # Old versions stay answerable, so what they released counts as well.
-    if conflicts := lineage_conflicts(card, [old.card for versions in datasets.values() for old in versions]):
+    published = [old.card for versions in datasets.values() for old in versions]
+    if conflicts := lineage_conflicts(card, published, relatives=acting.world.catalogue.relatives(card)):
         raise PublicationError(
             "; ".join(f"{v.subject}: {v.sentence}" for v in conflicts[:20]),
             violations=conflicts,

@@ -27,7 +27,7 @@ from weir.agreements import format_signing_key, public_key_of
 from weir.certificates import Certificate, certificate_json, is_certified, sign_certificate
 from weir.errors import InvalidRequest, PolicyDenied, PublicationError, WeirError
 from weir_server.catalog.basis import Anonymisation, Consent
-from weir_server.catalog.card import Grade, Source, modes_under
+from weir_server.catalog.card import DatasetCard, Grade, Source, modes_under
 from weir_server.catalog.catalogue import Catalogue
 from weir_server.catalog.snapshot import Basis, Snapshot
 from weir_server.policy.consistency import check_policy
@@ -264,12 +264,55 @@ async def test_a_later_card_cannot_forget_its_sources(domain: Domain) -> None:
 
 
 async def test_grades_are_passed_on_over_any_number_of_steps(domain: Domain) -> None:
-    await domain.activate(census_card(name="totals", lineage="totals", derived_from=("census",)))
+    await domain.activate(spending_card(name="totals", lineage="totals", grade=Grade.GENERAL, derived_from=("census",)))
     now, card = domain.clock(), domain.state.world.catalogue.resolve("totals", 0).card
     assert domain.state.world.grade_of(card, now=now) is Grade.IMPORTANT
     await domain.apply(contract_document(), party(), document(certificate(now)))
     assert domain.state.world.grade_of(card, now=now) is Grade.GENERAL
     assert domain.state.world.grade_of(card, now=now + timedelta(days=9)) is Grade.IMPORTANT
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param([("whole", ())], ("trimmed", ("whole",)), id="a copy"),
+        pytest.param([("whole", ()), ("step", ("whole",))], ("trimmed", ("step",)), id="over a step that is not exact"),
+        pytest.param([("step", ()), ("whole", ("step",))], ("trimmed", ("step",)), id="two of one source"),
+        pytest.param([("trimmed", ()), ("step", ("trimmed",))], ("whole", ("step",)), id="the other way round"),
+    ],
+)
+async def test_datasets_of_one_origin_are_answered_exactly_by_one_alone(
+    tmp_path: Path, first: list[tuple[str, tuple[str, ...]]], second: tuple[str, tuple[str, ...]]
+) -> None:
+    """Attack: a copy without one person, under another lineage; the difference of two totals is that person's value."""
+    domain = open_domain(tmp_path)
+
+    def made(name: str, sources: tuple[str, ...]) -> DatasetCard:
+        card = spending_card if name == "step" else census_card
+        return card(name=name, lineage=name, derived_from=sources)
+
+    try:
+        for name, sources in first:
+            await domain.activate(made(name, sources))
+        with pytest.raises(PublicationError) as refused:
+            await domain.activate(made(*second))
+        rules = [(item.rule, item.subject) for item in refused.value.violations]
+        assert rules == [("lineage.exact_twice", next(name for name, _ in first if name != "step"))]
+        await domain.activate(made("unrelated", ()))
+    finally:
+        domain.store.close()
+
+
+async def test_a_source_that_names_an_origin_later_is_held_against_it_too(tmp_path: Path) -> None:
+    domain = open_domain(tmp_path)
+    try:
+        await domain.activate(census_card(name="whole", lineage="whole"))
+        await domain.activate(census_card(name="trimmed", lineage="trimmed"))
+        with pytest.raises(PublicationError) as refused:
+            await domain.activate(census_card(name="trimmed", lineage="trimmed", derived_from=("whole",)), 2)
+        assert refused.value.rule == "lineage.exact_twice"
+    finally:
+        domain.store.close()
 
 
 async def test_a_grade_that_was_found_before_is_that_of_the_card_the_time_and_the_documents_asked_for(
