@@ -41,6 +41,7 @@ class Fields(TypedDict, total=False):
     role: str
     reason: str
     rule: str
+    entry: int
     incident: str
     exception: str
     location: str

@@ -10,6 +10,7 @@ Each reservation resolves exactly once:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -18,7 +19,7 @@ from weir.canonical import Encoded, canonical_json
 from weir.errors import IdempotencyConflict, InternalError, InvalidRequest, Overloaded, Unavailable
 from weir_server.clock import from_micros, to_micros
 from weir_server.ledger.meter import count_answer, count_privacy
-from weir_server.ledger.quotas import binding, check_budget, check_limits, settle, take
+from weir_server.ledger.quotas import USE, binding, check_budget, check_limits, settle, take
 from weir_server.ledger.values import (
     METRICS,
     Inputs,
@@ -32,16 +33,28 @@ from weir_server.ledger.values import (
     Superseded,
     checked_charge,
 )
-from weir_server.ledger.windows import advance
+from weir_server.ledger.windows import Names, advance, read_names, written
 from weir_server.log import Appended as Posted
 from weir_server.log import append, rfc3339
+from weir_server.observe import event as note
 from weir_server.store import Row, Transaction, blob, integer, text
 from weir_server.store.pending import Table
 
 Entropy = Callable[[int], bytes]
 RESERVED, RELEASED, REFUSED = "weir.query.reserved", "weir.query.released", "weir.query.refused"
 VOIDED, EXPIRED = "weir.query.voided", "weir.query.expired"
-_COLUMNS = ("id", "state", "requester", "contract", "dataset", "lineage", "reserved_at", "held_until", *METRICS)
+_COLUMNS = (
+    "id",
+    "state",
+    "requester",
+    "contract",
+    "dataset",
+    "lineage",
+    "reserved_at",
+    "held_until",
+    "windows",
+    *METRICS,
+)
 _RESERVATIONS = Table("reservations", _COLUMNS, "ON CONFLICT (id) DO UPDATE SET state = excluded.state")
 _KEYS = Table(
     "idempotency",
@@ -86,8 +99,7 @@ def reserve(
     leaf = _append_reserved(tx, request, amounts, moment=moment, held_until=held_until, entropy=entropy)
     _keep(tx, leaf, request.inputs)
     reservation = Reservation(leaf.leaf_index, request, moment, held_until)
-    _insert(tx, reservation, amounts)
-    take(tx, quotas, amounts, moment)
+    _insert(tx, reservation, amounts, take(tx, quotas, amounts, moment))
     count_privacy(tx, request.subject, amounts)
     return reservation
 
@@ -116,10 +128,10 @@ def post(
     winner = None if release_key is None else find_release(tx, release_key)
     if winner is not None and winner.release != release:
         return Superseded(winner.release, winner.leaf_index)
-    _resolve(tx, reservation.id, "posted", moment)
+    row = _resolve(tx, reservation.id, "posted", moment)
     request = reservation.request
-    amounts = checked_charge(request.charge)
-    settle(tx, binding(tx, request.subject), amounts, reserved_at=reservation.reserved_at, keep=True)
+    amounts, names = checked_charge(request.charge), read_names(text(row[8]))
+    settle(tx, binding(tx, request.subject), amounts, reserved_at=reservation.reserved_at, names=names, keep=True)
     count_answer(tx, request.subject, amounts)
     leaf = append(
         tx,
@@ -188,11 +200,10 @@ def expire_holds(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
     rows = tx.execute(
         "SELECT id FROM reservations WHERE state = 'held' AND held_until <= ? ORDER BY id", (to_micros(moment),)
     )
-    for row in rows:
-        _give_back(tx, integer(row[0]), EXPIRED, "hold.expired", moment, entropy)
+    expired = _give_back_each(tx, [integer(row[0]) for row in rows], "hold.expired", moment, entropy)
     if tx.owner:
         tx.execute("DELETE FROM holds WHERE reservation NOT IN (SELECT id FROM reservations WHERE state = 'held')")
-    return len(rows)
+    return expired
 
 
 def recover(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
@@ -231,10 +242,24 @@ def give_up(tx: Transaction, *, now: datetime, entropy: Entropy) -> int:
 
 
 def _give_back_all(tx: Transaction, numbers: Sequence[int], now: datetime, entropy: Entropy) -> int:
-    moment = advance(tx, now)
+    return _give_back_each(tx, numbers, "process.restarted", advance(tx, now), entropy)
+
+
+def _give_back_each(
+    tx: Transaction, numbers: Sequence[int], reason_code: str, moment: datetime, entropy: Entropy
+) -> int:
+    """Expires these; gives how many. One that its limits do not hold is passed over and named in the operator log: it
+    must keep neither the others from their end nor the books from opening. It stays held, which gives nothing back."""
+    expired = 0
     for number in numbers:
-        _give_back(tx, number, EXPIRED, "process.restarted", moment, entropy)
-    return len(numbers)
+        try:
+            _give_back(tx, number, EXPIRED, reason_code, moment, entropy)
+            expired += 1
+        except InternalError as error:
+            if error.rule != USE:
+                raise
+            note("hold_stuck", level=logging.ERROR, rule=USE, entry=number, exception=type(error).__name__)
+    return expired
 
 
 def refuse(
@@ -429,11 +454,12 @@ def _wait_for_release(tx: Transaction, request: ReservationRequest) -> None:
         raise ReleasePending
 
 
-def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, int]) -> None:
+def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, int], names: Names) -> None:
     request, subject, number = reservation.request, reservation.request.subject, reservation.id
     whose = (subject.requester, subject.contract, subject.dataset, subject.lineage)
     times = (to_micros(reservation.reserved_at), to_micros(reservation.held_until))
-    tx.put(_RESERVATIONS, number, (number, "held", *whose, *times, *(amounts[metric] for metric in METRICS)))
+    charged = (amounts[metric] for metric in METRICS)
+    tx.put(_RESERVATIONS, number, (number, "held", *whose, *times, written(names), *charged))
     key = (subject.requester, request.idempotency_key)
     tx.put(_KEYS, key, (*key, request.request_digest, number))
     if tx.owner:
@@ -442,23 +468,30 @@ def _insert(tx: Transaction, reservation: Reservation, amounts: Mapping[Metric, 
 
 def _resolve(tx: Transaction, reservation: int, state: str, moment: datetime) -> Row:
     """Moves a reservation out of `held`, once; late posts of what has expired are refused here. Gives its row."""
+    row = _held(tx, reservation, state, moment)
+    tx.put(_RESERVATIONS, reservation, (row[0], state, *row[2:]))
+    return row
+
+
+def _held(tx: Transaction, reservation: int, state: str, moment: datetime) -> Row:
     row = _reservation(tx, reservation)
     late = state == "posted" and integer(row[7]) < to_micros(moment)
     if row[1] != "held" or late:
         raise Unavailable("the reservation has resolved before: send the request again", rule="reservation.resolved")
-    tx.put(_RESERVATIONS, reservation, (row[0], state, *row[2:]))
     return row
 
 
 def _give_back(
     tx: Transaction, reservation: int, type: str, reason_code: str, moment: datetime, entropy: Entropy
 ) -> Posted:
-    _, _, requester, contract, dataset, lineage, reserved_at, _, *spent = _resolve(
-        tx, reservation, type.rpartition(".")[2], moment
-    )
+    state = type.rpartition(".")[2]
+    _, _, requester, contract, dataset, lineage, reserved_at, _, names, *spent = _held(tx, reservation, state, moment)
     subject = Subject(text(requester), text(contract), text(dataset), text(lineage))
     amounts = {metric: integer(amount) for metric, amount in zip(METRICS, spent, strict=True)}
-    settle(tx, binding(tx, subject), amounts, reserved_at=from_micros(integer(reserved_at)), keep=False)
+    at, windows = from_micros(integer(reserved_at)), read_names(text(names))
+    # First, since it can fail: then nothing has changed.
+    settle(tx, binding(tx, subject), amounts, reserved_at=at, names=windows, keep=False)
+    _resolve(tx, reservation, state, moment)
     data = {"reservation": str(reservation), "reason": reason_code, "subject": _scope(subject)}
     return append(tx, type, data, now=moment, entropy=entropy, subject=_about(subject), requester=subject.requester)
 

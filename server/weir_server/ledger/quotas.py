@@ -24,6 +24,7 @@ from weir_server.ledger.values import (
     checked_charge,
 )
 from weir_server.ledger.windows import (
+    Names,
     advance,
     ledger_time,
     require_zone,
@@ -35,6 +36,8 @@ from weir_server.log import append, rfc3339
 from weir_server.store import Row, Transaction, integer, text
 from weir_server.store.pending import Table
 
+USE = "quota.use"
+"""Rule of a limit whose use is not what its reservations make it."""
 _ID = re.compile(r"[a-z][a-z0-9-]{0,126}")
 _COLUMNS = "id, metric, requester, contract, dataset, lineage, period, zone, maximum, namespace"
 _USE = Table(
@@ -241,13 +244,18 @@ def check_charge(tx: Transaction, subject: Subject, charge: Charge, *, now: date
     check_limits(tx, binding(tx, subject), checked_charge(charge), ledger_time(tx, now))
 
 
-def take(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> None:
-    """Counts a reservation: privacy as spent, the rest as held."""
+def take(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> Names:
+    """Counts a reservation: privacy as spent, the rest as held. Gives the calendar windows that anything is held in."""
+    names: dict[tuple[str, str], str] = {}
     for quota in quotas:
         amount = amounts[quota.metric]
         if amount:
             spent, held = (amount, 0) if quota.metric in PRIVACY_METRICS else (0, amount)
-            _add(tx, quota.id, window_start(quota.window, quota.zone, moment), spent, held)
+            start = window_start(quota.window, quota.zone, moment)
+            _add(tx, quota.id, start, spent, held)
+            if held and start:
+                names[quota.window, quota.zone] = start
+    return names
 
 
 def settle(
@@ -256,16 +264,29 @@ def settle(
     amounts: Mapping[Metric, int],
     *,
     reserved_at: datetime,
+    names: Names,
     keep: bool,
 ) -> None:
-    """Resolves a reservation's holds, in the windows they were taken in: spends them (`keep`) or gives them back."""
+    """Resolves a reservation's holds, in the windows they were taken in: spends them (`keep`) or gives them back.
+
+    `names`: those windows, as `take` gave them. What they do not name is worked out from `reserved_at`: limits that
+    were set since, and reservations from before names were kept.
+
+    Raises:
+        InternalError: a limit does not hold what is to be resolved, rule `quota.use`; then nothing has changed.
+    """
+    settled: list[tuple[str, str, int, int]] = []
     for quota in quotas:
         amount = amounts[quota.metric]
         if amount and quota.metric not in PRIVACY_METRICS:
-            start = window_start(quota.window, quota.zone, reserved_at)
+            start = names.get((quota.window, quota.zone)) or window_start(quota.window, quota.zone, reserved_at)
             # A quota set after that window had passed has no use of it, and nothing to resolve.
             if (used := _use(tx, quota.id, start)) is not None:
-                _set_use(tx, quota.id, start, used[0] + (amount if keep else 0), used[1] - amount)
+                spent, held = used[0] + (amount if keep else 0), used[1] - amount
+                _check_use(spent, held)
+                settled.append((quota.id, start, spent, held))
+    for use in settled:
+        _set_use(tx, *use)
 
 
 def describe(quota: Quota) -> dict[str, object]:
@@ -331,10 +352,14 @@ def _use(tx: Transaction, quota_id: str, start: str) -> tuple[int, int] | None:
 
 
 def _set_use(tx: Transaction, quota_id: str, start: str, spent: int, held: int) -> None:
-    if not (0 <= spent < 2**63 and 0 <= held < 2**63):  # The table would refuse it too, but for the whole group.
-        raise InternalError("the use of a quota is out of range: run fsck", rule="quota.use")
+    _check_use(spent, held)
     tx.put(_USE, (quota_id, start), (quota_id, start, spent, held))
     tx.remember(("quota use", quota_id, start), (spent, held))
+
+
+def _check_use(spent: int, held: int) -> None:
+    if not (0 <= spent < 2**63 and 0 <= held < 2**63):  # The table would refuse it too, but for the whole group.
+        raise InternalError("the use of a quota is out of range: run fsck", rule=USE)
 
 
 def _add(tx: Transaction, quota_id: str, start: str, spent: int, held: int) -> None:

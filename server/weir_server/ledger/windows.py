@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,6 +16,8 @@ from weir_server.store.pending import Table
 
 _CLOCK = Table("ledger_clock", ("id", "mark"), "ON CONFLICT (id) DO UPDATE SET mark = excluded.mark")
 _MARK = "ledger.mark"
+Names = Mapping[tuple[str, str], str]
+"""By window and zone, the name of the calendar window that something was counted in."""
 
 
 def advance(tx: Transaction, now: datetime) -> datetime:
@@ -65,6 +68,17 @@ def window_resets(window: Window, zone: str, moment: datetime) -> datetime | Non
         following = local.date() + timedelta(days=1)
         return _midnight(following.year, following.month, following.day, zone)
     return _midnight(local.year + local.month // 12, local.month % 12 + 1, 1, zone)
+
+
+def written(names: Names) -> str:
+    """The names as a text, for the row of a reservation."""
+    return "\n".join(f"{window} {zone} {name}" for (window, zone), name in names.items())
+
+
+def read_names(text: str) -> Names:
+    """What `written` wrote."""
+    parts = (line.split(" ") for line in text.splitlines())
+    return {(window, zone): name for window, zone, name in parts}
 
 
 def require_zone(zone: str) -> None:

@@ -184,6 +184,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # What a restore without proof left unknown (policy/unproven.py): of the books as a whole, by "", and of each
         # dataset that gets no further version. A Weir that does not ask for it would release over it.
         "CREATE TABLE unproven (dataset TEXT PRIMARY KEY, leaf_index {int} NOT NULL)",
+        # Names of the calendar windows that a reservation's holds were taken in (ledger/windows.py): rules of time
+        # zones change, and another machine has other ones.
+        "ALTER TABLE reservations ADD COLUMN windows TEXT NOT NULL DEFAULT ''",
     ),
 )
 VERSION = len(MIGRATIONS)

@@ -94,7 +94,7 @@ def test_another_log_s_key_is_reported(healthy: Path) -> None:
         ("UPDATE reservations SET requester = 'mallory'", "fsck.reservation"),
         ("UPDATE reservations SET held_until = held_until + 1", "fsck.reservation"),
         ("DELETE FROM reservations", "fsck.reservation"),
-        ("INSERT INTO reservations VALUES (1, 'held', 'm', 'c', 'd', 'l', 0,0,0,0,0,0,0,0,0)", "fsck.reservation"),
+        ("INSERT INTO reservations VALUES (1, 'held', 'm', 'c', 'd', 'l', 0,0,0,0,0,0,0,0,0,'')", "fsck.reservation"),
         ("UPDATE idempotency SET request_digest = 'x'", "fsck.idempotency"),
         ("UPDATE idempotency SET requester = 'mallory' WHERE requester = 'alice' AND idempotency_key = "
          "(SELECT MIN(idempotency_key) FROM idempotency WHERE requester = 'alice')", "fsck.idempotency"),

@@ -4,11 +4,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
 import pytest
 
-from tests.support.ledger import ALICE, BOB, VKEY, Books, open_books, posting, request, reserving
+from tests.support.ledger import (
+    ALICE,
+    BOB,
+    VKEY,
+    Books,
+    Clock,
+    fsck_of,
+    open_books,
+    posting,
+    request,
+    reserving,
+)
 from weir.errors import (
     BudgetExhausted,
     IdempotencyConflict,
@@ -20,7 +32,7 @@ from weir.errors import (
 )
 from weir.receipts import verify_receipt
 from weir_server import ledger, log
-from weir_server.ledger import Balance, Posted, Replay, Reservation, Superseded
+from weir_server.ledger import Balance, Posted, Replay, Reservation, Superseded, expire_holds, windows
 from weir_server.store import Transaction
 
 CHARGE = {"queries": 1, "cells": 4, "epsilon_nano": 100, "price_micro": 50}
@@ -330,6 +342,71 @@ def test_a_hold_is_given_back_in_the_window_it_was_taken_in(books: Books) -> Non
     books.store.write_sync(posting(reservation, books.clock))
     assert balance(books, "alice-queries").used == 0
     assert used(books)["queries"] == 1
+
+
+@pytest.fixture
+def almaty(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the zone's distance from UTC, as another edition of the time zone database does (+6 until 2024, then +5)."""
+    known = windows._zone
+
+    def rule(hours: int) -> None:
+        def zone(name: str) -> tzinfo:
+            return timezone(timedelta(hours=hours)) if name == "Asia/Almaty" else known(name)
+
+        monkeypatch.setattr(windows, "_zone", zone)
+
+    return rule
+
+
+@pytest.mark.parametrize("ends", ["answered", "expired", "restarted"])
+def test_a_hold_ends_in_its_window_whatever_the_rules_of_the_zone_are_by_then(
+    almaty: Callable[[int], None], engine: str, tmp_path: Path, ends: str
+) -> None:
+    """Fault: new rules name another day, which holds nothing; no hold could expire any more, and no server start."""
+    almaty(6)
+    books = open_books(tmp_path, clock=Clock(datetime(2026, 11, 22, 12, 0, tzinfo=UTC)))
+    books.quota("daily", "queries", 20, requester="alice", window="day", zone="Asia/Almaty")
+    books.answer({"queries": 1})
+    books.clock.moment = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
+    held = books.reserve({"queries": 1})
+    books.reserve({"price_micro": 7}, subject=BOB)
+    assert isinstance(held, Reservation)
+    almaty(5)
+    if ends == "answered":
+        books.store.write_sync(posting(held, books.clock))
+    elif ends == "expired":
+        books.clock.forward(hours=1)
+        assert books.store.write_sync(lambda tx: expire_holds(tx, now=books.clock(), entropy=os.urandom)) == 2
+    else:
+        books.store.close()
+        books = open_books(tmp_path, clock=books.clock)
+    used = books.store.read(
+        lambda tx: tx.execute("SELECT period_start, spent, held FROM quota_use ORDER BY period_start")
+    )
+    assert used == [("2026-11-22", 1, 0), ("2026-11-23", int(ends == "answered"), 0)]
+    books.store.close()
+
+
+def test_one_hold_that_its_limit_does_not_hold_keeps_no_other_from_its_end(
+    engine: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault: books that were changed by hand; one hold stopped the ends of all, and the start."""
+    books = open_books(tmp_path)
+    books.quota("l", "queries", 20, requester="alice")
+    books.quota("m", "cells", 20, requester="alice")
+    books.reserve({"queries": 1, "cells": 2})
+    books.reserve({"price_micro": 7}, subject=BOB)
+    books.store.write_sync(lambda tx: tx.execute("UPDATE quota_use SET held = 0 WHERE quota = 'm'"))
+    books.clock.forward(hours=1)
+    assert books.store.write_sync(lambda tx: expire_holds(tx, now=books.clock(), entropy=os.urandom)) == 1
+    assert [record.msg for record in caplog.records] == ["hold_stuck"]
+    books.store.close()
+    books = open_books(tmp_path, clock=books.clock)
+    states = books.store.read(lambda tx: tx.execute("SELECT requester, state FROM reservations ORDER BY id"))
+    assert states == [("alice", "held"), ("bob", "expired")]
+    assert books.store.read(lambda tx: tx.execute("SELECT held FROM quota_use ORDER BY quota")) == [(1,), (0,)]
+    books.store.close()
+    assert {finding.rule for finding in fsck_of(tmp_path).findings} == {"fsck.balance"}
 
 
 def test_a_failed_operation_leaves_neither_leaf_nor_gap(books: Books) -> None:
