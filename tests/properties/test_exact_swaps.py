@@ -90,7 +90,7 @@ def two_worlds(seed: int, directory: Path) -> tuple[DatasetCard, Bench, Bench]:
     atoms = oracle_atoms(card, records(card, rows))
     swapped = list(clinic_rows(permute(draw, card, units, atoms)))
     assert swapped != rows
-    first, second = Bench(directory / "first"), Bench(directory / "second")
+    first, second = Bench(directory / "first", entropy=bytes), Bench(directory / "second", entropy=bytes)
     for bench, data in ((first, rows), (second, swapped)):
         bench.directory.mkdir()
         bench.publish(card, data)

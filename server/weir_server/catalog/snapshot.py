@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A snapshot on disk: one immutable version of a dataset, sealed by a manifest of hashes.
 
-    DATA/snapshots/<dataset>/<version>/manifest.json     RFC 8785: card, published time, SHA-256 of every other file
+    DATA/snapshots/<dataset>/<version>/manifest.json     RFC 8785: card, published time, SHA-256 of every other file,
+                                                         and a secret salt, since the digest of all that is public
                                        atoms.parquet …   exact store, bounded rows, cube: as its writers name them
 
 `publish` writes into a temporary sibling and renames it when the manifest is durable, so a directory of that name is
@@ -45,7 +46,7 @@ class Snapshot:
     version: int
     published: datetime
     manifest_digest: str
-    """SHA-256 of manifest.json, hex."""
+    """SHA-256 of manifest.json, hex. Public; it can be guessed of versions whose manifest has no salt yet."""
     directory: Path
     files: tuple[str, ...]
     """Names of its data files."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import rfc8785
 
+from weir.canonical import SALT_BYTES
 from weir.errors import PublicationError
 from weir_server.catalog.card import DatasetCard
 from weir_server.catalog.codec import card_to_json
@@ -135,16 +136,22 @@ def seal(
     card: DatasetCard,
     version: int,
     published: datetime,
+    salt: bytes,
     basis: Basis | None = None,
     before: Callable[[str], None] = lambda digest: None,
 ) -> str:
     """Make the files in `directory` durable, write their manifest, rename to `target`; gives the manifest's digest.
 
+    `salt`: 32 random bytes. The digest is shown to whoever may see the catalogue, and they may know all else that goes
+    into it but a few small numbers of an atom's record: without a salt they would try these against the digest, and
+    have exact answers with no contract, charge or leaf.
     `before`: called with the digest just before the rename, for what must be durable when the snapshot exists.
 
     Raises:
         PublicationError: the version exists already.
     """
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes")
     if target.exists():
         raise PublicationError(f"version {version} of this dataset exists already", rule="snapshot.exists")
     files = {}
@@ -159,6 +166,7 @@ def seal(
             "card": card_to_json(card),
             "version": version,
             "published": published.isoformat(),
+            "salt": salt.hex(),
             "files": files,
             **({} if basis is None else {"basis": asdict(basis)}),
         }

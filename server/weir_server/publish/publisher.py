@@ -10,6 +10,7 @@ the end.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weir.canonical import SALT_BYTES
 from weir.errors import PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Grade, Mode
 from weir_server.catalog.card_rules import check_card
@@ -98,6 +100,7 @@ def publish(
     previous: Snapshot | None,
     now: datetime,
     salt: bytes,
+    entropy: Callable[[int], bytes] = secrets.token_bytes,
     source_override: Path | None = None,
     register_override: Path | None = None,
     cluster: Cluster | None = None,
@@ -108,8 +111,8 @@ def publish(
 
     `card_directory`: a relative source location counts from here; `source_override` replaces it, and
     `register_override` the consent register. `previous`: the latest snapshot, whose atoms the new one continues; None
-    for the first. `salt`: secret of the data directory, at least 16
-    random bytes. `now`: aware. `cluster`: where a source of kind `spark` is. `progress`: gets a line for people at each
+    for the first. `salt`: secret of the data directory, at least 16 random bytes. `entropy`: gives the salt of the
+    manifest. `now`: aware. `cluster`: where a source of kind `spark` is. `progress`: gets a line for people at each
     step.
 
     Raises:
@@ -147,7 +150,14 @@ def publish(
             keep_evidence(work, private, version=version, digest=digest)
 
         digest = seal(
-            draft, target, card=card, version=version, published=now, basis=grounds.basis, before=keep_private
+            draft,
+            target,
+            card=card,
+            version=version,
+            published=now,
+            salt=entropy(SALT_BYTES),
+            basis=grounds.basis,
+            before=keep_private,
         )
         _prune(private, previous, version=version, digest=digest, salt=salt)
     return Published(target, version, digest, report)
