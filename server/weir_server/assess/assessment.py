@@ -25,7 +25,7 @@ from weir_server.assess.attributes import Attribute, attributes
 from weir_server.assess.classes import Sizes, Spread, build, spread
 from weir_server.assess.report import SCHEME, ratio_json
 from weir_server.catalog.basis import MOST_RISK_PPM
-from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Measure
+from weir_server.catalog.card import K_FLOOR, DatasetCard, Dimension, Measure, declared_columns
 from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.engine.relational import expression, identifier, quote
 from weir_server.publish.files import temporary_directory
@@ -33,7 +33,7 @@ from weir_server.publish.grid import number_of
 from weir_server.publish.grounds import source_fingerprint
 from weir_server.publish.place import Place
 from weir_server.publish.publisher import MEMORY
-from weir_server.publish.source import RAW, declared_columns, read_columns, source_path
+from weir_server.publish.source import RAW, read_columns, source_path
 
 _UNDER = (2, 5, 10, 20)
 _THRESHOLD = Fraction(MOST_RISK_PPM, 10**6)

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from weir.errors import InvalidRequest
-from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode
+from weir_server.catalog.card import DatasetCard, Dimension, Measure, Mode, declared_columns
 from weir_server.engine.relational import expression
 from weir_server.publish.grid import cell_index, clipped_steps, order_key, text_of
-from weir_server.publish.source import declared_columns
 from weir_server.publish.units import unit_value
 
 OUTSIDE = -1

@@ -80,23 +80,21 @@ def build(card: DatasetCard, *, engine: Engine, quasi: Sequence[Attribute], sens
     if missing:
         violation = Violation("unit.missing", card.unit_column, missing, "every row names its unit")
         raise PublicationError("rows without a unit", violations=(violation,), rule="unit.missing")
-    values = [f"{item.value} AS q_{i}" for i, item in enumerate(quasi)]
-    values += [f"{item.value} AS s_{i}" for i, item in enumerate(sensitive)]
-    lacks = " OR ".join(item.missing for item in quasi)
-    engine.run(
-        f"CREATE TABLE {_UNITS} AS SELECT {', '.join(values)}, {lacks} AS lacks FROM {RAW} GROUP BY {unit_key(card)}"
-    )
-    keys = ", ".join(f"q_{i}" for i in range(len(quasi)))
+    values = [f"{item.value} AS weir_q_{i}" for i, item in enumerate(quasi)]
+    values += [f"{item.value} AS weir_s_{i}" for i, item in enumerate(sensitive)]
+    values.append(f"{' OR '.join(item.missing for item in quasi)} AS weir_lacks")
+    engine.run(f"CREATE TABLE {_UNITS} AS SELECT {', '.join(values)} FROM {RAW} GROUP BY {unit_key(card)}")
+    keys = ", ".join(f"weir_q_{i}" for i in range(len(quasi)))
     engine.run(
         f"CREATE TABLE {_CLASSES} AS SELECT {keys}, count(*) AS n, row_number() OVER () AS class "
         f"FROM {_UNITS} GROUP BY {keys}"
     )
-    chosen = "".join(f", s_{i}" for i in range(len(sensitive)))
+    chosen = "".join(f", weir_s_{i}" for i in range(len(sensitive)))
     engine.run(f"CREATE TABLE {_MEMBERS} AS SELECT class, n{chosen} FROM {_UNITS} JOIN {_CLASSES} USING ({keys})")
     found = engine.query(f"SELECT n, count(*) FROM {_CLASSES} GROUP BY n ORDER BY n")
     if not found:
         raise PublicationError("the source holds no unit", rule="assess.empty")
-    complete = int(engine.one(f"SELECT count(*) FROM {_UNITS} WHERE NOT lacks"))
+    complete = int(engine.one(f"SELECT count(*) FROM {_UNITS} WHERE NOT weir_lacks"))
     classes = tuple((int(n), int(count)) for n, count in found)
     return Sizes(sum(n * count for n, count in classes), complete, classes)
 
@@ -104,7 +102,7 @@ def build(card: DatasetCard, *, engine: Engine, quasi: Sequence[Attribute], sens
 def spread(engine: Engine, *, index: int, attribute: Attribute, units: int) -> Spread:
     """How the sensitive attribute `index` varies within classes."""
     engine.run(
-        f"CREATE OR REPLACE TABLE assess_counts AS SELECT class, any_value(n) AS n, s_{index} AS v, count(*) AS c "
+        f"CREATE OR REPLACE TABLE assess_counts AS SELECT class, any_value(n) AS n, weir_s_{index} AS v, count(*) AS c "
         f"FROM {_MEMBERS} GROUP BY class, v"
     )
     engine.run(

@@ -253,6 +253,17 @@ class DatasetCard:
         return modes_under(self, self.grade)
 
 
+def declared_columns(card: DatasetCard) -> tuple[str, ...]:
+    """Every source column the card names, once each, unit first."""
+    columns: dict[str, None] = {card.unit_column: None}
+    for dimension in card.dimensions:
+        columns |= dict.fromkeys(c for c in (dimension.column, dimension.per_unit.order) if c)
+    for measure in card.measures:
+        level = None if measure.level is None else measure.level[0]
+        columns |= dict.fromkeys(c for c in (measure.column, measure.per_unit.order, level) if c)
+    return tuple(columns)
+
+
 def modes_under(card: DatasetCard, grade: Grade) -> tuple[Mode, ...]:
     """Modes in which a dataset of that grade is answered, by measures declared (DESIGN §4)."""
     if grade is Grade.CORE:

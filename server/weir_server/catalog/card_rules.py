@@ -15,13 +15,26 @@ from math import prod
 from weir.errors import InvalidQuery, Violation
 from weir.query import Function, check_name
 from weir_server.catalog.basis_card import basis_rules
-from weir_server.catalog.card import FREQUENCIES, K_FLOOR, DatasetCard, Dimension, Grade, Measure, Mode, Reduction
+from weir_server.catalog.card import (
+    FREQUENCIES,
+    K_FLOOR,
+    DatasetCard,
+    Dimension,
+    Grade,
+    Measure,
+    Mode,
+    Reduction,
+    declared_columns,
+)
 from weir_server.catalog.lineage_rules import card_conflicts
 
 MAX_FINE_CELLS = 2**22
 """Most cells of the grid of base unit-level dimensions, for exact mode: each is visited at load."""
 MAX_CELLS = 100_000
 """Most cells of one dimension."""
+RESERVED = "weir_"
+"""What names of our own begin with wherever they stand beside columns of a source: engines would take a column of the
+same name for ours, or ours for it, and read another row than the card says."""
 _LIMIT = 2**62
 _NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _QUALITY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -60,6 +73,17 @@ def _names(card: DatasetCard) -> Iterator[Violation]:
     for field in ("title", "lineage", "unit_name", "unit_column", "responsible", "provenance"):
         if not getattr(card, field).strip():
             yield _broken("card.empty", field, f"{field} must say something")
+
+
+def _columns(card: DatasetCard) -> Iterator[Violation]:
+    """Of source and register: engines do not tell capitals from small letters."""
+    for columns in (declared_columns(card), () if card.consent is None else card.consent.columns):
+        folded = [column.upper().casefold() for column in columns]  # What has one capital is one: dotless i, long s.
+        for column, name in zip(columns, folded, strict=True):
+            if name.startswith(RESERVED):
+                yield _broken("column.reserved", column, f"names that begin with {RESERVED} are the publisher's own")
+            if folded.count(name) > 1:
+                yield _broken("column.case", column, "engines take columns that differ in capitals only for one")
 
 
 def _grades(card: DatasetCard) -> Iterator[Violation]:
@@ -259,5 +283,5 @@ def _catalogue(card: DatasetCard) -> Iterator[Violation]:
         yield _broken("list_rates.currency", "currency", "three capital letters, such as CNY")
 
 
-RULES = (_names, _catalogue, _grades, _modes, _dimensions, _measures, card_conflicts, basis_rules)
+RULES = (_names, _columns, _catalogue, _grades, _modes, _dimensions, _measures, card_conflicts, basis_rules)
 """Every rule of cards; `check_card` runs all."""

@@ -69,8 +69,8 @@ def effects_of_bounds(
         scale = laplace_scale(question.most, max(loss, 1))
         check_laplace(question.most, scale, loss)
         noises.append(scale)
-    columns = ", ".join(f"{question.per_unit} AS x{index}" for index, question in enumerate(questions))
-    sums = ", ".join(f"COALESCE(EXACT_SUM(x{index}), 0)" for index in range(len(questions)))
+    columns = ", ".join(f"{question.per_unit} AS weir_x{index}" for index, question in enumerate(questions))
+    sums = ", ".join(f"COALESCE(EXACT_SUM(weir_x{index}), 0)" for index in range(len(questions)))
     asked = f"SELECT {sums} FROM (SELECT {columns} FROM {rows_relation} GROUP BY {unit_key(card)}) AS x"
     counted = engine.select(statement(asked))[0]
     return tuple(

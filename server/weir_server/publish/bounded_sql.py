@@ -57,17 +57,17 @@ def missing_statement(card: DatasetCard, *, rows: str) -> Statement:
 def units_statement(card: DatasetCard, *, rows: str, key: str) -> Statement:
     """id, unit-level cells and u, one row per privacy unit. `key`: in hex."""
     dimensions = unit_dimensions(card)
-    read = [f"{unit_key(card)} AS id", *(f"{cell_index(d)} AS c_{i}" for i, d in enumerate(dimensions))]
+    read = [f"{unit_key(card)} AS weir_id", *(f"{cell_index(d)} AS weir_c_{i}" for i, d in enumerate(dimensions))]
     firsts = [(i, d.per_unit.order or "") for i, d in enumerate(dimensions) if _is_first(d)]
-    read += [f"{order_key(order)} AS o_{i}" for i, order in firsts]  # Sail orders by columns alone.
+    read += [f"{order_key(order)} AS weir_o_{i}" for i, order in firsts]  # Sail orders by columns alone.
     turns = "".join(f", {_turn(i)} AS t_{i}" for i, _ in firsts)
     cells = "".join(f", {_unit_cell(i, d)} AS {cell_column(d.name)}" for i, d in enumerate(dimensions))
     # u numbers the units in an order that says nothing; it only tells units apart, so its value may depend on others.
     number = f"ROW_NUMBER() OVER (ORDER BY {keyed_hash(key, quote('unit'), 'id')}, id) - 1"
     return statement(
         f"SELECT *, STORED({number}, 0, {2**32 - 1}) AS u "
-        f"FROM (SELECT id{cells} FROM (SELECT *{turns} FROM (SELECT {', '.join(read)} FROM {rows}) AS c) AS t "
-        "GROUP BY id) AS k"
+        f"FROM (SELECT weir_id AS id{cells} "
+        f"FROM (SELECT *{turns} FROM (SELECT {', '.join(read)} FROM {rows}) AS c) AS t GROUP BY weir_id) AS k"
     )
 
 
@@ -77,13 +77,13 @@ def _is_first(dimension: Dimension) -> bool:
 
 def _turn(index: int) -> str:
     """Place of a row among those of its unit; equal keys are told apart by the cell, so that only the unit decides."""
-    return f"ROW_NUMBER() OVER (PARTITION BY id ORDER BY o_{index} NULLS LAST, c_{index})"
+    return f"ROW_NUMBER() OVER (PARTITION BY weir_id ORDER BY weir_o_{index} NULLS LAST, weir_c_{index})"
 
 
 def _unit_cell(index: int, dimension: Dimension) -> str:
     """The cell of a unit-level dimension, over the rows of a unit: one value whatever the rows say."""
     # Publication refuses units whose rows differ; were it not to, the least would still be the unit's alone.
-    cell = f"MAX(CASE WHEN t_{index} = 1 THEN c_{index} END)" if _is_first(dimension) else f"MIN(c_{index})"
+    cell = f"MAX(CASE WHEN t_{index} = 1 THEN weir_c_{index} END)" if _is_first(dimension) else f"MIN(weir_c_{index})"
     return f"STORED({cell}, 0, {len(dimension.cells)})"
 
 
@@ -112,8 +112,9 @@ def _contents(card: DatasetCard, rows: str) -> str:
     clipped, so that no expression holds another one twice."""
     cells = [d for d in base_dimensions(card) if d.row_level]
     names, measures = ["id", *(cell_column(d.name) for d in cells)], list(enumerate(dp_measures(card)))
-    read = [f"{unit_key(card)} AS id"]
-    read += [f"STORED({cell_index(d)}, 0, {len(d.cells)}) AS {cell_column(d.name)}" for d in cells]
+    read = [f"{unit_key(card)} AS weir_id"]
+    read += [f"STORED({cell_index(d)}, 0, {len(d.cells)}) AS weir_c_{i}" for i, d in enumerate(cells)]
+    named = ["weir_id AS id", *(f"weir_c_{i} AS {cell_column(d.name)}" for i, d in enumerate(cells))]
     for index, measure in measures:
         found, column = readings(measure), _reading(index)
         read += [f"{found.exact} AS {column.exact}", f"{found.rounded} AS {column.rounded}"]
@@ -125,13 +126,13 @@ def _contents(card: DatasetCard, rows: str) -> str:
     ]
     return (
         f"readings AS (SELECT {', '.join(read)} FROM {rows}), "
-        f"steps AS (SELECT {', '.join([*names, *steps])} FROM readings), "
+        f"steps AS (SELECT {', '.join([*named, *steps])} FROM readings), "
         f"content AS (SELECT {', '.join([*names, *values])} FROM steps)"
     )
 
 
 def _reading(index: int) -> Readings:
-    return Readings(f"e_{index}", f"n_{index}", f"s_{index}")
+    return Readings(f"weir_e_{index}", f"weir_n_{index}", f"weir_s_{index}")
 
 
 def _stored_columns(card: DatasetCard, key: str) -> list[str]:

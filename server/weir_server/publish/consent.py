@@ -16,7 +16,7 @@ from pathlib import Path
 
 from weir.errors import Violation
 from weir_server.catalog.basis import Consent
-from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.card import DatasetCard, declared_columns
 from weir_server.clock import to_micros
 from weir_server.engine.port import RowEngine
 from weir_server.engine.relational import identifier, quote, statement
@@ -24,7 +24,7 @@ from weir_server.publish.fingerprint import fingerprint, row_hash
 from weir_server.publish.grid import order_key, order_number, text_of, unit_key
 from weir_server.publish.members import RENEWED, hashed_unit, keep, write_reference
 from weir_server.publish.place import Place
-from weir_server.publish.source import RAW, READ, declared_columns, read_columns
+from weir_server.publish.source import RAW, READ, read_columns
 
 REGISTER = "consent_register"
 IN_FORCE = "consent_in_force"
@@ -32,6 +32,8 @@ _ROWS = "consent_rows"
 _LATEST = "consent_latest"
 _KEYED = "consent_keyed"
 _DECIDED = "consent_decided"
+_CONSENTS = "weir_in_force"
+"""Column: whether a row is a consent in force."""
 _ORDER = "weir_order"
 _EVIDENCE = "consent_evidence"
 _FILE = "consent.parquet"
@@ -65,10 +67,10 @@ def apply_consent(
     if violations:
         return violations, Applied("", 0)
     evidence = row_hash(consent.columns, key=place.content_key)
-    decided = ", ".join([*map(identifier, consent.columns), f"{_in_force(consent, now)} AS {_DECIDED}"])
+    decided = ", ".join([*map(identifier, consent.columns), f"{_in_force(consent, now)} AS {_CONSENTS}"])
     rows.keep(_DECIDED, statement(f"SELECT {decided} FROM {_LATEST}"))
-    in_force = f"FROM {_DECIDED} WHERE {_DECIDED}"
-    rows.keep(IN_FORCE, statement(f"SELECT {text_of(consent.unit)} AS unit, {evidence} AS evidence {in_force}"))
+    kept = f"{text_of(consent.unit)} AS weir_unit, {evidence} AS weir_evidence"
+    rows.keep(IN_FORCE, statement(f"SELECT {kept} FROM {_DECIDED} WHERE {_CONSENTS}"))
     violations = _without_evidence(consent, rows)
     left_out = _filter(card, rows)
     _keep_evidence(place, work)
@@ -78,8 +80,8 @@ def apply_consent(
 
 
 def _keep_evidence(place: Place, work: Path) -> None:
-    hashed = hashed_unit("unit", key=place.units_key)
-    evidence = statement(f"SELECT {hashed} AS unit, evidence FROM {IN_FORCE}")
+    hashed = hashed_unit("weir_unit", key=place.units_key)
+    evidence = statement(f"SELECT {hashed} AS unit, weir_evidence AS evidence FROM {IN_FORCE}")
     if place.remote is None:
         place.local.keep(_EVIDENCE, evidence)
         place.local.run(f"COPY {_EVIDENCE} TO {quote(str(work / _FILE))} (FORMAT parquet)")
@@ -119,9 +121,9 @@ def _latest(consent: Consent, rows: RowEngine) -> None:
     rows.keep(_ROWS, statement(f"SELECT DISTINCT {columns}, {_ORDER} FROM {_KEYED}"))
     rows.drop(_KEYED)
     order = f"{_ORDER} DESC NULLS FIRST"
-    place = f"RANK() OVER (PARTITION BY {text_of(consent.unit)} ORDER BY {order}) AS place"
+    place = f"RANK() OVER (PARTITION BY {text_of(consent.unit)} ORDER BY {order}) AS weir_place"
     ranked = f"(SELECT {columns}, {place} FROM {_ROWS}) AS ranked"
-    rows.keep(_LATEST, statement(f"SELECT {columns} FROM {ranked} WHERE place = 1"))
+    rows.keep(_LATEST, statement(f"SELECT {columns} FROM {ranked} WHERE weir_place = 1"))
 
 
 def _checks(consent: Consent) -> list[tuple[str, str, str, str]]:
@@ -173,7 +175,7 @@ def _violations(consent: Consent, rows: RowEngine) -> list[Violation]:
 
 def _without_evidence(consent: Consent, rows: RowEngine) -> list[Violation]:
     missing = " OR ".join(f"{identifier(column)} IS NULL" for column in (consent.text_version, consent.channel))
-    found = f"SELECT COUNT(*) FROM {_DECIDED} WHERE {_DECIDED} AND ({missing})"
+    found = f"SELECT COUNT(*) FROM {_DECIDED} WHERE {_CONSENTS} AND ({missing})"
     count = int(rows.select(statement(found))[0][0])
     sentence = "a consent in force says which text was agreed to, and by which channel"
     return [Violation("consent.evidence", consent.text_version, count, sentence)] if count else []
@@ -203,10 +205,10 @@ def _filter(card: DatasetCard, rows: RowEngine) -> int:
     """Keep the rows of units with consent; how many units the others were. Rows that name no unit stay, to be
     refused."""
     unit = unit_key(card)
-    joined = f"{READ} AS r LEFT JOIN {IN_FORCE} AS f ON CAST(r.{unit} AS TEXT) = f.unit"
-    outside = f"SELECT COUNT(DISTINCT r.{unit}) FROM {joined} WHERE f.unit IS NULL"
+    joined = f"{READ} AS r LEFT JOIN {IN_FORCE} AS f ON CAST(r.{unit} AS TEXT) = f.weir_unit"
+    outside = f"SELECT COUNT(DISTINCT r.{unit}) FROM {joined} WHERE f.weir_unit IS NULL"
     left_out = int(rows.select(statement(outside))[0][0])
     columns = ", ".join(f"r.{identifier(column)} AS {identifier(column)}" for column in declared_columns(card))
-    rows.keep(RAW, statement(f"SELECT {columns} FROM {joined} WHERE f.unit IS NOT NULL OR r.{unit} IS NULL"))
+    rows.keep(RAW, statement(f"SELECT {columns} FROM {joined} WHERE f.weir_unit IS NOT NULL OR r.{unit} IS NULL"))
     rows.drop(READ)
     return left_out

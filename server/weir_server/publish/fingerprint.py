@@ -43,9 +43,9 @@ def fingerprint(rows: RowEngine, *, relation: str, columns: Sequence[str], salt:
     `context`: what is named, so that a fingerprint of one thing is never one of another. `salt`: the key.
     """
     words = ", ".join(
-        f"EXACT_SUM(HEX_INT(SUBSTRING(h, {start}, {_DIGITS})))" for start in range(1, _WORDS * _DIGITS, _DIGITS)
+        f"EXACT_SUM(HEX_INT(SUBSTRING(weir_hash, {start}, {_DIGITS})))" for start in range(1, _WORDS * _DIGITS, _DIGITS)
     )
-    hashed = f"SELECT {row_hash(columns, key=salt)} AS h FROM {relation}"
+    hashed = f"SELECT {row_hash(columns, key=salt)} AS weir_hash FROM {relation}"
     count, *sums = rows.select(statement(f"SELECT COUNT(*), {words} FROM ({hashed}) AS hashed"))[0]
     named = hmac.new(salt, digestmod=hashlib.sha256)
     for text in (_FORMAT, context, *columns, str(int(count)), *(str(int(word or 0)) for word in sums)):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from weir.errors import Violation
 from weir_server.assess.report import read_report, report_violations
-from weir_server.catalog.card import DatasetCard
+from weir_server.catalog.card import DatasetCard, declared_columns
 from weir_server.catalog.snapshot import Basis
 from weir_server.engine.port import RowEngine
 from weir_server.publish.consent import apply_consent
 from weir_server.publish.fingerprint import fingerprint
 from weir_server.publish.place import Place
-from weir_server.publish.source import RAW, declared_columns
+from weir_server.publish.source import RAW
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weir.errors import InternalError, PublicationError, Violation
-from weir_server.catalog.card import DatasetCard, Source
+from weir_server.catalog.card import DatasetCard, Source, declared_columns
 from weir_server.engine.duckdb import Engine
 from weir_server.engine.relational import identifier, quote, statement
 from weir_server.publish.place import Place, Remote
@@ -32,17 +32,6 @@ REMOTE_KINDS = ("table", "parquet")
 _ATTACHED = "source_file"
 _NAMED = "source_named"
 _PLAIN = ("tinyint", "smallint", "int", "bigint", "string")
-
-
-def declared_columns(card: DatasetCard) -> tuple[str, ...]:
-    """Every source column the card names, once each, unit first."""
-    columns: dict[str, None] = {card.unit_column: None}
-    for dimension in card.dimensions:
-        columns |= dict.fromkeys(c for c in (dimension.column, dimension.per_unit.order) if c)
-    for measure in card.measures:
-        level = None if measure.level is None else measure.level[0]
-        columns |= dict.fromkeys(c for c in (measure.column, measure.per_unit.order, level) if c)
-    return tuple(columns)
 
 
 def source_path(source: Source, *, card_directory: Path, override: Path | None) -> Path | None:

@@ -45,13 +45,13 @@ def strides(card: DatasetCard) -> tuple[int, ...]:
 def build_units(card: DatasetCard, *, rows: RowEngine) -> tuple[list[Violation], UnitCounts]:
     """Create `units`; violations that only show across the rows of a unit. The table is of use when there are none."""
     parts = [part for i, dimension in enumerate(base_dimensions(card)) for part in _dimension(i, dimension)]
-    parts += [f"{unit_value(measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card))]
-    parts += [f"{_tied(column, levels)} AS o_{i}" for i, (column, levels) in enumerate(_orders(card).items())]
+    parts += [f"{unit_value(measure)} AS weir_m_{i}" for i, measure in enumerate(exact_measures(card))]
+    parts += [f"{_tied(column, levels)} AS weir_o_{i}" for i, (column, levels) in enumerate(_orders(card).items())]
     unit = unit_key(card)
-    rows.keep(_ROUGH, statement(f"SELECT {', '.join([f'{unit} AS unit', *parts])} FROM {RAW} GROUP BY {unit}"))
+    rows.keep(_ROUGH, statement(f"SELECT {', '.join([f'{unit} AS weir_unit', *parts])} FROM {RAW} GROUP BY {unit}"))
     violations, counts = _check(card, rows)
     values = "".join(f", {_clipped(i, measure)} AS m_{i}" for i, measure in enumerate(exact_measures(card)))
-    rows.keep(UNITS, statement(f"SELECT unit, {_code(card)} AS code{values} FROM {_ROUGH}"))
+    rows.keep(UNITS, statement(f"SELECT weir_unit AS unit, {_code(card)} AS code{values} FROM {_ROUGH}"))
     rows.drop(_ROUGH)
     return violations, counts
 
@@ -77,11 +77,11 @@ def _dimension(index: int, dimension: Dimension) -> Iterator[str]:
     cell = cell_index(dimension)
     order = dimension.per_unit.order
     if order is not None:
-        yield f"FIRST_BY({cell}, {order_key(order)}) AS d_{index}"
+        yield f"FIRST_BY({cell}, {order_key(order)}) AS weir_d_{index}"
     else:
-        yield f"MIN({cell}) AS d_{index}"
+        yield f"MIN({cell}) AS weir_d_{index}"
         # Bins of one column are constant where the bin is, so that people may age within it.
-        yield f"MAX({cell}) AS e_{index}"
+        yield f"MAX({cell}) AS weir_e_{index}"
 
 
 def unit_value(measure: Measure) -> str:
@@ -106,11 +106,11 @@ def unit_value(measure: Measure) -> str:
 
 
 def _clipped(index: int, measure: Measure) -> str:
-    return f"CAST(LEAST(GREATEST(m_{index}, {measure.lower}), {measure.upper}) AS BIGINT)"
+    return f"CAST(LEAST(GREATEST(weir_m_{index}, {measure.lower}), {measure.upper}) AS BIGINT)"
 
 
 def _code(card: DatasetCard) -> str:
-    terms = [f"CAST(d_{i} AS BIGINT) * {weight}" for i, weight in enumerate(strides(card))]
+    terms = [f"CAST(weir_d_{i} AS BIGINT) * {weight}" for i, weight in enumerate(strides(card))]
     return " + ".join(terms) or "CAST(0 AS BIGINT)"
 
 
@@ -118,12 +118,12 @@ def _check(card: DatasetCard, rows: RowEngine) -> tuple[list[Violation], UnitCou
     tests: list[tuple[str, str, str, str]] = []
     for i, dimension in enumerate(base_dimensions(card)):
         if dimension.per_unit.order is None:
-            tests.append(("dimension.not_constant", dimension.name, f"d_{i} <> e_{i}", _NOT_CONSTANT))
+            tests.append(("dimension.not_constant", dimension.name, f"weir_d_{i} <> weir_e_{i}", _NOT_CONSTANT))
     for i, column in enumerate(_orders(card)):
-        tests.append(("order.ties", column, f"o_{i}", _TIES))
+        tests.append(("order.ties", column, f"weir_o_{i}", _TIES))
     for i, measure in enumerate(exact_measures(card)):
-        tests.append(("measure.no_rows", measure.name, f"m_{i} IS NULL", _NO_ROWS))
-    clips = [f"m_{i} < {m.lower} OR m_{i} > {m.upper}" for i, m in enumerate(exact_measures(card))]
+        tests.append(("measure.no_rows", measure.name, f"weir_m_{i} IS NULL", _NO_ROWS))
+    clips = [f"weir_m_{i} < {m.lower} OR weir_m_{i} > {m.upper}" for i, m in enumerate(exact_measures(card))]
     conditions = [test[2] for test in tests] + clips
     columns = "".join(f", COUNT(*) FILTER (WHERE {condition})" for condition in conditions)
     units, *counts = rows.select(statement(f"SELECT COUNT(*){columns} FROM {_ROUGH}"))[0]

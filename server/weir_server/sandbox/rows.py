@@ -16,10 +16,9 @@ from math import prod
 from random import Random
 
 from weir.errors import PublicationError
-from weir_server.catalog.card import DatasetCard, Dimension, Grade, Measure, Mode, Reduction
+from weir_server.catalog.card import DatasetCard, Dimension, Grade, Measure, Mode, Reduction, declared_columns
 from weir_server.catalog.card_rules import base_dimensions
 from weir_server.exact.technique import decimal_text
-from weir_server.publish.source import declared_columns
 
 LEAST_UNITS = 2_000
 MOST_UNITS = 10_000

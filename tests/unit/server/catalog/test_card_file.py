@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cards import clinic, parse, spending
+from tests.support.cards import clinic, consented, parse, spending
 from weir.errors import CardError, PublicationError
 from weir.query import Function
 from weir_server.catalog.card import Cell, Grade, Mode, PerUnit, Reduction
@@ -114,6 +114,13 @@ def set_at(*path: Any) -> Change:
             lambda c: c.update(personal_information=True, legal_basis=""), "grade.legal_basis", id="no legal basis"
         ),
         pytest.param(set_at("name", "Clinic"), "name.form", id="bad name"),
+        pytest.param(set_at("unit", "column", "weir_who"), "column.reserved", id="unit by a name of ours"),
+        pytest.param(set_at("dimensions", 0, "column", "WEIR_region"), "column.reserved", id="our name in capitals"),
+        pytest.param(set_at("dimensions", 0, "column", "we\u0131r_x"), "column.reserved", id="our name, dotless"),
+        pytest.param(set_at("dimensions", 3, "per_unit", "first", "Weir_day"), "column.reserved", id="order, our name"),
+        pytest.param(set_at("measures", 0, "column", "weir_spend"), "column.reserved", id="measure by a name of ours"),
+        pytest.param(set_at("measures", 3, "per_level", "column", "weir_w"), "column.reserved", id="level, our name"),
+        pytest.param(set_at("measures", 0, "column", "Region"), "column.case", id="columns differ in capitals only"),
         pytest.param(set_at("measures", 1, "name", "region"), "name.twice", id="name of a dimension and a measure"),
         pytest.param(set_at("source", "kind", "excel"), "card.choice", id="unknown source"),
         pytest.param(set_at("source", "kind", "duckdb"), "source.table", id="database without table"),
@@ -185,6 +192,17 @@ def test_a_broken_rule_is_named(change: Change, rule: str) -> None:
 def test_a_broken_dp_rule_is_named(change: Change, rule: str) -> None:
     content = spending()
     change(content)
+    with pytest.raises(CardError) as refused:
+        parse(content)
+    assert rule in {violation.rule for violation in refused.value.violations}
+
+
+@pytest.mark.parametrize(
+    ("column", "rule"), [("Weir_since", "column.reserved"), ("STATE", "column.case")], ids=["our name", "capitals only"]
+)
+def test_a_registers_columns_keep_the_same_rules(column: str, rule: str) -> None:
+    content = consented()
+    set_at("consent", "valid_from", column)(content)
     with pytest.raises(CardError) as refused:
         parse(content)
     assert rule in {violation.rule for violation in refused.value.violations}

@@ -96,6 +96,18 @@ def test_the_latest_row_of_a_unit_decides(tmp_path: Path) -> None:
     assert counted(bench) == 29, "10 is later than 2, as numbers go"
 
 
+@pytest.mark.parametrize("name", ["place", "Place", "consent_decided", "WEIR"])
+@pytest.mark.parametrize("key", ["unit", "order", "status"])
+def test_the_latest_row_decides_whatever_its_columns_are_called(name: str, key: str, tmp_path: Path) -> None:
+    """Were a rank or a condition of ours taken for the column, or the other way round, who withdrew would be counted."""
+    bench = Bench(tmp_path)
+    old = {"unit": "person", "order": "recorded", "status": "state"}[key]
+    register = [entry(name) for name in NAMES] + [entry("p0", recorded=2, state="withdrawn")]
+    renamed = [{name if column == old else column: value for column, value in row.items()} for row in register]
+    bench.publish(register_card(**{key: name}), DATA, register=renamed)
+    assert counted(bench) == 29
+
+
 def test_rows_are_ordered_by_instants_whatever_the_zone_they_are_written_in(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     given = {"recorded": "2026-03-01T20:00:00+08:00"}  # noon, UTC

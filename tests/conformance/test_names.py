@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What columns are called changes nothing on a cluster, either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.test_publication import Twice, visits
+from tests.support.names import REGISTER, SOURCE, Renamed, dp_card, entries, exact_card, renamed_rows, renamings
+from weir_server.dp.layout import FILE, UNITS
+from weir_server.engine.duckdb import open_engine
+from weir_server.engine.spark import Cluster
+from weir_server.publish.publisher import Published
+
+PEOPLE = 90
+PLAIN = {name: name for name in SOURCE}, {name: name for name in REGISTER}
+STARTS = (0, 4)
+"""Between them names of ours stand for the columns of a source and of a register."""
+
+
+@pytest.fixture(autouse=True)
+def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weir_server.publish.bounded_report.add_laplace", lambda counts, scale: list(counts))
+
+
+def rows_of(source: Renamed, register: Renamed) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    return renamed_rows(visits(PEOPLE), source), renamed_rows(entries(PEOPLE), register)
+
+
+@pytest.mark.slow
+def test_atoms_and_reports_are_those_of_any_names(cluster: Cluster, tmp_path: Path) -> None:
+    twice = Twice(cluster, tmp_path)
+    plain = twice.publish_here(exact_card(*PLAIN), *rows_of(*PLAIN))
+    for start in STARTS:
+        names = renamings(start)
+        twice = Twice(cluster, tmp_path / str(start))
+        twice.directory.mkdir()
+        made = twice.publish_there(exact_card(*names), *rows_of(*names))
+        assert made.report == plain.report, start
+        assert twice.atoms("there", 1) == (plain.directory / "atoms.jsonl").read_bytes(), start
+
+
+def units(published: Published) -> list[tuple[Any, ...]]:
+    with open_engine(published.directory / FILE) as engine:
+        return sorted(engine.query(f"SELECT * FROM {UNITS}"))
+
+
+@pytest.mark.slow
+def test_units_and_effects_of_bounds_are_those_of_any_names(cluster: Cluster, tmp_path: Path) -> None:
+    plain = Twice(cluster, tmp_path).publish_here(dp_card(*PLAIN), *rows_of(*PLAIN))
+    for start in STARTS:
+        names = renamings(start)
+        twice = Twice(cluster, tmp_path / str(start))
+        twice.directory.mkdir()
+        made = twice.publish_there(dp_card(*names), *rows_of(*names))
+        assert made.report.effects == plain.report.effects, start
+        assert units(made) == units(plain), start
