@@ -99,10 +99,10 @@ def test_the_latest_row_of_a_unit_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["place", "Place", "consent_decided", "WEIR"])
 @pytest.mark.parametrize("key", ["unit", "order", "status"])
 def test_the_latest_row_decides_whatever_its_columns_are_called(name: str, key: str, tmp_path: Path) -> None:
-    """Were a rank or a condition of ours taken for the column, or the other way round, who withdrew would be counted."""
+    """Were a rank or a condition of ours taken for the column, or the other way round, one who withdrew would count."""
     bench = Bench(tmp_path)
     old = {"unit": "person", "order": "recorded", "status": "state"}[key]
-    register = [entry(name) for name in NAMES] + [entry("p0", recorded=2, state="withdrawn")]
+    register = [entry(person) for person in NAMES] + [entry("p0", recorded=2, state="withdrawn")]
     renamed = [{name if column == old else column: value for column, value in row.items()} for row in register]
     bench.publish(register_card(**{key: name}), DATA, register=renamed)
     assert counted(bench) == 29
