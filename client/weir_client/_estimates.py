@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from weir.amounts import MICRO, NANO
 from weir.errors import DenialReason
+from weir.query import Aggregate, Function
 from weir.v1 import (
     answer_pb2,
     query_service_pb2,
 )
-
-if TYPE_CHECKING:
-    pass
+from weir_client._catalogue import Dataset, Measure
+from weir_client._sql import ParsedQuery
 from weir_client._values import texts_of
+
+GRID_STEPS = "grid steps"
+"""Unit of noise whose measure's grid is not known."""
+LIMITS = "quota."
+"""Codes of reasons that begin so name limits that bind the caller, and what they lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,10 @@ class Estimate:
     """What a query would do now; nothing is reserved by it."""
 
     verdict: str
-    """`allow`, `needs_approval` or `deny`."""
+    """`allow`, `needs_approval` or `deny`. `deny` too where the policy allows it and a limit cannot take it."""
     reasons: tuple[DenialReason, ...]
+    """Every reason found. Codes that begin with `quota.` name limits, with what is left of them and what this asks;
+    what needs approval would be refused for these even when approved."""
     epsilon_nano: int
     rho_micro: int
     """Loss in concentrated accounting, rounded up; what binds where the dataset accounts in rho."""
@@ -69,7 +76,8 @@ class Estimate:
     sticky: bool
     """Whether an earlier release would be returned again."""
     noise: tuple[Noise, ...]
-    """Per value column in canonical order; `column` is its position. Intervals are in grid steps."""
+    """Per value column in canonical order, named as the statement shows it. Intervals are in the aggregate's unit; in
+    `grid steps` where an older snapshot is asked, whose grid is not known."""
     snapshot: int
     policy_digest: str
     plan_digest: str
@@ -80,6 +88,11 @@ class Estimate:
     def allowed(self) -> bool:
         """Whether the query would be answered."""
         return self.verdict == "allow"
+
+    @property
+    def lacking(self) -> tuple[DenialReason, ...]:
+        """Reasons that are limits which cannot take it now."""
+        return tuple(reason for reason in self.reasons if reason.code.startswith(LIMITS))
 
     @property
     def epsilon(self) -> Decimal:
@@ -105,13 +118,44 @@ def noise_of(message: answer_pb2.Noise, *, column: str, unit: str, scale: int) -
     )
 
 
-def estimate_of(message: query_service_pb2.EstimateQueryResponse) -> Estimate:
-    """An estimate."""
+def estimate_of(
+    message: query_service_pb2.EstimateQueryResponse, parsed: ParsedQuery, card: Dataset | None
+) -> Estimate:
+    """An estimate of `parsed`. `card`: of its dataset, with which noise is brought into its units; None where the
+    grid is not known."""
     verdict = query_service_pb2.Verdict.Name(message.decision.verdict).removeprefix("VERDICT_").lower()
     return Estimate(
         verdict=verdict,
         reasons=tuple(DenialReason(item.code, item.sentence) for item in message.decision.reasons),
-        noise=tuple(noise_of(item, column=str(index), unit="", scale=0) for index, item in enumerate(message.noise)),
+        noise=_noise(message.noise, parsed, card),
         exposures=tuple(Exposure(**texts_of(item, "scope name metric limit used adds")) for item in message.exposures),
         **texts_of(message, "epsilon_nano rho_micro cells price_micro sticky snapshot policy_digest plan_digest"),
     )
+
+
+def _noise(found: Sequence[answer_pb2.Noise], parsed: ParsedQuery, card: Dataset | None) -> tuple[Noise, ...]:
+    columns = [column for item in parsed.query.aggregates for column in _columns(item, parsed, card)]
+    if len(columns) != len(found):  # Buckets that nobody can count without the card.
+        columns = [(str(index), GRID_STEPS, 0) for index in range(len(found))]
+    return tuple(
+        noise_of(item, column=name, unit=unit, scale=scale)
+        for item, (name, unit, scale) in zip(found, columns, strict=True)
+    )
+
+
+def _columns(aggregate: Aggregate, parsed: ParsedQuery, card: Dataset | None) -> list[tuple[str, str, int]]:
+    """Name, unit and decimal digits of the columns of one aggregate, as its answer would have them."""
+    shown = (item.name for item in parsed.presentation.columns if item.aggregate == aggregate.name)
+    name = next(shown, aggregate.name)
+    if aggregate.measure is None:
+        return [(name, "", 0)]
+    measure = None if card is None else next((item for item in card.measures if item.name == aggregate.measure), None)
+    if aggregate.function is Function.HISTOGRAM:  # Rows are counted.
+        buckets = () if measure is None else measure.buckets
+        return [(f"{name} [{lower.normalize():f}, {upper.normalize():f})", "", 0) for lower, upper in buckets]
+    return [(name, GRID_STEPS, 0)] if measure is None else [(name, _unit(aggregate, measure), measure.scale)]
+
+
+def _unit(aggregate: Aggregate, measure: Measure) -> str:
+    squared = aggregate.function is Function.VARIANCE
+    return f"{measure.unit}^2" if measure.unit and squared else measure.unit

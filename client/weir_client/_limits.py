@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from weir.amounts import MICRO, NANO, format_decimal
+from weir.limits import counts_units, metric_name, metric_text
 from weir.v1 import (
     policy_service_pb2,
     quota_service_pb2,
@@ -40,12 +40,11 @@ class Quota:
     @property
     def metric_name(self) -> str:
         """The metric as people say it: `epsilon`, `rho` and `price` without the unit they are counted in."""
-        return self.metric.rpartition("_")[0] if self.metric in _UNITS else self.metric
+        return metric_name(self.metric)
 
     def amount(self, count: int) -> int | Decimal:
         """A count of this metric as people write it: epsilon, rho and price as exact decimals, the rest as it is."""
-        unit = _UNITS.get(self.metric)
-        return count if unit is None else Decimal(format_decimal(count, unit=unit))
+        return Decimal(metric_text(self.metric, count)) if counts_units(self.metric) else count
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +109,6 @@ def difference_of(message: policy_service_pb2.ApplyPolicyResponse) -> PolicyDiff
     """What changed."""
     changes = tuple(PolicyChange(item.subject, item.kind, tuple(item.fields), item.loosens) for item in message.changes)
     return PolicyDifference(changes, message.old_digest, message.new_digest, message.plan_hash)
-
-
-_UNITS = {"epsilon_nano": NANO, "rho_micro": MICRO, "price_micro": MICRO}
 
 
 _QUOTA = "id metric limit requester contract dataset lineage window zone"

@@ -236,10 +236,15 @@ def envelope(query: Query, terms: Terms) -> query_service_pb2.QueryEnvelope:
 
 def estimate(context: Context, sql: str, terms: Terms) -> Operation[Estimate]:
     """What a query would do."""
-    _, message = yield from question(context, sql, terms)
+    parsed, message = yield from question(context, sql, terms)
     request = query_service_pb2.EstimateQueryRequest(envelope=message)
     reply = yield from invoke(context, "QueryService", "EstimateQuery", request)
-    return estimate_of(reply)
+    if not reply.noise:
+        return estimate_of(reply, parsed, None)
+    card = yield from dataset(context, parsed.query.dataset)
+    # The card is that of the newest version; the grid of an older one may be another.
+    newest = bool(card.snapshots) and card.snapshots[0].version == reply.snapshot
+    return estimate_of(reply, parsed, card if newest else None)
 
 
 def run_query(

@@ -49,15 +49,17 @@ def with_evidence(error: E, decided: Decided | None) -> E:
     return error
 
 
-def decision_to_proto(decision: Decision) -> query_service_pb2.Decision:
-    """Wire form of a verdict with its reasons."""
+def decision_to_proto(decision: Decision, *, lacking: tuple[DenialReason, ...] = ()) -> query_service_pb2.Decision:
+    """Wire form of a verdict with its reasons. `lacking`: why the books would refuse what the policy allows, which
+    then is no answer either; what waits for a person still waits first."""
     verdicts = {
         Allow: query_service_pb2.VERDICT_ALLOW,
         NeedsApproval: query_service_pb2.VERDICT_NEEDS_APPROVAL,
         Deny: query_service_pb2.VERDICT_DENY,
     }
     reasons = () if isinstance(decision, Allow) else decision.reasons
+    refused = lacking and isinstance(decision, Allow)
     return query_service_pb2.Decision(
-        verdict=verdicts[type(decision)],
-        reasons=[query_service_pb2.DecisionReason(code=r.code, sentence=r.sentence) for r in reasons],
+        verdict=query_service_pb2.VERDICT_DENY if refused else verdicts[type(decision)],
+        reasons=[query_service_pb2.DecisionReason(code=r.code, sentence=r.sentence) for r in (*reasons, *lacking)],
     )

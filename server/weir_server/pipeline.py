@@ -29,9 +29,11 @@ from typing import TypeVar
 from weir.canonical import canonical_json
 from weir.errors import (
     ApprovalRequired,
+    BudgetExhausted,
     DenialReason,
     InternalError,
     PolicyDenied,
+    QuotaExceeded,
     RefusalError,
     RequestError,
     Unavailable,
@@ -200,11 +202,12 @@ class Pipeline:
         judged = await self.judge(submission)
         # Whom the policy denies learns nothing of what others have asked.
         plan = judged.plan
-        sticky = not isinstance(judged.decision, Deny) and self.find_release(plan) is not None
+        denies = isinstance(judged.decision, Deny)
+        sticky = not denies and self.find_release(plan) is not None
         charge = without_loss(plan, judged.contract.rates) if sticky else plan.charge
-        told = plan.bound.mode is Mode.DP and not isinstance(judged.decision, Deny)
+        told = plan.bound.mode is Mode.DP and not denies
         return query_service_pb2.EstimateQueryResponse(
-            decision=decision_to_proto(judged.decision),
+            decision=decision_to_proto(judged.decision, lacking=() if denies else self._lacking(judged, sticky)),
             epsilon_nano=charge["epsilon_nano"],
             rho_micro=charge["rho_micro"],
             cells=plan.bound.cells,
@@ -216,6 +219,19 @@ class Pipeline:
             plan_digest=plan.digest,
             exposures=self._exposures(plan, charge) if told else (),
         )
+
+    def _lacking(self, judged: Judged, sticky: bool) -> tuple[DenialReason, ...]:
+        """Why a reservation would be refused now: an estimate that promised an answer for which nothing is left would
+        send its requester into a refusal. The limits named are those that bind the caller, whose balances it may ask.
+        """
+        request, now = reservation_request(judged, sticky=sticky), self._now()
+        try:
+            self._store.read(
+                lambda tx: ledger.check_charge(tx, request.subject, request.charge, budget=request.budget, now=now)
+            )
+        except (BudgetExhausted, QuotaExceeded) as error:
+            return (DenialReason(error.rule or "quota.limit", error.message),)
+        return ()
 
     def _exposures(self, plan: Plan, charge: Charge) -> list[query_service_pb2.Exposure]:
         """How far the accounts are used that the plan draws on, all datasets that share them taken together."""

@@ -12,7 +12,7 @@ from weir.amounts import format_epsilon, format_price, format_rho
 from weir.errors import ApprovalRequired
 from weir_client._answer import Answer
 from weir_client._client import Job
-from weir_client._estimates import Estimate, Exposure
+from weir_client._estimates import Estimate, Exposure, Noise
 from weir_client._sql import parse
 from weir_client.cli.output import Session, connected
 
@@ -161,21 +161,24 @@ def _released(answer: Answer) -> dict[str, object]:
 
 def _estimate_text(found: Estimate) -> str:
     verdict = {"allow": "would be answered", "needs_approval": "needs approval", "deny": "would be refused"}
+    later = ", and would be refused even then" if found.lacking and found.verdict == "needs_approval" else ""
     lines = [
-        verdict.get(found.verdict, found.verdict),
+        verdict.get(found.verdict, found.verdict) + later,
         f"snapshot {found.snapshot} · {found.cells} cells · price {format_price(found.price_micro)}"
         f" · ε = {format_epsilon(found.epsilon_nano)}"
         + (f" (ρ = {format_rho(found.rho_micro)})" if found.rho_micro else "")
         + (" (released before)" if found.sticky else ""),
     ]
     lines += [f"{reason.code}: {reason.sentence}" for reason in found.reasons]
-    lines += [
-        f"noise of column {noise.column}: {noise.distribution}, scale {noise.scale}"
-        + (f", ± {noise.interval95} grid steps (95 %)" if noise.interval95 is not None else "")
-        for noise in found.noise
-    ]
+    lines += [f"noise of {noise.column}: {_noise_text(noise)}" for noise in found.noise]
     lines += [_exposure_line(exposure) for exposure in found.exposures]
     return "\n".join(lines)
+
+
+def _noise_text(noise: Noise) -> str:
+    if noise.interval95 is None:  # Of a ratio of noisy parts, or of a choice among edges.
+        return f"{noise.distribution}, no interval that holds for every cell"
+    return f"± {noise.interval95} {noise.unit}".rstrip() + f" (95 %), {noise.distribution}"
 
 
 def _exposure_line(exposure: Exposure) -> str:

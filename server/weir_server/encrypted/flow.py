@@ -177,7 +177,10 @@ class EncryptedQueries:
         """Refuse before the upload what the reservation would refuse after it. Holds nothing."""
         sticky = self._pipeline.find_release(judged.plan) is not None
         request = reservation_request(judged, sticky=sticky)
-        self._store.read(lambda tx: ledger.check_charge(tx, request.subject, request.charge, now=self._clock()))
+        now = self._clock()
+        self._store.read(
+            lambda tx: ledger.check_charge(tx, request.subject, request.charge, budget=request.budget, now=now)
+        )
 
     async def finish(self, opened: Opened, weights: bytes) -> EncryptedAnswered:
         """Check the ciphertexts, charge, combine, mask, commit.

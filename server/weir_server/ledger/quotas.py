@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from weir.amounts import format_epsilon, format_rho
 from weir.errors import BudgetExhausted, InternalError, InvalidRequest, LimitHit, QuotaExceeded, UnknownName
+from weir.limits import hit_text
 from weir_server.clock import to_micros
 from weir_server.ledger.values import (
     MAX_LIMIT,
@@ -211,10 +211,10 @@ def check_limits(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metr
     hits = [hit for quota in quotas if (hit := _hit(tx, quota, amounts[quota.metric], moment)) is not None]
     if not hits:
         return
-    names = ", ".join(hit.quota for hit in hits)
+    lacking = "; ".join(hit_text(hit) for hit in hits)
     if any(hit.metric in PRIVACY_METRICS for hit in hits):
-        raise BudgetExhausted(f"privacy budget exhausted: {_left(hits)}", limits=hits, rule="quota.privacy")
-    raise QuotaExceeded(f"limit reached: {names}", limits=hits, rule="quota.limit")
+        raise BudgetExhausted(f"privacy budget exhausted: {lacking}", limits=hits, rule="quota.privacy")
+    raise QuotaExceeded(f"limit reached: {lacking}", limits=hits, rule="quota.limit")
 
 
 def check_budget(quotas: Iterable[Quota], metric: Metric) -> None:
@@ -235,13 +235,20 @@ def check_budget(quotas: Iterable[Quota], metric: Metric) -> None:
     )
 
 
-def check_charge(tx: Transaction, subject: Subject, charge: Charge, *, now: datetime) -> None:
+def check_charge(
+    tx: Transaction, subject: Subject, charge: Charge, *, budget: Metric | None = None, now: datetime
+) -> None:
     """Refuses what `reserve` would refuse at this moment, and holds nothing: only a reservation decides.
+
+    `budget`: as in `ReservationRequest`.
 
     Raises:
         BudgetExhausted, QuotaExceeded: as `reserve`.
     """
-    check_limits(tx, binding(tx, subject), checked_charge(charge), ledger_time(tx, now))
+    quotas = binding(tx, subject)
+    if budget is not None:
+        check_budget(quotas, budget)
+    check_limits(tx, quotas, checked_charge(charge), ledger_time(tx, now))
 
 
 def take(tx: Transaction, quotas: Iterable[Quota], amounts: Mapping[Metric, int], moment: datetime) -> Names:
@@ -321,17 +328,6 @@ def _hit(tx: Transaction, quota: Quota, amount: int, moment: datetime) -> LimitH
     standing = _balance(tx, quota, moment)
     resets = None if standing.resets is None else rfc3339(standing.resets)
     return LimitHit(quota.id, quota.metric, quota.limit, standing.used, amount, resets)
-
-
-def _left(hits: Iterable[LimitHit]) -> str:
-    """What remains of each privacy budget, which is also the most that would fit."""
-    forms = {"epsilon_nano": ("epsilon", format_epsilon), "rho_micro": ("rho", format_rho)}
-    return "; ".join(
-        f"{hit.quota} has {name} {form(max(0, hit.limit - hit.used))} left, this asks {form(hit.requested)}"
-        for hit in hits
-        if hit.metric in forms
-        for name, form in (forms[hit.metric],)
-    )
 
 
 def _balance(tx: Transaction, quota: Quota, moment: datetime) -> Balance:

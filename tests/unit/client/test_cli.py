@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.client import PLAN_HASH, SIGNER, FakeLog, identity_file
 from weir import errors
-from weir.v1 import policy_service_pb2, quota_service_pb2
+from weir.v1 import answer_pb2, policy_service_pb2, query_service_pb2, quota_service_pb2
 from weir_client import cli
 from weir_client.cli import output
 
@@ -132,6 +132,28 @@ def test_catalogue_and_books_are_shown(weir):
     assert weir("contracts", "show", "c-9")[0] == 2
     assert "q-1" in weir("balance", "c-1")[1]
     assert "weir.query.released" in weir("receipts")[1]
+
+
+def test_an_estimate_says_what_a_limit_lacks_and_the_noise_in_the_query_s_words(weir, domain, monkeypatch):
+    lack = query_service_pb2.DecisionReason(code="quota.limit", sentence="limit reached: q-1 has queries 0 left")
+    verdict = query_service_pb2.VERDICT_NEEDS_APPROVAL
+    noise = [
+        answer_pb2.Noise(distribution="composite"),
+        answer_pb2.Noise(distribution="discrete laplace", scale="2", interval95="650"),
+    ]
+
+    def estimate(request):
+        decision = query_service_pb2.Decision(verdict=verdict, reasons=[lack])
+        return query_service_pb2.EstimateQueryResponse(decision=decision, snapshot=1, noise=noise)
+
+    monkeypatch.setattr(domain, "EstimateQuery", estimate)
+    shown = weir("estimate", "SELECT SUM(income) AS s, AVG(income) FROM census", "-c", "c-1")[1].splitlines()
+    assert shown[0] == "needs approval, and would be refused even then"
+    assert shown[2:] == [
+        "quota.limit: limit reached: q-1 has queries 0 left",
+        "noise of avg(income): composite, no interval that holds for every cell",
+        "noise of s: ± 6.50 CNY (95 %), discrete laplace",
+    ]
 
 
 def test_amounts_are_readable_in_tables_and_whole_numbers_in_json(weir, domain, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import weir_client
 from tests.support.client import FakeDomain, fake_domain, identity_document, identity_file
 from weir import errors
-from weir.v1 import answer_pb2
+from weir.v1 import answer_pb2, query_service_pb2
 from weir_client._identity import identity_from_json
 
 SQL = "SELECT region, COUNT(*) AS n, SUM(income) FROM census GROUP BY region ORDER BY n DESC"
@@ -203,6 +203,24 @@ def test_an_estimate_says_verdict_cost_and_noise(client):
     assert found.reasons == (errors.DenialReason("contract.mode", "ask exactly"),)
     assert (found.epsilon, found.price, found.cells) == (Decimal("0.5"), Decimal("1.5"), 2)
     assert found.noise[0].interval95 == 6
+
+
+def test_the_noise_of_an_estimate_has_the_query_s_own_names_and_units(client, domain, monkeypatch):
+    laplace = answer_pb2.Noise(distribution="discrete laplace", scale="2", interval95="600")
+    ratio = answer_pb2.Noise(distribution="composite", epsilon_nano=1)
+
+    def estimate(request):
+        return query_service_pb2.EstimateQueryResponse(snapshot=domain.shown, noise=[ratio, laplace, laplace])
+
+    monkeypatch.setattr(domain, "EstimateQuery", estimate)
+    sql = "SELECT SUM(income) AS total, COUNT(*), AVG(income) AS mean, region FROM census GROUP BY region"
+    domain.shown = 1
+    noise = {item.column: (item.interval95, item.unit) for item in client.estimate(sql, contract="c-1").noise}
+    assert noise == {"mean": (None, "CNY"), "count": (600, ""), "total": (6, "CNY")}
+    # The card is that of the newest version: what an older one's grid is cannot be told from it.
+    domain.shown = 7
+    noise = {item.column: (item.interval95, item.unit) for item in client.estimate(sql, contract="c-1").noise}
+    assert noise == {"mean": (None, "grid steps"), "count": (600, ""), "total": (600, "grid steps")}
 
 
 def test_own_books_are_plain_values(client):

@@ -416,6 +416,53 @@ async def test_an_estimate_of_what_is_denied_says_why(domain: Domain) -> None:
     assert [reason.code for reason in estimate.decision.reasons] == ["price.limit"]
 
 
+async def test_an_estimate_of_what_a_limit_cannot_take_says_so_as_the_run_does(domain: Domain) -> None:
+    await domain.apply(contract_document(), quota_document(limit=1))
+    await domain.pipeline.run(submit())
+    before = domain.events()
+    estimate = await domain.pipeline.estimate(submit(by_site(VISITS)))
+    assert domain.events() == before
+    error = await domain.refused(submit(by_site(VISITS)))
+    assert estimate.decision.verdict == query_service_pb2.VERDICT_DENY
+    assert [(reason.code, reason.sentence) for reason in estimate.decision.reasons] == [("quota.limit", error.message)]
+    assert "q-1 has queries 0 left, this asks 1 (1 of 1 used)" in error.message
+
+
+async def test_an_estimate_of_what_a_budget_cannot_take_says_so_and_a_release_that_exists_is_free(
+    domain: Domain,
+) -> None:
+    await domain.pipeline.run(submit_dp(epsilon=NANO))
+    await domain.pipeline.run(submit_dp(epsilon=NANO - 1))
+    estimate = await domain.pipeline.estimate(submit_dp(epsilon=2))
+    assert estimate.decision.verdict == query_service_pb2.VERDICT_DENY
+    assert [reason.code for reason in estimate.decision.reasons] == ["quota.privacy"]
+    assert "contract-d-1-epsilon has epsilon 0.000000001 left" in estimate.decision.reasons[0].sentence
+    again = await domain.pipeline.estimate(submit_dp(epsilon=NANO))
+    assert (again.decision.verdict, again.sticky) == (query_service_pb2.VERDICT_ALLOW, True)
+
+
+async def test_an_estimate_names_no_limit_that_the_balance_does_not_show(domain: Domain) -> None:
+    await domain.apply(
+        contract_document(),
+        quota_document(limit=1),
+        quota_document("q-bob", requester="bob", limit=0),
+    )
+    await domain.pipeline.run(submit())
+    estimate = await domain.pipeline.estimate(submit(by_site(VISITS)))
+    assert "q-1 has" in str(estimate)
+    assert "q-bob" not in str(estimate)
+    # Whom the policy denies is told nothing of limits at all.
+    denied = await domain.pipeline.estimate(submit(by_site(VISITS), max_price=1))
+    assert [reason.code for reason in denied.decision.reasons] == ["price.limit"]
+
+
+async def test_what_waits_for_a_person_is_told_before_it_is_asked_that_nothing_is_left(domain: Domain) -> None:
+    await domain.apply(contract_document(approval="per_query"), quota_document(limit=0))
+    estimate = await domain.pipeline.estimate(submit())
+    assert estimate.decision.verdict == query_service_pb2.VERDICT_NEEDS_APPROVAL
+    assert [reason.code for reason in estimate.decision.reasons][1:] == ["quota.limit"]
+
+
 async def test_the_contract_of_another_looks_like_none_byte_for_byte(domain: Domain) -> None:
     def shown(error: WeirError) -> tuple[object, ...]:
         return (type(error), error.message, error.field, error.rule, error.metadata)
