@@ -26,7 +26,7 @@ from weir_client._governance import Case, Standing, Suspension
 from weir_client._identity import Identity, chosen_identity, state_directory
 from weir_client._keys import KeyPair
 from weir_client._limits import Balance, PolicyDifference, Quota
-from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key
+from weir_client._operations import Amount, Context, Settings, Terms, new_idempotency_key, resuming_key
 from weir_client._receipts import KeptCheckpoints, Receipt
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
@@ -206,12 +206,15 @@ class Client:
         """Asks the very question that an approval of one's own shows, by its id: `error.metadata["approval"]` of an
         ApprovalRequired, or from `approvals()`. Its columns have their canonical names.
 
+        Resuming again gives the same stored answer and charges nothing: the idempotency key follows from the approval's
+        id. `idempotency_key`: of the job that asked first, where that one may have been answered.
+
         `wait_for_approval`: as for `query`. The job fails with UnknownName where no approval of one's own has this id,
         and with InvalidRequest where it does not show all that the question needs: an encrypted or sealed query, or
         shares; then ask again with the same words.
         """
         _operations.check_wait(wait_for_approval)
-        chosen = idempotency_key or new_idempotency_key()
+        chosen = idempotency_key or resuming_key(approval)
         return self._start(
             chosen,
             lambda key: self._answer(lambda: _operations.resume(self._context, approval, key), wait_for_approval),

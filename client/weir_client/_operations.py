@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import secrets
 import time
@@ -110,6 +111,14 @@ class Context:
 def new_idempotency_key() -> str:
     """32 random characters of the allowed alphabet."""
     return secrets.token_urlsafe(24)
+
+
+def resuming_key(approval: str) -> str:
+    """The key under which an approval is resumed: the same each time, so that a reply lost on the way is given again.
+
+    A key drawn anew would, once the approval is used, ask another person for another decision.
+    """
+    return "resume-" + hashlib.sha256(approval.encode()).hexdigest()[:40]
 
 
 def invoke(context: Context, service: str, name: str, request: Message) -> Operation[Any]:

@@ -38,7 +38,7 @@ from weir_client._governance import Case, Standing, Suspension
 from weir_client._identity import Identity, chosen_identity
 from weir_client._keys import KeyPair
 from weir_client._limits import Balance, PolicyDifference, Quota
-from weir_client._operations import Amount, Terms, new_idempotency_key
+from weir_client._operations import Amount, Terms, new_idempotency_key, resuming_key
 from weir_client._receipts import Receipt
 from weir_client._sandbox import Sandbox
 from weir_client._shares import Shares
@@ -172,7 +172,7 @@ class Client:
     ) -> Job[Answer]:
         """As `weir_client.Client.resume`."""
         _operations.check_wait(wait_for_approval)
-        chosen = idempotency_key or new_idempotency_key()
+        chosen = idempotency_key or resuming_key(approval)
         return self._start(
             chosen,
             lambda key: self._answer(lambda: _operations.resume(self._context, approval, key), wait_for_approval),

@@ -428,8 +428,7 @@ class Pipeline:
         if approval.state == "rejected":
             raise with_evidence(PolicyDenied("a person rejected this query", rule="approval.rejected"), judged)
         error = ApprovalRequired(
-            f"{'a person' if persons == 1 else 'two persons'} must approve this query; send it again once "
-            f"{approval.id} is approved",
+            f"{'a person' if persons == 1 else 'two persons'} must approve this query, which waits as {approval.id}",
             rule=rule,
             metadata={"approval": approval.id},
         )

@@ -70,6 +70,9 @@ def test_two_persons_approve_a_question_that_is_resumed_by_its_id(weir: Run) -> 
     assert (answer["columns"], len(answer["rows"]), answer["verified"]) == (["region", "count"], 3, True)
     _, listed, _ = weir("requester/alice", "approvals", "list")
     assert (listed[0]["id"], listed[0]["state"], listed[0]["reasons"]) == (approval, "used", ["seen", "seen too"])
+    code, again, _ = weir("requester/alice", "approvals", "resume", approval)
+    assert (code, again["log_index"], again["rows"]) == (0, answer["log_index"], answer["rows"])
+    assert [item["id"] for item in weir("requester/alice", "approvals", "list")[1]] == [item["id"] for item in listed]
 
 
 def test_a_template_answers_other_literals_and_stops_when_it_is_taken_back(weir: Run) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from weir.errors import WeirError
-from weir_client.cli.output import EXIT_OTHER, exit_code, message_line
+from weir_client.cli.output import EXIT_OTHER, advice, exit_code, message_line
 
 SERVER_COMMANDS = {
     "assess": "server",
@@ -172,7 +172,7 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         result: Any = cli.main(args=None if args is None else list(args), prog_name="weir", standalone_mode=False)
     except WeirError as error:
-        click.echo(f"weir: {message_line(error)}", err=True)
+        click.echo("\n".join(filter(None, (f"weir: {message_line(error)}", advice(error)))), err=True)
         return exit_code(error)
     except click.ClickException as error:
         error.show()

@@ -134,6 +134,14 @@ def message_line(error: WeirError) -> str:
     return "".join(character if character.isprintable() else " " for character in line)
 
 
+def advice(error: WeirError) -> str | None:
+    """How the caller goes on, where the command or the kind of error knows it."""
+    notes = getattr(error, "__notes__", [])
+    if not notes and isinstance(error, ApprovalRequired) and "approval" in error.metadata:
+        return "once approved, ask again with the same words"
+    return "; ".join(notes) or None
+
+
 def to_json(value: object) -> object:
     """JSON form of the SDK's values: amounts and decimals as text, times in RFC 3339, bytes in base64."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from weir.amounts import format_epsilon, format_price, format_rho
-from weir.errors import ApprovalRequired
+from weir.errors import ApprovalRequired, Unavailable
 from weir_client._answer import Answer
 from weir_client._client import Job
 from weir_client._estimates import Estimate, Exposure, Noise
@@ -96,8 +96,12 @@ def show_answer(session: Session, job: Job[Answer], *, save_receipt: str | None,
     """Wait for a job's answer, check it and print it."""
     try:
         answer = job.result()
-    except ApprovalRequired:
-        click.echo(f"once approved, ask again with --idempotency-key {job.idempotency_key}", err=True)
+    except ApprovalRequired as error:
+        if (approval := error.metadata.get("approval")) is not None:
+            error.add_note(f"once approved: weir approvals resume {approval} (again, if need be: it is charged once)")
+        raise
+    except Unavailable as error:
+        error.add_note(f"it may have been answered: ask again with --idempotency-key {job.idempotency_key}")
         raise
     if save_receipt is not None:
         answer.receipt.save(save_receipt)

@@ -88,6 +88,15 @@ def test_an_approved_question_is_resumed_by_its_id_alone(client, domain, approva
     answer.verify()
 
 
+def test_resuming_again_gives_the_stored_answer_and_no_second_charge(client, domain, approvals):
+    # A key drawn anew would find the approval used, and ask another person.
+    first, again = client.resume("ap-1").result(20), client.resume("ap-1").result(20)
+    assert again.receipt.index == first.receipt.index
+    keys = {request.idempotency_key for request in sent(domain, "RunQuery")}
+    assert len(keys) == 1
+    assert _operations.resuming_key("ap-2") not in keys
+
+
 def test_a_dp_question_is_resumed_with_its_loss(client, domain, approvals):
     approvals([shown(mode="dp", epsilon_nano=250_000_000)])
     client.resume("ap-1").result(20)
