@@ -52,7 +52,7 @@ def refused(weir: Run, *arguments: object) -> str:
     """Id of the approval that alice's question waits for."""
     code, _, said = weir("requester/alice", "query", *arguments, "-c", "c-asked")
     assert code == 3
-    return said.rsplit("approval ", 1)[1].split(")")[0].strip()
+    return str(json.loads(said)["error"]["metadata"]["approval"])
 
 
 def test_two_persons_approve_a_question_that_is_resumed_by_its_id(weir: Run) -> None:

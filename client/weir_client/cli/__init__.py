@@ -3,10 +3,14 @@
 
 Exit codes: 0 done · 1 another error · 2 the request itself is wrong · 3 refused by policy, quota or budget ·
 4 a verification failed · 5 the service cannot be reached.
+
+An error is a line on standard error, and with `--json` one JSON object there, `{"error": {"reason": …}}`: standard
+output holds nothing but what succeeded.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -16,7 +20,7 @@ from typing import Any
 import click
 
 from weir.errors import WeirError
-from weir_client.cli.output import EXIT_OTHER, advice, exit_code, message_line
+from weir_client.cli.output import EXIT_OTHER, advice, error_document, exit_code, message_line, usage_document
 
 SERVER_COMMANDS = {
     "assess": "server",
@@ -76,7 +80,8 @@ _GROUP = "weir.commands"
 _COMPLETION = (
     'Completion: eval "$(_WEIR_COMPLETE=bash_source weir)" (or zsh_source, fish_source). Server and identity come '
     "from --server and --identity, or WEIR_SERVER and WEIR_IDENTITY. Exit codes: 0 done, 1 another error, 2 wrong "
-    "request, 3 refused by policy, quota or budget, 4 verification failed, 5 service unreachable."
+    "request, 3 refused by policy, quota or budget, 4 verification failed, 5 service unreachable. With --json an error "
+    "is one JSON object on standard error: reason, message, rule, field, limits, metadata, exit_code."
 )
 
 
@@ -163,19 +168,26 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits. Errors are one line on standard error."""
+    """Runs the command line and exits."""
     sys.exit(run(args))
 
 
 def run(args: Sequence[str] | None = None) -> int:
     """Runs the command line; gives the exit code."""
+    given = sys.argv[1:] if args is None else list(args)
+    # Read here and not from the command: a command line that is wrong has no command that could be asked.
+    as_json = "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     try:
-        result: Any = cli.main(args=None if args is None else list(args), prog_name="weir", standalone_mode=False)
+        result: Any = cli.main(args=given, prog_name="weir", standalone_mode=False)
     except WeirError as error:
-        click.echo("\n".join(filter(None, (f"weir: {message_line(error)}", advice(error)))), err=True)
+        text = "\n".join(filter(None, (f"weir: {message_line(error)}", advice(error))))
+        click.echo(_line(error_document(error)) if as_json else text, err=True)
         return exit_code(error)
     except click.ClickException as error:
-        error.show()
+        if as_json:
+            click.echo(_line(usage_document(error)), err=True)
+        else:
+            error.show()
         return error.exit_code
     except click.Abort:
         click.echo("weir: stopped", err=True)
@@ -186,3 +198,7 @@ def run(args: Sequence[str] | None = None) -> int:
         click.echo(f"weir: {error}", err=True)
         return EXIT_OTHER
     return result if isinstance(result, int) else 0
+
+
+def _line(document: dict[str, object]) -> str:
+    return json.dumps(document, ensure_ascii=False)

@@ -142,6 +142,30 @@ def advice(error: WeirError) -> str | None:
     return "; ".join(notes) or None
 
 
+def error_document(error: WeirError) -> dict[str, object]:
+    """An error for programs: all that a caller can act on, whatever has nothing to say left out."""
+    told = {
+        "reason": error.reason,
+        "message": error.message,
+        "rule": error.rule,
+        "field": error.field,
+        "retryable": error.retryable,
+        "metadata": error.metadata,
+        "limits": getattr(error, "limits", ()),
+        "reasons": getattr(error, "reasons", ()),
+        "violations": getattr(error, "violations", ()),
+        "advice": advice(error),
+    }
+    present = {name: to_json(value) for name, value in told.items() if value not in (None, (), {})}
+    return {"error": {**present, "exit_code": exit_code(error)}}
+
+
+def usage_document(error: click.ClickException) -> dict[str, object]:
+    """The same of a command line that is wrong, or that cannot be run here."""
+    reason = "USAGE" if isinstance(error, click.UsageError) else "FAILED"
+    return {"error": {"reason": reason, "message": error.format_message(), "exit_code": error.exit_code}}
+
+
 def to_json(value: object) -> object:
     """JSON form of the SDK's values: amounts and decimals as text, times in RFC 3339, bytes in base64."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

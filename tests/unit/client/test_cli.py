@@ -63,6 +63,37 @@ def test_exit_codes_say_what_kind_of_error_it_was(weir, domain, error, code):
     assert err.count("\n") == 1
 
 
+def test_with_json_an_error_is_one_object_on_standard_error_and_the_exit_code_stays(weir, domain):
+    hit = errors.LimitHit("q-1", "queries", 40, 40, 1, "2026-11-23T00:00:00Z")
+    domain.refuse["RunQuery"] = [
+        errors.QuotaExceeded("limit reached: q-1", limits=[hit], rule="quota.limit"),
+        errors.ApprovalRequired("a person must approve", rule="contract.approval", metadata={"approval": "ap-7"}),
+        errors.PolicyDenied("no\x1b[31m", reasons=[errors.DenialReason("contract.mode", "ask exactly")], field="mode"),
+    ]
+    found = [weir("query", SQL, "-c", "c-1", "--json") for _ in range(3)]
+    assert [(code, out) for code, out, _ in found] == [(3, "")] * 3
+    assert all(err.count("\n") == 1 and "\x1b" not in err for _, _, err in found)
+    limit, approval, denied = (json.loads(err)["error"] for _, _, err in found)
+    assert limit["limits"] == [
+        {"quota": "q-1", "metric": "queries", "limit": 40, "used": 40, "requested": 1,
+         "resets_at": "2026-11-23T00:00:00Z"}
+    ]  # fmt: skip
+    assert (limit["reason"], limit["rule"], limit["exit_code"]) == ("QUOTA_EXCEEDED", "quota.limit", 3)
+    assert approval["metadata"] == {"approval": "ap-7"}
+    assert "weir approvals resume ap-7" in approval["advice"]
+    assert (denied["reasons"], denied["field"]) == ([{"code": "contract.mode", "sentence": "ask exactly"}], "mode")
+
+
+def test_with_json_wrong_use_is_an_object_too(weir):
+    code, out, err = weir("query", SQL, "--json")
+    assert (code, out) == (2, "")
+    told = json.loads(err)["error"]
+    assert (told["reason"], told["exit_code"]) == ("USAGE", 2)
+    assert "--contract" in told["message"]
+    # Behind -- it is an argument like any other.
+    assert weir("query", "--", "--json")[2].startswith("Usage:")
+
+
 def test_an_error_is_one_line_with_rule_and_field(weir, domain):
     reason = errors.DenialReason("contract.mode", "ask in\nexact mode")
     domain.refuse["RunQuery"] = [
