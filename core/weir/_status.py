@@ -126,6 +126,8 @@ def _construct(kind: type[WeirError], status: status_pb2.Status, common: dict[st
     if issubclass(kind, errors.PublicationError):
         del common["metadata"]
         return kind(text, violations=_violations(status), **common)
+    if issubclass(kind, errors.InvalidRequest):
+        return kind(text, findings=[entry.description for entry in _preconditions(status)], **common)
     if issubclass(kind, errors.LogInconsistent):
         notes = {entry.type: entry.description for entry in _preconditions(status)}
         return kind(text, older=notes.get("older", ""), newer=notes.get("newer", ""))
@@ -173,6 +175,8 @@ def _precondition_entries(error: WeirError) -> list[error_details_pb2.Preconditi
     violation = error_details_pb2.PreconditionFailure.Violation
     if isinstance(error, errors.PolicyDenied):
         return [violation(type=r.code, description=_cut(r.sentence, 300)) for r in error.reasons]
+    if isinstance(error, errors.InvalidRequest):
+        return [violation(type=error.rule or "", description=_cut(found, _MAX_TEXT)) for found in error.findings]
     if isinstance(error, errors.PublicationError):
         return [
             violation(type=v.rule, subject=f"{v.subject} {v.count}", description=_cut(v.sentence, 300))

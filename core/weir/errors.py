@@ -79,9 +79,21 @@ class RequestError(WeirError):
 
 
 class InvalidRequest(RequestError):
-    """A field is missing, malformed or too large."""
+    """A field is missing, malformed or too large. `findings`: each fault by itself, where there may be several."""
 
     reason = "INVALID_REQUEST"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        findings: Sequence[str] = (),
+        field: str | None = None,
+        rule: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, field=field, rule=rule, metadata=metadata)
+        self.findings = tuple(findings)
 
 
 class InvalidQuery(RequestError):

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from weir.errors import WeirError
-from weir_client.cli.output import EXIT_OTHER, advice, error_document, exit_code, message_line, usage_document
+from weir_client.cli.output import EXIT_OTHER, error_document, error_text, exit_code, usage_document
 
 SERVER_COMMANDS = {
     "assess": "server",
@@ -180,8 +180,7 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         result: Any = cli.main(args=given, prog_name="weir", standalone_mode=False)
     except WeirError as error:
-        text = "\n".join(filter(None, (f"weir: {message_line(error)}", advice(error))))
-        click.echo(_line(error_document(error)) if as_json else text, err=True)
+        click.echo(_line(error_document(error)) if as_json else error_text(error), err=True)
         return exit_code(error)
     except click.ClickException as error:
         if as_json:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,14 @@ from weir.errors import InvalidRequest, UnknownName
 from weir_client._client import Client
 from weir_client._limits import PolicyDifference, Quota
 from weir_client.cli.books import balances, currencies
+from weir_client.cli.documents import Document, located, read_policy
 from weir_client.cli.output import Session, connected
 
 _REASON = click.option("--reason", required=True, help="Why; it is logged.")
 _PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+_PLURALS = {"party": "parties", "gates": "gates"} | {
+    kind: f"{kind}s" for kind in ("contract", "quota", "assessment", "certificate", "linkage")
+}
 _METRICS = ("queries", "cells", "epsilon_nano", "rho_micro", "encrypted_operations", "bytes", "price_micro")
 
 
@@ -65,9 +71,9 @@ def set_quota(session: Session, id: str, limit: int, reason: str, **shape: str |
 @connected
 def plan(session: Session, paths: tuple[Path, ...]) -> None:
     """Show what applying policy files (or folders of them) would change."""
-    documents = read_documents(paths)
+    documents = read_policy(paths)
     with session.client() as client:
-        difference = client.apply_policy(documents, dry_run=True)
+        difference = _compare(client, documents)
     _show_difference(session, difference, applied=False)
 
 
@@ -78,49 +84,38 @@ def plan(session: Session, paths: tuple[Path, ...]) -> None:
 @connected
 def apply(session: Session, paths: tuple[Path, ...], yes: bool, plan_hash: str | None) -> None:
     """Apply policy files (or folders of them): they become the whole policy."""
-    documents = read_documents(paths)
+    documents = read_policy(paths)
     with session.client() as client:
-        difference = client.apply_policy(documents, dry_run=True)
+        difference = _compare(client, documents)
         if plan_hash is not None and plan_hash != difference.plan_hash:
             raise InvalidRequest(
                 "files or policy moved since that plan; look at `weir plan` again", field="plan_hash", rule="plan.moved"
             )
-        if not yes and not session.as_json and plan_hash is None:
-            click.echo(_difference_text(difference))
+        # What is not among the files goes: one file given would remove all the rest, unasked where nobody looks.
+        asks = not session.as_json or bool(removed(difference))
+        if not yes and plan_hash is None and asks:
+            click.echo(_difference_text(difference), err=session.as_json)
             click.confirm("Apply?", abort=True, err=True)
         # The hash that was looked at, so that nothing can come between this look and the act.
-        applied = client.apply_policy(documents, plan_hash=difference.plan_hash)
+        applied = client.apply_policy([item.text for item in documents], plan_hash=difference.plan_hash)
     _show_difference(session, applied, applied=True)
 
 
 def read_documents(paths: tuple[Path, ...]) -> list[str]:
-    """YAML documents of files and folders, in the order of file names; a file may hold several.
+    """Texts of the documents of files and folders. Raises: as `read_policy`."""
+    return [document.text for document in read_policy(paths)]
+
+
+def _compare(client: Client, documents: Sequence[Document]) -> PolicyDifference:
+    """What applying them would change.
 
     Raises:
-        InvalidRequest: none was found, or a file is not text.
+        InvalidRequest: the service refuses them; each fault names file and line.
     """
-    files: list[Path] = []
-    for path in paths:
-        found = path.rglob("*") if path.is_dir() else [path]
-        files += sorted(item for item in found if item.suffix in (".yaml", ".yml") or item == path)
-    documents = [document for file in files for document in _split(file)]
-    if not documents:
-        raise InvalidRequest("no policy documents found there", field="paths", rule="policy.empty")
-    return documents
-
-
-def _split(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"{file} is not a text file", field="paths", rule="policy.text") from None
-    documents: list[list[str]] = [[]]
-    for line in lines:
-        if line.rstrip() == "---":
-            documents.append([])
-        else:
-            documents[-1].append(line)
-    return ["\n".join(d) + "\n" for d in documents if any(s.strip() and not s.lstrip().startswith("#") for s in d)]
+        return client.apply_policy([document.text for document in documents], dry_run=True)
+    except InvalidRequest as error:
+        raise (located(error, documents) if error.field == "documents" else error) from None
 
 
 def _quota(client: Client, id: str, limit: int, given: dict[str, str]) -> Quota:
@@ -152,4 +147,13 @@ def _difference_text(difference: PolicyDifference) -> str:
         mark = "  LOOSENS" if change.loosens else ""
         lines.append(f"{signs.get(change.kind, '?')} {change.subject}{mark}")
         lines += [f"    {field}" for field in change.fields]
+    if gone := removed(difference):
+        lines.append(f"removes {gone}: what is not among these files is no part of the policy")
     return "\n".join(lines) or "nothing changes"
+
+
+def removed(difference: PolicyDifference) -> str:
+    """How much of each kind goes, such as `2 contracts, 1 party`. Empty
+    where nothing goes."""
+    gone = Counter(change.subject.partition("/")[0] for change in difference.changes if change.kind == "removed")
+    return ", ".join(f"{count} {_PLURALS.get(kind, kind) if count > 1 else kind}" for kind, count in gone.items())

@@ -21,6 +21,7 @@ import click
 
 from weir.errors import (
     ApprovalRequired,
+    InvalidRequest,
     Overloaded,
     PolicyDenied,
     RefusalError,
@@ -130,8 +131,22 @@ def message_line(error: WeirError) -> str:
         notes.append(f"field {error.field}")
     if isinstance(error, ApprovalRequired) and "approval" in error.metadata:
         notes.append(f"approval {error.metadata['approval']}")
-    line = "; ".join(dict.fromkeys(parts)) + (f" ({', '.join(notes)})" if notes else "")
-    return "".join(character if character.isprintable() else " " for character in line)
+    return _printable("; ".join(dict.fromkeys(parts)) + (f" ({', '.join(notes)})" if notes else ""))
+
+
+def error_text(error: WeirError) -> str:
+    """An error for people: what it is, each fault by itself where there are several, and how to go on."""
+    faults = [f"  {_printable(' '.join(found.split()))}" for found in _findings(error)]
+    return "\n".join(filter(None, (f"weir: {message_line(error)}", *faults, advice(error))))
+
+
+def _findings(error: WeirError) -> tuple[str, ...]:
+    return error.findings if isinstance(error, InvalidRequest) else ()
+
+
+def _printable(text: str) -> str:
+    """Other people's text as a part of one line: nothing in it moves the cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def advice(error: WeirError) -> str | None:
@@ -154,6 +169,7 @@ def error_document(error: WeirError) -> dict[str, object]:
         "limits": getattr(error, "limits", ()),
         "reasons": getattr(error, "reasons", ()),
         "violations": getattr(error, "violations", ()),
+        "findings": _findings(error),
         "advice": advice(error),
     }
     present = {name: to_json(value) for name, value in told.items() if value not in (None, (), {})}

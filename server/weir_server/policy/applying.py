@@ -17,6 +17,7 @@ from weir_server.policy.contract import Contract
 from weir_server.policy.difference import Change, differences, plan_hash
 from weir_server.policy.documents import Policy
 from weir_server.policy.encode import change_to_proto
+from weir_server.policy.reader import refused_documents
 from weir_server.store import Transaction
 from weir_server.world import World
 
@@ -63,7 +64,7 @@ def _offered(old: Policy, new: Policy) -> list[Contract]:
 def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
     findings = check_policy(new, world.catalogue)
     if faults := [f"{finding.subject} {finding.sentence}" for finding in findings if finding.refuses]:
-        raise InvalidRequest("; ".join(faults[:20]), field="documents", rule="policy.check")
+        raise refused_documents(faults, rule="policy.check")
     stated = set(book.quota_ids(tx))
     in_force = {name: quota for name in {*stated, *new.quotas} if (quota := limits.find_quota(tx, name)) is not None}
     changes = differences(world.policy, new, in_force)

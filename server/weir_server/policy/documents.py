@@ -21,7 +21,7 @@ from weir_server.policy.kinds import Kind
 from weir_server.policy.linkage import LINKAGE
 from weir_server.policy.party import PARTY, Party
 from weir_server.policy.quota import QUOTA
-from weir_server.policy.reader import Reader, duplicates, load_document
+from weir_server.policy.reader import Reader, duplicates, load_document, refused_documents
 
 KINDS: tuple[Kind, ...] = (CONTRACT, QUOTA, PARTY, ASSESSMENT, GATES, CERTIFICATE, LINKAGE)
 """Every kind of document, in the order in which differences are told."""
@@ -92,7 +92,10 @@ def parse_documents(documents: Sequence[str]) -> Policy:
     names: dict[str, list[str]] = {kind.word: [] for kind in KINDS}
     faults: list[str] = []
     for number, text in enumerate(documents, start=1):
-        kind, value, found = _faultless(text) or _read(text, number)
+        try:
+            kind, value, found = _faultless(text) or _read(text, number)
+        except InvalidRequest as error:
+            kind, value, found = None, None, [error.message]
         faults += found
         if kind is not None and value is not None:
             values[kind.word][kind.name(value)] = value
@@ -100,7 +103,7 @@ def parse_documents(documents: Sequence[str]) -> Policy:
     for word, given in names.items():
         faults += duplicates(given, word)
     if faults:
-        raise InvalidRequest("; ".join(faults[:40]), field="documents", rule="policy.document")
+        raise refused_documents(faults, rule="policy.document")
     return Policy(MappingProxyType({word: MappingProxyType(found) for word, found in values.items()}))
 
 

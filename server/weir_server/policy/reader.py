@@ -17,6 +17,8 @@ import yaml
 from weir.errors import InvalidRequest, WeirError
 
 MAX_DOCUMENT = 256 * 1024
+MAX_FAULTS = 15
+"""Faults told at once: what the trailers of a refused call hold."""
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _Word = TypeVar("_Word")
 _Known = TypeVar("_Known", bound=str)
@@ -33,10 +35,21 @@ def load_document(text: str, number: int) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InvalidRequest(f"document {number} is no YAML", field="documents", rule="policy.document") from error
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise InvalidRequest(
+            f"document {number} is no YAML{where}: {problem}", field="documents", rule="policy.document"
+        ) from error
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise InvalidRequest(f"document {number} is no mapping", field="documents", rule="policy.document")
     return loaded
+
+
+def refused_documents(faults: Sequence[str], *, rule: str) -> InvalidRequest:
+    """The refusal of policy documents, with every fault by itself as far as there is room."""
+    told = [*faults[:MAX_FAULTS], f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else faults
+    return InvalidRequest("; ".join(told), findings=told, field="documents", rule=rule)
 
 
 class Reader:

@@ -5,6 +5,7 @@ import pytest
 
 from tests.support.domain import contract_document
 from weir.errors import InvalidRequest
+from weir.wire import error_from_status, error_to_status
 from weir_server.policy import documents
 
 
@@ -42,3 +43,20 @@ def test_one_name_twice_is_refused() -> None:
     text = contract_document("twice", requester="alice")
     with pytest.raises(InvalidRequest, match="twice is defined twice"):
         documents.parse_documents([text, text])
+
+
+def test_what_is_no_yaml_is_told_with_line_and_problem_beside_every_other_fault() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        documents.parse_documents(["kind: contract\ntitle: [a\npurposes: b\n", "kind: nonsense\n"])
+    first, second = caught.value.findings
+    assert first.startswith("document 1 is no YAML at line 3, column")
+    assert second.startswith("document 2: kind must be one of")
+
+
+def test_more_faults_than_a_refusal_can_carry_are_counted() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        documents.parse_documents(["kind: nonsense\n"] * 40)
+    carried = error_from_status(error_to_status(caught.value))
+    assert isinstance(carried, InvalidRequest)
+    assert carried.findings == caught.value.findings
+    assert (len(carried.findings), carried.findings[-1]) == (16, "and 25 more")
