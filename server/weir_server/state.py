@@ -97,7 +97,8 @@ class State:
         new = parse_documents(list(request.documents))
         if request.dry_run:
             async with self._one_at_a_time:
-                return await read_aside(self._store, lambda tx: applying.compare(tx, self.world, new))
+                now = self._clock()
+                return await read_aside(self._store, lambda tx: applying.compare(tx, self.world, new, now=now))
         reply = await self.mutate(principal, request, lambda acting: applying.apply(acting, new, request))
         return policy_service_pb2.ApplyPolicyResponse.FromString(reply)
 

@@ -78,7 +78,7 @@ async def test_questions_end_as_the_files_say(tmp_path: Path, case: str) -> None
     assert 3 <= len(asked) <= 6
     async with tutorial_domain(tmp_path, case) as domain:
         world = domain.state.world
-        assert check_policy(world.policy, world.catalogue) == ()
+        assert check_policy(world.policy, world.catalogue, now=domain.clock()) == ()
         assert set(world.contract_states.values()) == {"active"}
         for question in asked:
             assert await verdict(domain, question) == question.verdict, question.sql

@@ -27,6 +27,7 @@ from weir_server.catalog.card import (
     declared_columns,
 )
 from weir_server.catalog.lineage_rules import card_conflicts
+from weir_server.catalog.rates import CURRENCY, CURRENCY_WORDS
 
 MAX_FINE_CELLS = 2**22
 """Most cells of the grid of base unit-level dimensions, for exact mode: each is visited at load."""
@@ -40,7 +41,6 @@ _NAMESPACE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _QUALITY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _CONTACT = re.compile(r"[^\s@<>\"]+@[^\s@<>\"]+|https?://[^\s<>\"]+")
 _IRI = re.compile(r"(https?://|urn:)[^\s<>\"{}|^`\\]+")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _MAX_STATEMENTS = 30
 _STATISTICS = {
     Mode.EXACT: frozenset({Function.SUM, Function.AVG, Function.VARIANCE, Function.STDDEV, Function.HISTOGRAM}),
@@ -279,8 +279,8 @@ def _catalogue(card: DatasetCard) -> Iterator[Violation]:
     for name, sentence in card.quality.items():
         if not _QUALITY_NAME.fullmatch(name) or not sentence.strip():
             yield _broken("card.quality", name, "a short name of small letters, and a sentence")
-    if card.list_rates is not None and not _CURRENCY.fullmatch(card.list_rates.currency):
-        yield _broken("list_rates.currency", "currency", "three capital letters, such as CNY")
+    if card.list_rates is not None and not CURRENCY.fullmatch(card.list_rates.currency):
+        yield _broken("list_rates.currency", "currency", CURRENCY_WORDS)
 
 
 RULES = (_names, _columns, _catalogue, _grades, _modes, _dimensions, _measures, card_conflicts, basis_rules)

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+CURRENCY = re.compile(r"[A-Z]{3}")
+CURRENCY_WORDS = "three capital letters, such as CNY"
 
 
 @dataclass(frozen=True, slots=True)

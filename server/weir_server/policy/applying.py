@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from weir.errors import InvalidRequest
 from weir.v1 import policy_service_pb2
@@ -22,13 +23,13 @@ from weir_server.store import Transaction
 from weir_server.world import World
 
 
-def compare(tx: Transaction, world: World, new: Policy) -> policy_service_pb2.ApplyPolicyResponse:
+def compare(tx: Transaction, world: World, new: Policy, *, now: datetime) -> policy_service_pb2.ApplyPolicyResponse:
     """What applying `new` would change, loosening marks, warnings and plan hash included.
 
     Raises:
         InvalidRequest: its documents do not fit each other.
     """
-    return _told(world.policy, new, _changes(tx, world, new))
+    return _told(world.policy, new, _changes(tx, world, new, now=now))
 
 
 def apply(acting: Acting, new: Policy, request: policy_service_pb2.ApplyPolicyRequest) -> bytes:
@@ -38,7 +39,7 @@ def apply(acting: Acting, new: Policy, request: policy_service_pb2.ApplyPolicyRe
         InvalidRequest: the policy or a limit moved since it was compared, or its documents do not fit each other.
     """
     old = acting.world.policy
-    changes = _changes(acting.tx, acting.world, new)
+    changes = _changes(acting.tx, acting.world, new, now=acting.now)
     moved = request.expected_digest not in ("", old.digest)
     if moved or request.plan_hash not in ("", plan_hash(old, new, changes)):
         raise InvalidRequest(
@@ -61,8 +62,8 @@ def _offered(old: Policy, new: Policy) -> list[Contract]:
     return [contract for _, contract in sorted(new.contracts.items()) if contract.digest not in before]
 
 
-def _changes(tx: Transaction, world: World, new: Policy) -> tuple[Change, ...]:
-    findings = check_policy(new, world.catalogue)
+def _changes(tx: Transaction, world: World, new: Policy, *, now: datetime) -> tuple[Change, ...]:
+    findings = check_policy(new, world.catalogue, now=now)
     if faults := [f"{finding.subject} {finding.sentence}" for finding in findings if finding.refuses]:
         raise refused_documents(faults, rule="policy.check")
     stated = set(book.quota_ids(tx))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weir.canonical import canonical_json, digest
+from weir.limits import metric_name, metric_text
 from weir_server.ledger.values import Quota
 from weir_server.policy.documents import KINDS, Policy
 from weir_server.policy.kinds import Kind
@@ -60,10 +61,15 @@ def _quota_changes(old: Mapping[str, Quota], new: Policy, *, ended: set[str]) ->
     for name in old.keys() - wanted.keys():
         # A limit under a contract that goes with it binds nothing any more.
         loosening = old[name].contract not in ended
-        yield Change(f"quota/{name}", "removed", (f"limit: {old[name].limit} → none",), loosens=loosening)
+        yield Change(f"quota/{name}", "removed", (f"limit: {_limit(old[name])} → none",), loosens=loosening)
     for name in wanted.keys() - old.keys():
-        yield Change(f"quota/{name}", "added", (f"limit: none → {wanted[name].limit}",), loosens=False)
+        yield Change(f"quota/{name}", "added", (f"limit: none → {_limit(wanted[name])}",), loosens=False)
     for name in old.keys() & wanted.keys():
         if old[name] != wanted[name]:
-            fields = (f"limit: {old[name].limit} → {wanted[name].limit}",)
+            fields = (f"limit: {_limit(old[name])} → {_limit(wanted[name])}",)
             yield Change(f"quota/{name}", "changed", fields, loosens=quota_loosens(old[name], wanted[name]))
+
+
+def _limit(quota: Quota) -> str:
+    """The limit as people write it, with what it counts: a share of 1.5 reads as 1.5 epsilon, not as billions."""
+    return f"{metric_text(quota.metric, quota.limit)} {metric_name(quota.metric)}"

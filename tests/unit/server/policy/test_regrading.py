@@ -407,5 +407,5 @@ async def test_a_purpose_that_the_units_did_not_agree_to_is_warned_of(tmp_path: 
     catalogue = Catalogue().with_snapshot(
         Snapshot(census_card(consent=register), 1, START, "0" * 64, tmp_path, (), Basis("consent", "0" * 64))
     )
-    told = [finding.sentence for finding in check_policy(policy, catalogue) if not finding.refuses]
+    told = [finding.sentence for finding in check_policy(policy, catalogue, now=START) if not finding.refuses]
     assert told == ["the units of census did not agree to research"]
