@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from weir.errors import WeirError
-from weir_client.cli.output import EXIT_OTHER, error_document, error_text, exit_code, usage_document
+from weir_client.cli.output import EXIT_OTHER, EXIT_STOPPED, error_document, error_text, exit_code, usage_document
 
 SERVER_COMMANDS = {
     "assess": "server",
@@ -189,8 +189,9 @@ def run(args: Sequence[str] | None = None) -> int:
             error.show()
         return error.exit_code
     except click.Abort:
-        click.echo("weir: stopped", err=True)
-        return 130
+        stopped = {"error": {"reason": "STOPPED", "message": "stopped", "exit_code": EXIT_STOPPED}}
+        click.echo(_line(stopped) if as_json else "weir: stopped", err=True)
+        return EXIT_STOPPED
     except ImportError as error:
         if error.name not in ("pandas",):
             raise
@@ -199,5 +200,5 @@ def run(args: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _line(document: dict[str, object]) -> str:
+def _line(document: Mapping[str, object]) -> str:
     return json.dumps(document, ensure_ascii=False)

@@ -47,7 +47,7 @@ def list_approvals(session: Session) -> None:
 @click.argument("approval")
 @connected
 def show(session: Session, approval: str) -> None:
-    """Show one approval: the query in words and as SQL, its price, and limits as they would be after it."""
+    """Show one approval: the query in words and as SQL, its price, and to operators limits as they would be after."""
     with session.client() as client:
         item = _one(client, approval)
         left = _left(client, item)
@@ -144,13 +144,13 @@ def _compared(item: Approval) -> set[str]:
     return {leaf.column for leaf in leaves(where) if not isinstance(leaf, IsNull)}
 
 
-def _left(client: Client, item: Approval) -> list[dict[str, object]]:
-    """What is left of the limits that bind the query, now and after it; empty for who may not see limits."""
+def _left(client: Client, item: Approval) -> list[dict[str, object]] | None:
+    """What is left of the limits that bind the query, now and after it; None for who may not see limits."""
     try:
         dataset = asked_query(item.query).query.dataset
         lineage, found = client.dataset(dataset).lineage, client.list_quotas()
     except (AccessError, InvalidReceipt, UnknownName):
-        return []
+        return None
     scope = {"requester": item.requester, "contract": item.contract, "dataset": dataset, "lineage": lineage}
     return [
         _after(balance, item)
@@ -223,7 +223,7 @@ def _row(item: Approval) -> tuple[object, ...]:
     )
 
 
-def _page(item: Approval, left: list[dict[str, object]]) -> str:
+def _page(item: Approval, left: list[dict[str, object]] | None) -> str:
     """One approval, for whoever decides on it."""
     facts = {
         "state": _state(item),
@@ -237,7 +237,9 @@ def _page(item: Approval, left: list[dict[str, object]]) -> str:
         "reasons": "; ".join(item.reasons),
     }
     lines = [f"{name:<12}{value}" for name, value in facts.items() if value]
-    for limit in left:
+    if left is None:  # Silence would read as no limit at all.
+        lines.append(f"{'limits':<12}not shown to you; operators see them")
+    for limit in left or ():
         lack = "" if limit["enough"] else "  NOT ENOUGH"
         lines.append(
             f"{'limit':<12}{limit['quota']}: {limit['metric']} {limit['left']} left, {limit['after']} after{lack}"

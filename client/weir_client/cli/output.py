@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from weir_client._identity import Identity
 
 EXIT_OTHER, EXIT_USAGE, EXIT_REFUSED, EXIT_UNVERIFIED, EXIT_UNAVAILABLE = 1, 2, 3, 4, 5
+EXIT_STOPPED = 130
 _CODES: tuple[tuple[type[WeirError], int], ...] = (
     (RequestError, EXIT_USAGE),
     (RefusalError, EXIT_REFUSED),

@@ -214,11 +214,14 @@ def test_limits_as_they_would_be_are_shown_and_a_lack_is_marked(weir, domain, ap
     assert "others" not in out
 
 
-def test_who_may_not_see_limits_sees_the_rest(weir, domain, approvals):
-    domain.refuse["ListQuotas"] = [errors.PermissionDenied("not your call")]
+def test_who_may_not_see_limits_sees_the_rest_and_is_told_so(weir, domain, approvals):
+    domain.refuse["ListQuotas"] = [errors.PermissionDenied("not your call")] * 2
     code, out, _ = weir("approvals", "show", "ap-1")
     assert code == 0
-    assert "limit" not in out
+    assert "for each region" in out
+    # Silence would read as no limit at all.
+    assert "limits      not shown to you; operators see them" in out
+    assert json.loads(weir("approvals", "show", "ap-1", "--json")[1])["after"] is None
 
 
 def test_templates_are_approved_with_columns_uses_days_and_ceilings(weir, domain, approvals):

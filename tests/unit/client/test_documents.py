@@ -71,5 +71,8 @@ def test_what_the_files_remove_is_counted_and_asked_for_even_where_nobody_reads(
     monkeypatch.setattr(click, "confirm", lambda *_, **options: asked.append(options) or True)
     assert weir("apply", path, "--json")[0] == 0
     assert len(asked) == 1
+    monkeypatch.setattr(click, "confirm", lambda *_, **options: (_ for _ in ()).throw(click.Abort()))
+    code, _, err = weir("apply", path, "--json")
+    assert (code, json.loads(err.splitlines()[-1])["error"]["reason"]) == (130, "STOPPED")
     assert weir("apply", path, "--json", "--yes")[0] == weir("apply", path, "--plan-hash", "ab" * 32)[0] == 0
     assert len(asked) == 1
