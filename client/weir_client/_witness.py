@@ -31,11 +31,11 @@ def open_key(directory: Path, *, name: str, entropy: Callable[[int], bytes]) -> 
     """The witness's key; made at the first call.
 
     Raises:
-        InvalidRequest: the directory holds the key of another name, or none that can be read.
+        InvalidRequest: the directory holds the key of another name, or none that can be read; or the name is malformed.
     """
     path = directory / KEY_FILE
     if not path.exists():
-        write_file(path, new_signer(name, seed=entropy(32), kind=COSIGNATURE_ED25519).skey + "\n")
+        write_file(path, _new_key(name, entropy(32)).skey + "\n")
     try:
         signer = parse_skey(path.read_text("ascii"))
     except ValueError:
@@ -43,6 +43,15 @@ def open_key(directory: Path, *, name: str, entropy: Callable[[int], bytes]) -> 
     if signer.name != name:
         raise InvalidRequest("the directory holds the key of another witness", field="name", rule="witness.name")
     return signer
+
+
+def _new_key(name: str, seed: bytes) -> Signer:
+    try:
+        return new_signer(name, seed=seed, kind=COSIGNATURE_ED25519)
+    except ValueError:
+        raise InvalidRequest(
+            "a witness's name is a word without spaces or plus", field="name", rule="witness.name"
+        ) from None
 
 
 class Witness:

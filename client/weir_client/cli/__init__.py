@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `weir` command. Commands of an installed server join it through the entry point group `weir.commands`.
 
-Exit codes: 0 done · 1 another error · 2 the request itself is wrong · 3 refused by policy, quota or budget ·
-4 a verification failed · 5 the service cannot be reached.
+Exit codes: 0 done · 1 another error, such as a file that cannot be read or written · 2 the request itself is wrong ·
+3 refused by policy, quota or budget · 4 a verification failed · 5 the service cannot be reached.
 
 An error is a line on standard error, and with `--json` one JSON object there, `{"error": {"reason": …}}`: standard
 output holds nothing but what succeeded.
@@ -20,7 +20,15 @@ from typing import Any
 import click
 
 from weir.errors import WeirError
-from weir_client.cli.output import EXIT_OTHER, EXIT_STOPPED, error_document, error_text, exit_code, usage_document
+from weir_client.cli.output import (
+    EXIT_OTHER,
+    EXIT_STOPPED,
+    error_document,
+    error_text,
+    exit_code,
+    file_line,
+    usage_document,
+)
 
 SERVER_COMMANDS = {
     "assess": "server",
@@ -79,9 +87,10 @@ _HELP_LIMIT = 80
 _GROUP = "weir.commands"
 _COMPLETION = (
     'Completion: eval "$(_WEIR_COMPLETE=bash_source weir)" (or zsh_source, fish_source). Server and identity come '
-    "from --server and --identity, or WEIR_SERVER and WEIR_IDENTITY. Exit codes: 0 done, 1 another error, 2 wrong "
-    "request, 3 refused by policy, quota or budget, 4 verification failed, 5 service unreachable. With --json an error "
-    "is one JSON object on standard error: reason, message, rule, field, limits, metadata, exit_code."
+    "from --server and --identity, or WEIR_SERVER and WEIR_IDENTITY. Exit codes: 0 done, 1 another error (a file that "
+    "cannot be read or written, say), 2 wrong request, 3 refused by policy, quota or budget, 4 verification failed, "
+    "5 service unreachable. With --json an error is one JSON object on standard error: reason, message, rule, field, "
+    "limits, metadata, exit_code."
 )
 
 
@@ -192,6 +201,10 @@ def run(args: Sequence[str] | None = None) -> int:
         stopped = {"error": {"reason": "STOPPED", "message": "stopped", "exit_code": EXIT_STOPPED}}
         click.echo(_line(stopped) if as_json else "weir: stopped", err=True)
         return EXIT_STOPPED
+    except OSError as error:  # Of files that the caller named; what the network does is a WeirError by now.
+        said = {"error": {"reason": "FILE", "message": file_line(error), "exit_code": EXIT_OTHER}}
+        click.echo(_line(said) if as_json else f"weir: {file_line(error)}", err=True)
+        return EXIT_OTHER
     except ImportError as error:
         if error.name not in ("pandas",):
             raise

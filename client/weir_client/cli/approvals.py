@@ -15,6 +15,7 @@ from weir_client._asked import asked_query
 from weir_client._client import Client
 from weir_client._limits import Balance
 from weir_client._terms import Approval, StandingTerms
+from weir_client.cli.new_files import demand_receipt_file
 from weir_client.cli.output import Session, connected, table, to_json
 from weir_client.cli.questions import WAIT, show_answer
 
@@ -112,6 +113,7 @@ def revoke(session: Session, approval: str, reason: str) -> None:
 @connected
 def resume(session: Session, approval: str, save_receipt: str | None, verify: bool, **terms: Any) -> None:
     """Ask the very question that an approval of yours shows."""
+    demand_receipt_file(save_receipt)
     with session.client() as client:
         show_answer(session, client.resume(approval, **terms), save_receipt=save_receipt, verify=verify)
 

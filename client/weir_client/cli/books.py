@@ -11,6 +11,7 @@ import click
 from weir_client._client import Client
 from weir_client._limits import Balance
 from weir_client._receipts import Receipt
+from weir_client.cli.new_files import demand_folder
 from weir_client.cli.output import Session, connected, table
 
 
@@ -36,17 +37,19 @@ def balance(session: Session, contract: str | None) -> None:
 @connected
 def receipts(session: Session, save: Path | None) -> None:
     """List receipts of your own queries, newest first."""
+    if save is not None:
+        demand_folder(save, named=save, field="save")
     with session.client() as client:
         found = client.receipts()
-    if save is not None:
-        for receipt in found:
-            receipt.save(save / f"receipt-{receipt.index}.json")
     rows = [_receipt_row(receipt) for receipt in found]
     names = ("entry", "time", "type", "subject")
     session.show(
         [{"index": receipt.index, "event": receipt.event, "checkpoint": receipt.checkpoint} for receipt in found],
         lambda: table(names, rows, empty="No receipts."),
     )
+    if save is not None:
+        for receipt in found:
+            receipt.save(save / f"receipt-{receipt.index}.json")
 
 
 def balances(found: list[Balance], currencies: Mapping[str, str] | None = None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from weir_client._governance import KINDS, STATES, Case
+from weir_client.cli.new_files import demand_new_file
 from weir_client.cli.output import Session, connected, table
 
 
@@ -88,6 +89,7 @@ def advance(session: Session, case: str, state: str, note: str, freeze: bool) ->
 @connected
 def evidence(session: Session, case: str, output: Path) -> None:
     """Write the evidence of a case into a file; `weir audit verify FILE` checks it with the log's key alone."""
+    demand_new_file(output)
     with session.client() as client:
         found = client.evidence(case)
     output.write_bytes(found)

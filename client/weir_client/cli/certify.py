@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from weir.certificates import Certificate, certificate_json, read_claim, sign_certificate
-from weir.errors import InvalidRequest
 from weir_client._signing import SigningKey
 from weir_client.cli.encrypted import PASSPHRASE
+from weir_client.cli.new_files import demand_new_file
 from weir_client.cli.output import print_value
 
 _FILE = click.Path(dir_okay=False, exists=True, path_type=Path)
@@ -38,6 +38,7 @@ def certify(
     output: Path, passphrase: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Sign a certificate that regrades the dataset of REPORT to GENERAL; apply it as a policy document."""
+    demand_new_file(output, rule="certificate.exists")
     claim = read_claim(report.read_bytes())
     start = (datetime.now(UTC) if valid_from is None else valid_from.replace(tzinfo=UTC)).replace(microsecond=0)
     key = SigningKey.load(key_file, passphrase)
@@ -54,8 +55,6 @@ def certify(
         ),
         seed=key.seed,
     )
-    if output.exists():
-        raise InvalidRequest(f"{output} exists; it is not overwritten", field="output", rule="certificate.exists")
     output.write_text(_document(certificate), encoding="utf-8")
     print_value(
         {"file": str(output), **certificate_json(certificate)},

@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from weir.amounts import format_epsilon, format_price, format_rho
-from weir.errors import InvalidRequest
 from weir.odrl import agreement
 from weir_client import _contracts
 from weir_client._signing import SigningKey
 from weir_client._terms import Contract, ContractSignature, Duty
 from weir_client.cli.encrypted import PASSPHRASE
+from weir_client.cli.new_files import demand_new_file
 from weir_client.cli.output import Session, connected, print_value, table
 
 _CONTRACT = click.argument("contract")
@@ -61,8 +61,7 @@ def show(session: Session, contract: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def new_key(output: Path, passphrase: str | None, as_json: bool) -> None:
     """Make a key that signs contracts, readable by its owner only; prints the line for the party document."""
-    if output.exists():
-        raise InvalidRequest(f"{output} exists; a key is never overwritten", field="output", rule="key.exists")
+    demand_new_file(output, rule="key.exists", sentence="a key is never overwritten")
     key = SigningKey.generate()
     key.save(output, passphrase)
     print_value({"file": str(output), "signing_key": key.line}, key.line, as_json=as_json)
@@ -138,6 +137,8 @@ def attest(session: Session, contract: str, duty: str, statement: str) -> None:
 @connected
 def export(session: Session, contract: str, format: str, output: Path | None) -> None:
     """Export a contract: `odrl` as an ODRL agreement (JSON-LD), `terms` as the very bytes that parties sign."""
+    if output is not None:
+        demand_new_file(output)
     with session.client() as client:
         found = client.contract(contract)
     terms = _contracts.terms(found)
@@ -145,8 +146,6 @@ def export(session: Session, contract: str, format: str, output: Path | None) ->
     if output is None:
         click.echo(data.decode())
         return
-    if output.exists():
-        raise InvalidRequest(f"{output} exists; give a new file", field="output", rule="output.exists")
     output.write_bytes(data)
     session.show({"contract": found.id, "digest": found.digest, "file": str(output)}, f"wrote {output}")
 

@@ -11,6 +11,7 @@ import click
 from weir.amounts import format_epsilon, format_price, format_rho
 from weir_client._catalogue import Dataset, Dimension, Measure, Snapshot
 from weir_client._values import RateCard
+from weir_client.cli.new_files import demand_new_file
 from weir_client.cli.output import Session, connected, table
 
 _SHOW = "show"
@@ -63,10 +64,12 @@ def show(session: Session, name: str | None, search: str | None) -> None:
     show_default=True,
     help="dcat: DCAT-3 as JSON-LD. odcs: one dataset as an Open Data Contract in YAML.",
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it here.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it here; a new file.")
 @connected
 def export(session: Session, name: str | None, kind: str, output: Path | None) -> None:
     """Export the catalogue, or one dataset of it. Public facts only."""
+    if output is not None:
+        demand_new_file(output)
     with session.client() as client:
         document = client.export_catalogue(kind, name)
     if output is None:

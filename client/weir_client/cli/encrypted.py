@@ -13,6 +13,7 @@ from weir.errors import InvalidRequest
 from weir_client._keys import KeyPair, fingerprint, generate_keypair
 from weir_client._sealed_file import public_key_to_json
 from weir_client._weights import DEFAULT_WEIGHT_BITS, MAX_WEIGHT_BITS, Weights
+from weir_client.cli.new_files import demand_new_file, demand_receipt_file, receipt_kept
 from weir_client.cli.output import Session, connected, print_value, progress, table
 from weir_client.cli.questions import WAIT, question_options
 
@@ -39,8 +40,7 @@ def keys() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def new_key(file: Path, bits: str, passphrase: str | None, as_json: bool) -> None:
     """Make a key pair and write it to FILE, readable by its owner only."""
-    if file.exists():
-        raise InvalidRequest(f"{file} exists; a key is never overwritten", field="file", rule="key.exists")
+    demand_new_file(file, field="file", rule="key.exists", sentence="a key is never overwritten")
     with progress("making the key") as update:
         keypair = generate_keypair(int(bits), progress=update)
     keypair.save(file, passphrase)
@@ -63,9 +63,8 @@ def show_key(file: Path, passphrase: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def public_key(file: Path, output: Path, passphrase: str | None, as_json: bool) -> None:
     """Write the public half of a key to a file, for whoever adds up tables sealed to it."""
+    demand_new_file(output)
     keypair = KeyPair.load(file, passphrase)
-    if output.exists():
-        raise InvalidRequest(f"{output} exists; give a new file", field="output", rule="output.exists")
     output.write_text(public_key_to_json(keypair.public), encoding="utf-8")
     _show_key(keypair, output, as_json)
 
@@ -116,21 +115,21 @@ def encrypted(
     **terms: Any,
 ) -> None:
     """Ask for weighted sums of a query's cells, with weights that the service never sees."""
+    demand_receipt_file(save_receipt)
     weights = read_weights(weights_file)
     keypair = KeyPair.load(key, passphrase)
     with session.client() as client:
         with progress("encrypting and sending") as update:
             job = client.encrypted_query(sql, weights=weights, keypair=keypair, progress=update, **terms)
             answer = job.result()
-        if save_receipt is not None:
-            answer.receipt.save(save_receipt)
-        if verify:
-            answer.verify()
-    totals = answer.decrypt(keypair)
-    session.show(
-        {"totals": totals, "log_index": answer.receipt.index, "key_id": answer.key_id, "verified": verify},
-        lambda: table(("column", "weighted sum"), list(totals.items()), empty="No columns."),
-    )
+        with receipt_kept(answer.receipt, save_receipt):
+            if verify:
+                answer.verify()
+            totals = answer.decrypt(keypair)
+            session.show(
+                {"totals": totals, "log_index": answer.receipt.index, "key_id": answer.key_id, "verified": verify},
+                lambda: table(("column", "weighted sum"), list(totals.items()), empty="No columns."),
+            )
 
 
 def read_weights(path: Path) -> Weights:

@@ -183,6 +183,13 @@ def usage_document(error: click.ClickException) -> dict[str, object]:
     return {"error": {"reason": reason, "message": error.format_message(), "exit_code": error.exit_code}}
 
 
+def file_line(error: OSError) -> str:
+    """One line of an error of the operating system: the file, and what it says of it."""
+    said = error.strerror or type(error).__name__
+    line = said if error.filename is None else f"{error.filename}: {said}"
+    return "".join(character if character.isprintable() else " " for character in line)
+
+
 def to_json(value: object) -> object:
     """JSON form of the SDK's values: amounts and decimals as text, times in RFC 3339, bytes in base64."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

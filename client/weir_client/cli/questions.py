@@ -14,6 +14,7 @@ from weir_client._answer import Answer
 from weir_client._client import Job
 from weir_client._estimates import Estimate, Exposure, Noise
 from weir_client._sql import parse
+from weir_client.cli.new_files import demand_receipt_file, receipt_kept
 from weir_client.cli.output import Session, connected
 
 
@@ -88,6 +89,7 @@ WAIT = click.option(
 @connected
 def query(session: Session, sql: str, save_receipt: str | None, verify: bool, **terms: Any) -> None:
     """Ask a question, such as "SELECT region, COUNT(*) FROM census GROUP BY region"."""
+    demand_receipt_file(save_receipt)
     with session.client() as client:
         show_answer(session, client.query(sql, **terms), save_receipt=save_receipt, verify=verify)
 
@@ -103,11 +105,10 @@ def show_answer(session: Session, job: Job[Answer], *, save_receipt: str | None,
     except Unavailable as error:
         error.add_note(f"it may have been answered: ask again with --idempotency-key {job.idempotency_key}")
         raise
-    if save_receipt is not None:
-        answer.receipt.save(save_receipt)
-    if verify:
-        answer.verify()
-    session.show(_answer_json(answer, job.idempotency_key, verified=verify), lambda: _answer_text(answer, verify))
+    with receipt_kept(answer.receipt, save_receipt):
+        if verify:
+            answer.verify()
+        session.show(_answer_json(answer, job.idempotency_key, verified=verify), lambda: _answer_text(answer, verify))
 
 
 @click.command()

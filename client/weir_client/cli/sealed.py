@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from weir.errors import InvalidRequest
 from weir_client._ciphertexts import SealedTable, add_sealed
 from weir_client._keys import KeyPair
 from weir_client._sealed_file import read_public_key, read_table, table_to_json
 from weir_client.cli.encrypted import PASSPHRASE
+from weir_client.cli.new_files import demand_new_file
 from weir_client.cli.output import Session, connected, print_value, table
 from weir_client.cli.questions import WAIT, question_options
 
@@ -51,7 +51,7 @@ def sealed() -> None:
 @connected
 def ask(session: Session, sql: str, output: Path, verify: bool, **terms: Any) -> None:
     """Ask a question; the answer comes encrypted under another's key and is written to a file."""
-    _refuse_existing(output)
+    demand_new_file(output)  # A paid answer must not be lost, nor another one overwritten.
     with session.client() as client:
         found = client.sealed_query(sql, **terms).result()
         _write(output, found)
@@ -69,7 +69,7 @@ def ask(session: Session, sql: str, output: Path, verify: bool, **terms: Any) ->
 @_JSON
 def add(files: tuple[Path, ...], key: Path, output: Path, as_json: bool) -> None:
     """Add up sealed tables of equal questions, without opening any."""
-    _refuse_existing(output)
+    demand_new_file(output)
     found = add_sealed([read_table(file) for file in files], read_public_key(key))
     _write(output, found)
     print_value({"file": str(output), **_summary(found)}, f"{output}: {_sentence(found)}", as_json=as_json)
@@ -91,12 +91,6 @@ def open_table(file: Path, key: Path, passphrase: str | None, as_json: bool) -> 
         lambda: f"{table((*blanks, *columns), rows, empty='No cells.')}\n{_sentence(found)}",
         as_json=as_json,
     )
-
-
-def _refuse_existing(output: Path) -> None:
-    # Looked at first: a paid answer must not be lost, nor another one overwritten.
-    if output.exists():
-        raise InvalidRequest(f"{output} exists; give a new file", field="output", rule="output.exists")
 
 
 def _write(output: Path, found: SealedTable) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from weir.canonical import digest
-from weir_server.cli.output import DATA, JSON, show, write_private
+from weir_server.cli.output import DATA, JSON, new_private_file, show
 from weir_server.identity import pki
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -37,22 +37,23 @@ def assess_command(
 
     os.umask(0o077)
     declared = load_card(card, to_assess=True)
-    report = assess(
-        declared,
-        Questions(
-            quasi=_names(given["quasi_identifiers"]),
-            sensitive=_names(given["sensitive"]),
-            direct=_names(given["direct_identifiers"]),
-            population=given["population"],
-            group_size=given["group_size"],
-        ),
-        card_directory=card.parent,
-        data_dir=data_dir,
-        salt=pki.load_domain(data_dir).salt,
-        source_override=source,
-    )
     path = Path(f"{declared.name}-report.json") if output is None else output
-    write_private(path, report.decode())
+    with new_private_file(path) as write:  # Before the rows are read, which can take long.
+        report = assess(
+            declared,
+            Questions(
+                quasi=_names(given["quasi_identifiers"]),
+                sensitive=_names(given["sensitive"]),
+                direct=_names(given["direct_identifiers"]),
+                population=given["population"],
+                group_size=given["group_size"],
+            ),
+            card_directory=card.parent,
+            data_dir=data_dir,
+            salt=pki.load_domain(data_dir).salt,
+            source_override=source,
+        )
+        write(report.decode())
     content = json.loads(report)
     result = {"file": str(path), "digest": digest(report), **content}
     show(result, as_json, _text(path, digest(report), content))

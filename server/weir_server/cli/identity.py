@@ -13,7 +13,7 @@ import click
 
 from weir.errors import InvalidRequest
 from weir_server import clock
-from weir_server.cli.output import DATA, JSON, person, show, write_private
+from weir_server.cli.output import DATA, JSON, new_private_file, person, show
 from weir_server.identity import pki
 from weir_server.identity.holder import HOLDERS
 
@@ -63,10 +63,12 @@ def _issue(
     path = Path(f"{name}.weir") if output is None else output
     if path.exists():
         raise InvalidRequest(f"{path} exists: --renew it, or name another", field="output", rule="identity.exists")
-    issued = identities.issue(
-        data_dir, role=role, name=name, now=clock.now(), days=days, hours=hours, address=address, by=person()
-    )
-    write_private(path, json.dumps(issued, indent=2) + "\n")
+    # Before it is issued: what is recorded as issued, and lies nowhere, would still have to be revoked.
+    with new_private_file(path) as write:
+        issued = identities.issue(
+            data_dir, role=role, name=name, now=clock.now(), days=days, hours=hours, address=address, by=person()
+        )
+        write(json.dumps(issued, indent=2) + "\n")
     _said(path, issued, days=days, hours=hours, as_json=as_json)
 
 
@@ -84,10 +86,11 @@ def _renew(
         document = None
     if not isinstance(document, dict):
         raise InvalidRequest("the file is no identity", field="identity", rule="identity.form")
-    issued = identities.renew(data_dir, document, now=clock.now(), days=days, hours=hours, by=person())
     # Beside and then in its place: whoever reads the file at this moment gets the old one or the new one, whole.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    write_private(draft, json.dumps(issued, indent=2) + "\n")
+    with new_private_file(draft) as write:
+        issued = identities.renew(data_dir, document, now=clock.now(), days=days, hours=hours, by=person())
+        write(json.dumps(issued, indent=2) + "\n")
     draft.replace(path)
     _said(path, issued, days=days, hours=hours, as_json=as_json)
 

@@ -7,11 +7,14 @@ import json
 import os
 import pwd
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from weir.errors import InvalidRequest
 from weir_server.config import LedgerSettings, load_config
 
 DATA = click.option(
@@ -44,10 +47,29 @@ def person() -> str:
         return f"uid-{os.getuid()}"
 
 
-def write_private(path: Path, content: str) -> None:
-    """A new file that only its owner may read; closed from the first moment on."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def new_private_file(path: Path) -> Iterator[Callable[[str], None]]:
+    """Makes a new file that only its owner may read, closed from the first moment on; gives the block what writes it.
+    The file is there before the block's work is done, so that nothing is issued or recorded that cannot be written
+    down; where the block fails, it goes again.
+
+    Raises:
+        InvalidRequest: the file exists.
+        OSError: it cannot be made or written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InvalidRequest(f"{path} exists; give a new file", field="output", rule="output.exists") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+
+            def write(content: str) -> None:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+            yield write
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
