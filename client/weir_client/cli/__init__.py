@@ -69,7 +69,7 @@ OWN_COMMANDS = {
 """Own commands: the module, and the help in one line; a test holds it against the command's own."""
 SERVER_HELP = {
     "assess": "Assess the source of CARD: k, l-diversity, t-closeness, uniqueness, risk,...",
-    "backup": "Copy books and snapshots into the new directory TARGET, while a server may be...",
+    "backup": "Copy books, snapshots and settings into the new directory TARGET, while a...",
     "clock": "Say that the time is right, after a pause or a wrong clock that the books do...",
     "demo": "Play the main job on public data, from publication to audit; exit 1 if any...",
     "doctor": "Check what a server needs: Python, extras, permissions, clock, lock, ports;...",

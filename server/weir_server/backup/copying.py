@@ -11,6 +11,7 @@ from pathlib import Path
 
 from weir.errors import InvalidRequest
 from weir_server.books import DIRECTORY as BOOKS
+from weir_server.config import FILE_NAME as SETTINGS
 from weir_server.identity import identities, revocation
 from weir_server.identity.pki import DOMAIN_FILE, SECRETS
 from weir_server.log import latest_checkpoint
@@ -25,7 +26,8 @@ CHECKPOINT = "checkpoint"
 
 
 def back_up(data_dir: Path, target: Path, *, secrets: bool = False) -> int:
-    """Copies books, snapshots and the domain's public file into the new directory `target`; gives the log's size.
+    """Copies books, snapshots, settings and the domain's public file into the new directory `target`; gives the log's
+    size.
 
     The books are one consistent snapshot of what is durable; a server may go on writing. With `secrets` the copy can
     issue identities and sign the log: keep it as you keep the domain itself.
@@ -49,7 +51,7 @@ def back_up(data_dir: Path, target: Path, *, secrets: bool = False) -> int:
         # Without it the next version of a dataset would not know who was in the last one.
         copy_tree(data_dir / PRIVATE, draft / PRIVATE)
         shutil.copy2(data_dir / DOMAIN_FILE, draft / DOMAIN_FILE)
-        for name in IDENTITIES:
+        for name in (*IDENTITIES, SETTINGS):
             if (data_dir / name).exists():
                 shutil.copy2(data_dir / name, draft / name)
         if secrets:

@@ -35,10 +35,11 @@ from weir_server.backup.copying import IDENTITIES, SNAPSHOTS, copy_tree, put_in_
 from weir_server.books import DIRECTORY as BOOKS
 from weir_server.catalog.snapshot import Snapshot, open_snapshot
 from weir_server.clock import to_micros
+from weir_server.config import FILE_NAME as SETTINGS
 from weir_server.fsck.unproven import unproven_of
 from weir_server.health import pulse
 from weir_server.identity import leaves as identity_leaves
-from weir_server.identity.pki import DOMAIN_FILE, SECRETS, load_domain, log_key
+from weir_server.identity.pki import DOMAIN_FILE, NEEDED, SECRETS, load_domain, log_key
 from weir_server.ledger import METRICS, record
 from weir_server.policy import book, unproven
 from weir_server.publish.files import PRIVATE
@@ -78,7 +79,7 @@ def restore(
     entries may be missing.
 
     Raises:
-        InvalidRequest: the target exists, or the backup is none.
+        InvalidRequest: the target exists, the backup is none, or there are no secrets.
         Unavailable: entries are missing, or nothing shows that none are; rule `restore.behind` or `restore.evidence`.
         LogInconsistent: a checkpoint or the exported log is of another history.
         VerificationError: the exported log or a checkpoint does not verify.
@@ -100,6 +101,7 @@ def restore(
 def _lay_out(backup: Path, draft: Path, secrets: Path | None, newer: Path | None) -> None:
     if not (backup / DOMAIN_FILE).is_file() or not (backup / BOOKS).is_dir():
         raise InvalidRequest("the directory is no backup", field="backup", rule="restore.backup")
+    _demand_secrets(secrets or backup / SECRETS)
     draft.mkdir(mode=0o700, parents=True)
     for name in (BOOKS, SNAPSHOTS, PRIVATE):
         if (backup / name).is_dir():
@@ -107,7 +109,7 @@ def _lay_out(backup: Path, draft: Path, secrets: Path | None, newer: Path | None
     for name in (SNAPSHOTS, PRIVATE):
         if newer is not None:
             copy_tree(newer / name, draft / name)
-    for name in IDENTITIES:
+    for name in (*IDENTITIES, SETTINGS):
         if (backup / name).is_file():
             shutil.copy2(backup / name, draft / name)
     shutil.copytree(secrets or backup / SECRETS, draft / SECRETS)
@@ -116,6 +118,16 @@ def _lay_out(backup: Path, draft: Path, secrets: Path | None, newer: Path | None
         Path(folder).chmod(0o700)
         for name in names:
             (Path(folder) / name).chmod(0o600)
+
+
+def _demand_secrets(directory: Path) -> None:
+    missing = [name for name in NEEDED if not (directory / name).is_file()]
+    if missing:
+        raise InvalidRequest(
+            f"{directory} has no {missing[0]}: give --secrets DIR, a copy of the domain's own secrets/",
+            field="secrets",
+            rule="restore.secrets",
+        )
 
 
 def _bring_forward(draft: Path, exported: Path | None, checkpoints: Sequence[str], *, close_budgets: bool) -> Restored:

@@ -96,7 +96,7 @@ def replay_command(data_dir: Path, start: int, end: int | None, as_json: bool) -
 @click.option("--with-secrets", is_flag=True, help="Keys of authority and log, too: keep the copy as you keep those.")
 @JSON
 def backup_command(data_dir: Path, target: Path, with_secrets: bool, as_json: bool) -> None:
-    """Copy books and snapshots into the new directory TARGET, while a server may be running."""
+    """Copy books, snapshots and settings into the new directory TARGET, while a server may be running."""
     from weir_server.backup import back_up
 
     if ledger_settings(data_dir).postgres:
@@ -114,7 +114,11 @@ def backup_command(data_dir: Path, target: Path, with_secrets: bool, as_json: bo
 @DATA
 @click.option("--log", "exported", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Exported log.")
 @click.option("--checkpoint", "notes", multiple=True, type=click.File("r"), help="One kept elsewhere; repeatable.")
-@click.option("--secrets", type=click.Path(path_type=Path, exists=True, file_okay=False), help="The domain's secrets.")
+@click.option(
+    "--secrets",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The domain's secrets/, where BACKUP has none.",
+)
 @click.option("--newer", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Has newer snapshots.")
 @click.option("--close-budgets", is_flag=True, help="Go on although entries may be missing: no budget is left then.")
 @JSON
@@ -147,5 +151,5 @@ def restore_command(
         as_json,
         f"{data_dir}: {done.copied} entries copied, {done.appended} brought in from the exported log, "
         f"{len(done.closed)} budgets closed, {len(done.held)} datasets held.\n"
-        "Everything is stopped: look, then `weir suspend all --resume`.",
+        'Everything is stopped: look, then `weir suspend all --resume --reason "…"`.',
     )

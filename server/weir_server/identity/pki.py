@@ -41,6 +41,8 @@ from weir_server.identity.holder import DOMAIN, HOLDERS, NAME, identity_uri
 
 SECRETS = "secrets"
 DOMAIN_FILE = "domain.json"
+NEEDED = ("ca.crt", "server.crt", "server.key", "log.key", "publication.salt")
+"""What a server reads of the secrets; `ca.key` may lie where identities are issued."""
 SERVER_NAME = "localhost"
 """DNS name that is always in the server's certificate; clients check for it whatever address they dial."""
 SERVER_DAYS = 90

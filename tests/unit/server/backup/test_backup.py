@@ -17,6 +17,7 @@ from weir.receipts import parse_event
 from weir_server import ledger, log
 from weir_server.backup import back_up, restore
 from weir_server.books import DIRECTORY, open_books
+from weir_server.config import load_config
 from weir_server.fsck import fsck
 from weir_server.identity import identities, pki
 from weir_server.identity.leaves import known_acts, log_acts, logged_revocations
@@ -329,3 +330,32 @@ def test_a_version_published_after_the_backup_must_be_there(business: Business, 
     assert [row[:2] for row in store.read(book.snapshots)] == [("census", 2)]
     store.close()
     check(tmp_path / "new")
+
+
+@pytest.mark.parametrize("given", [None, "empty"], ids=["none", "a folder without them"])
+def test_a_backup_without_secrets_says_what_to_give_before_anything_is_made(
+    business: Business, tmp_path: Path, given: str | None
+) -> None:
+    back_up(business.data, tmp_path / "copy")
+    exported = business.export()
+    business.store.close()
+    (tmp_path / "empty").mkdir()
+    there = set(tmp_path.iterdir())
+    with pytest.raises(InvalidRequest, match="give --secrets DIR") as caught:
+        restore(
+            tmp_path / "copy", tmp_path / "new", exported=exported, secrets=None if given is None else tmp_path / given
+        )
+    assert caught.value.rule == "restore.secrets"
+    assert set(tmp_path.iterdir()) == there
+    restore(tmp_path / "copy", tmp_path / "new", exported=exported, secrets=business.data / "secrets")
+    assert pki.load_domain(tmp_path / "new").name == pki.load_domain(business.data).name
+
+
+def test_settings_come_back_with_the_books(business: Business, tmp_path: Path) -> None:
+    """Without them, a restored server would listen and limit as one that was never set up."""
+    (business.data / "weir.toml").write_text("[limits]\nburst = 7\n")
+    back_up(business.data, tmp_path / "copy", secrets=True)
+    exported = business.export()
+    business.store.close()
+    restore(tmp_path / "copy", tmp_path / "new", exported=exported)
+    assert load_config(None, data_dir=tmp_path / "new").limits.burst == 7
