@@ -62,7 +62,9 @@ def test_a_requester_sees_its_standing_and_an_overseer_everybodys(weir: Run) -> 
 
 def test_stops_are_listed_and_lifted(weir: Run) -> None:
     assert weir("operator/olga", "suspend", "dataset", "census", "--reason", "leak")[0] == 0
-    assert weir("operator/olga", "blacklist", "add", "mallory", "--reason", "sold data")[0] == 0
+    code, _, error = weir("operator/olga", "blacklist", "add", "mallory", "--reason", "sold data")
+    assert (code, "suspension.unknown" in error) == (2, True)
+    assert weir("operator/olga", "blacklist", "add", "mallory", "--unknown", "--reason", "sold data")[0] == 0
     _, stops, _ = weir("operator/olga", "suspend", "--list", "--json")
     assert [(stop["scope"], stop["name"]) for stop in stops] == [("blacklist", "mallory"), ("dataset", "census")]
     _, listed, _ = weir("operator/olga", "blacklist", "list")

@@ -224,6 +224,8 @@ class FakeDomain:
     one_charge_at_a_time: Lock = field(default_factory=Lock)
     address: str = ""
     contract: policy_service_pb2.Contract = field(default_factory=lambda: contract())
+    stops: set[tuple[Any, str]] = field(default_factory=set)
+    """Scope and name of what is stopped."""
     lose_replies: int = 0
     """How many of the next queries are done, but their reply lost on the way."""
 
@@ -334,7 +336,15 @@ class FakeDomain:
         )
 
     def SetSuspension(self, request: Any) -> Message:
+        (self.stops.add if request.suspended else self.stops.discard)((request.scope, request.name))
         return policy_service_pb2.SetSuspensionResponse()
+
+    def ListSuspensions(self, request: Any) -> Message:
+        stops = [policy_service_pb2.Suspension(scope=scope, name=name) for scope, name in sorted(self.stops)]
+        return policy_service_pb2.ListSuspensionsResponse(suspensions=stops)
+
+    def ListStandings(self, request: Any) -> Message:
+        return policy_service_pb2.ListStandingsResponse(standings=[policy_service_pb2.Standing(requester="alice")])
 
     def ActivateSnapshot(self, request: Any) -> Message:
         return policy_service_pb2.ActivateSnapshotResponse(leaf_index=7)

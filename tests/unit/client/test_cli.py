@@ -292,7 +292,7 @@ def test_operators_act_from_afar(weir, domain):
         weir("quota", "set", "q-9", "--limit", 40, "--metric", "cells", "--requester", "bob", "--reason", "r")[0] == 0
     )
     assert "stopped: contract c-1" in weir("suspend", "contract", "c-1", "--reason", "misuse")[1]
-    assert "resumed: all" in weir("suspend", "all", "--resume", "--reason", "over")[1]
+    assert "resumed: contract c-1" in weir("suspend", "contract", "c-1", "--resume", "--reason", "over")[1]
 
 
 def test_plan_marks_what_loosens_and_apply_refuses_what_moved(weir, domain, tmp_path):
