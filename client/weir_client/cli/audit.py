@@ -34,7 +34,10 @@ _LOG = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of an exported log (C2SP tlog-tiles), read instead of the service.",
 )
-_LOG_KEY = click.option("--log-key", help="Verifier keys of the log, or a file with them; by default the identity's.")
+_LOG_KEY = click.option(
+    "--log-key",
+    help="Verifier keys of the log, or a file with them (also domain.json, or an identity); by default the identity's.",
+)
 
 
 def register(group: click.Group) -> None:
@@ -111,7 +114,7 @@ def verify(
     if log is not None:
         key = _key(session, log_key)
         read = read_log(log, log_key=key)
-        inside = [(path, check_receipt(read, receipt, log_key=key)) for path, receipt in found]
+        inside = [(path, _under(key, path, receipt, log=read)) for path, receipt in found]
         session.show(
             {**_log_json(read), "receipts": [_receipt_json(*item) for item in inside]},
             lambda: "\n".join((_log_text(read), *(_receipt_line(*item) for item in inside))),
@@ -121,7 +124,7 @@ def verify(
         if not found:
             raise click.UsageError("--offline needs receipt files, or --log")
         key = _key(session, log_key)
-        checked = [(path, receipt.check(key)) for path, receipt in found]
+        checked = [(path, _under(key, path, receipt)) for path, receipt in found]
         session.show(
             {"receipts": [_receipt_json(*item) for item in checked]},
             lambda: "\n".join(_receipt_line(*item) for item in checked),
@@ -182,7 +185,9 @@ def statement_command(
 @audit.command("witness")
 @click.option("--state", type=click.Path(path_type=Path, file_okay=False), required=True, help="Key and memory.")
 @click.option("--name", required=True, help="Name of the witness's key, such as regulator.example/weir.")
-@click.option("--watch", "watched", multiple=True, required=True, help="vkey of a log, or file with it; repeatable.")
+@click.option(
+    "--watch", "watched", multiple=True, required=True, help="Key of a log, or a file as for --log-key; repeatable."
+)
 @click.option("--listen", default="127.0.0.1:7446", show_default=True, help="Address for add-checkpoint over HTTP.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def witness_command(state: Path, name: str, watched: tuple[str, ...], listen: str, as_json: bool) -> None:
@@ -225,13 +230,41 @@ def _key(session: Session, log_key: str | None) -> str:
 
 
 def _key_text(given: str) -> str:
-    """Verifier keys given as text, or as a file that holds them."""
-    if "+" in given and not Path(given).is_file():
+    """Verifier keys given as text, or as a file that holds them: bare, or as `log_key` of a domain.json or an identity.
+
+    Raises:
+        InvalidRequest: neither; the text names what was given.
+    """
+    if _are_keys(given):  # First: a key of ML-DSA is longer than any file's name.
         return given
     try:
-        return Path(given).read_text("utf-8").strip()
+        text = Path(given).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        raise InvalidRequest("no verifier key and no file with one", field="log-key", rule="note.vkey") from None
+        raise _no_key(given) from None
+    if text.startswith("{"):
+        text = _named_key(text)
+    if not _are_keys(text):
+        raise _no_key(given)
+    return text
+
+
+def _are_keys(text: str) -> bool:
+    try:
+        return bool([parse_vkey(word) for word in text.split()])
+    except VerificationError:
+        return False
+
+
+def _named_key(text: str) -> str:
+    try:
+        return str(json.loads(text).get("log_key", ""))
+    except ValueError:
+        return ""
+
+
+def _no_key(given: str) -> InvalidRequest:
+    sentence = "is no verifier key, and no file with one: give a key, domain.json or an identity file"
+    return InvalidRequest(f"{given[:200]} {sentence}", field="log-key", rule="note.vkey")
 
 
 def _log_json(log: VerifiedLog) -> dict[str, object]:
@@ -283,7 +316,8 @@ def read_receipt(path: Path) -> Receipt:
         InvalidReceipt: it is not one.
     """
     try:
-        return receipt_from_json(path.read_text(encoding="utf-8"))
+        with _named(path):
+            return receipt_from_json(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise InvalidRequest(f"{path} is not a receipt file", field="files", rule="receipt.file") from None
 
@@ -295,17 +329,30 @@ def _receipt_files(paths: tuple[Path, ...]) -> list[Path]:
     return found
 
 
+def _under(key: str, path: Path, receipt: Receipt, *, log: VerifiedLog | None = None) -> VerifiedReceipt:
+    """A receipt that verifies without a service; and is of the log, where one is given."""
+    with _named(path):
+        return receipt.check(key) if log is None else check_receipt(log, receipt, log_key=key)
+
+
 def _in_log(client: Client, path: Path, receipt: Receipt) -> VerifiedReceipt:
     """A receipt that verifies, and whose leaf is the one the log shows to everybody."""
-    try:
+    with _named(path):
         verified = client.verify(receipt)
         for entry in client.entries(receipt.index, receipt.index + 1):
             if entry.leaf == receipt.message.leaf:
                 return verified
+        raise VerificationError(f"the log shows another entry {receipt.index}", rule="receipt.leaf")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Puts the file before what is wrong with it: among a hundred receipts, which one?"""
+    try:
+        yield
     except VerificationError as error:
         error.message = f"{path}: {error.message}"
         raise
-    raise VerificationError(f"{path}: the log shows another entry {receipt.index}", rule="receipt.leaf")
 
 
 def _later(client: Client, size: int, kind: str | None) -> Iterator[Entry]:
