@@ -16,25 +16,28 @@ from weir_server.identity import pki
 
 @click.command()
 @click.argument("data_dir", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--domain", default="weir.local", show_default=True, help="Name of the domain, in every identity.")
+@click.option("--domain", help="Name of the domain, in every identity (weir.local).")
 @click.option("--host", "hosts", multiple=True, help="Further DNS name or IP address of the server; repeatable.")
 @click.option(
     "--renew",
     is_flag=True,
-    help="Only make a new server certificate, of the same names, and sign the list of revoked ones anew.",
+    help="Only make a new server certificate, of its names and each --host, and sign the list of revoked ones anew.",
 )
 @click.option("--days", default=pki.SERVER_DAYS, show_default=True, help="Validity of the server's certificate.")
 @JSON
-def init(data_dir: Path, domain: str, hosts: tuple[str, ...], renew: bool, days: int, as_json: bool) -> None:
+def init(data_dir: Path, domain: str | None, hosts: tuple[str, ...], renew: bool, days: int, as_json: bool) -> None:
     """Make a domain: authority, server certificate, log key and publication salt."""
     os.umask(0o077)
     if renew:
         from weir_server.identity.revocation import sign_anew
 
-        pki.renew_server(data_dir, now=clock.now(), days=days)
+        if domain is not None:
+            raise click.UsageError("--renew keeps the domain's name.")
+        pki.renew_server(data_dir, now=clock.now(), days=days, hosts=hosts)
         sign_anew(data_dir, now=clock.now())
         show({"data": str(data_dir), "renewed": True}, as_json, "Renewed; a running server shows it from now on.")
         return
+    domain = "weir.local" if domain is None else domain
     data_dir.mkdir(parents=True, exist_ok=True)
     pki.init_domain(data_dir, domain=domain, hosts=hosts, now=clock.now(), days=days)
     result = {"data": str(data_dir), "domain": domain, "log_key": pki.log_key(data_dir)}

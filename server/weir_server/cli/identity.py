@@ -14,7 +14,9 @@ import click
 from weir.errors import InvalidRequest
 from weir_server import clock
 from weir_server.cli.output import DATA, JSON, new_private_file, person, show
+from weir_server.config import split_address
 from weir_server.identity import pki
+from weir_server.identity.certificates import host_name
 from weir_server.identity.holder import HOLDERS
 
 _LARGEST = 1024 * 1024
@@ -60,6 +62,7 @@ def _issue(
 ) -> None:
     from weir_server.identity import identities
 
+    _demand_address(address)
     path = Path(f"{name}.weir") if output is None else output
     if path.exists():
         raise InvalidRequest(f"{path} exists: --renew it, or name another", field="output", rule="identity.exists")
@@ -70,6 +73,13 @@ def _issue(
         )
         write(json.dumps(issued, indent=2) + "\n")
     _said(path, issued, days=days, hours=hours, as_json=as_json)
+
+
+def _demand_address(address: str) -> None:
+    """Refuses what no client could dial, before it is written into a file that is carried away."""
+    if address:
+        host, _ = split_address(address, key="address")
+        host_name(host.strip("[]"))
 
 
 def _renew(
@@ -136,6 +146,7 @@ def link(data_dir: Path, role: str, name: str, minutes: int, address: str, as_js
     from weir_server.config import load_config
     from weir_server.console.links import issue_code
 
+    _demand_address(address)
     code = issue_code(data_dir, role=role, name=name, now=clock.now(), entropy=os.urandom, minutes=minutes)
     # In the fragment, which no browser sends: the code stands in no log of a server or proxy.
     place = f"https://{address or load_config(None, data_dir=data_dir).listen.console}/sign-in"

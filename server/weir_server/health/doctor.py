@@ -30,6 +30,7 @@ from weir_server.identity.identities import issued
 from weir_server.identity.oidc import open_tokens
 from weir_server.identity.revocation import watch_revoked
 from weir_server.identity.rotation import read_shown
+from weir_server.log.serve import demand_loopback
 from weir_server.store.sqlite import LOCK_NAME
 
 _EXTRAS = ("duckdb", "grpc_health", "grpc_reflection", "jwt", "opendp", "prometheus_client", "yaml")
@@ -174,7 +175,9 @@ def _lock(data_dir: Path) -> str:
 
 
 def _configuration(data_dir: Path) -> str:
-    load_config(None, data_dir=data_dir)
+    listen = load_config(None, data_dir=data_dir).listen
+    if listen.log:
+        demand_loopback(split_address(listen.log, key="listen.log")[0])
     return "complete"
 
 

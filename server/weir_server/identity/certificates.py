@@ -7,6 +7,7 @@ Source: RFC 5280; the critical extensions are those that it demands.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -19,6 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from weir.errors import InvalidRequest
 
 CA_DAYS = 3650
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
+_LONGEST_NAME = 253
 _SKEW = timedelta(minutes=5)
 """Certificates begin this much early, since clocks of two machines differ."""
 
@@ -90,11 +94,12 @@ def host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        pass  # Not an address: a DNS name, checked by its own constructor below.
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise InvalidRequest("a host is a DNS name or an IP address", field="hosts", rule="domain.host") from error
+        pass  # Not an address: a DNS name. Its constructor takes any text of ASCII, which no client would ever match.
+    if len(host) > _LONGEST_NAME or not _DNS_NAME.fullmatch(host):
+        raise InvalidRequest(
+            f"a host is a DNS name or an IP address, and {host[:100]!r} is neither", field="hosts", rule="domain.host"
+        )
+    return x509.DNSName(host)
 
 
 def _leaf(

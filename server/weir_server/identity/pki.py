@@ -72,23 +72,30 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
 
     Raises:
         InvalidRequest: a name is malformed, days out of range, or the directory holds a domain already (it is never
-            overwritten: a new log key under old data would look like a forged log).
+            overwritten: a new log key under old data would look like a forged log). Nothing is made then.
     """
     validity = validity_of(days=days)
+    names = _names([SERVER_NAME, "127.0.0.1", *hosts])
     if not DOMAIN.fullmatch(domain):
         raise InvalidRequest(
             "a domain is small letters, digits, dots and hyphens, at most 63", field="domain", rule="domain.form"
         )
     secrets = data_dir / SECRETS
-    if (data_dir / DOMAIN_FILE).exists() or secrets.exists():
+    if (data_dir / DOMAIN_FILE).exists():
         raise InvalidRequest("the directory already holds a domain", field="data", rule="domain.exists")
+    if secrets.exists():
+        raise InvalidRequest(
+            "the directory already holds secrets of a domain, but no domain.json: put that back; only where no server "
+            "ever ran on it, remove secrets/ and begin anew",
+            field="data",
+            rule="domain.exists",
+        )
     secrets.mkdir(parents=True, mode=0o700)
     secrets.chmod(0o700)
     signers = [new_signer(f"weir/{domain}", seed=os.urandom(32), kind=kind) for kind in (ED25519, MLDSA44)]
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = authority(ca_key, domain=domain, now=now)
     server_key = ec.generate_private_key(ec.SECP256R1())
-    names = [host_name(host) for host in dict.fromkeys([SERVER_NAME, "127.0.0.1", *hosts])]
     server = server_certificate(server_key.public_key(), names=names, ca=ca, ca_key=ca_key, now=now, validity=validity)
     _write_secret(secrets / "ca.key", key_pem(ca_key))
     _write_secret(secrets / "ca.crt", certificate_pem(ca))
@@ -101,17 +108,18 @@ def init_domain(data_dir: Path, *, domain: str, hosts: Sequence[str], now: datet
     (data_dir / DOMAIN_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def renew_server(data_dir: Path, *, now: datetime, days: int = SERVER_DAYS) -> None:
-    """A new key and certificate for the listeners, of the same names. A running server shows them from its next
-    handshake on; what is open stays open.
+def renew_server(data_dir: Path, *, now: datetime, days: int = SERVER_DAYS, hosts: Sequence[str] = ()) -> None:
+    """A new key and certificate for the listeners, of the same names and those of `hosts`. A running server shows them
+    from its next handshake on; what is open stays open.
 
     Raises:
         Unavailable: the directory holds no whole domain.
-        InvalidRequest: days out of range.
+        InvalidRequest: days out of range, or a name is malformed.
     """
-    validity = validity_of(days=days)
+    validity, further = validity_of(days=days), _names(hosts)
     names = list(x509.load_pem_x509_certificate(load_domain(data_dir).server_certificate)
                  .extensions.get_extension_for_class(x509.SubjectAlternativeName).value)  # fmt: skip
+    names += [name for name in further if name not in names]
     with authority_locked(data_dir) as (ca, ca_key):
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = server_certificate(
@@ -141,25 +149,48 @@ def validity_of(*, days: int, hours: int | None = None) -> timedelta:
     return validity
 
 
+def _names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+    return [host_name(host) for host in dict.fromkeys(hosts)]
+
+
 def load_domain(data_dir: Path) -> Domain:
     """Everything a server needs, read from the data directory.
 
     Raises:
-        Unavailable: the directory holds no whole domain, or a secret is readable by others.
+        Unavailable: the directory holds no whole domain, or a secret is readable by others. The text names the file.
     """
-    secrets = data_dir / SECRETS
     check_permissions(data_dir)
+    name, read = domain_name(data_dir), {file: _secret(data_dir, file) for file in NEEDED}
     try:
-        return Domain(
-            name=domain_name(data_dir),
-            ca_certificate=(secrets / "ca.crt").read_bytes(),
-            server_certificate=(secrets / "server.crt").read_bytes(),
-            server_key=(secrets / "server.key").read_bytes(),
-            log_signers=tuple(parse_skey(line) for line in (secrets / "log.key").read_text("ascii").split()),
-            salt=(secrets / "publication.salt").read_bytes(),
-        )
-    except (OSError, ValueError) as error:
-        raise Unavailable("the data directory holds no whole domain: run weir init", rule="domain.missing") from error
+        signers = tuple(parse_skey(line) for line in read["log.key"].decode("ascii").splitlines() if line.strip())
+    except ValueError as error:
+        raise _lacking("log.key", "holds no key") from error
+    if not signers:
+        raise _lacking("log.key", "holds no key")
+    return Domain(
+        name=name,
+        ca_certificate=read["ca.crt"],
+        server_certificate=read["server.crt"],
+        server_key=read["server.key"],
+        log_signers=signers,
+        salt=read["publication.salt"],
+    )
+
+
+def _secret(data_dir: Path, name: str) -> bytes:
+    try:
+        return (data_dir / SECRETS / name).read_bytes()
+    except OSError as error:
+        raise _lacking(name, "cannot be read" if (data_dir / SECRETS / name).exists() else "is missing") from error
+
+
+def _lacking(name: str, what: str) -> Unavailable:
+    """Never advises `weir init`: another log key under these books would look like a forged log."""
+    return Unavailable(
+        f"secrets/{name} of the domain {what}: put it back from where its secrets are kept",
+        rule="domain.incomplete",
+        field=name or None,
+    )
 
 
 def domain_name(data_dir: Path) -> str:
@@ -189,6 +220,8 @@ def check_permissions(data_dir: Path) -> None:
     """
     secrets = data_dir / SECRETS
     if not secrets.is_dir():
+        if (data_dir / DOMAIN_FILE).exists():
+            raise _lacking("", "is missing")
         raise Unavailable("the data directory holds no domain: run weir init", rule="domain.missing")
     for path in (secrets, *sorted(secrets.iterdir())):
         if path.stat().st_mode & 0o077:
@@ -274,6 +307,12 @@ def _public(data_dir: Path) -> dict[str, str]:
     try:
         content = json.loads((data_dir / DOMAIN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if (data_dir / DOMAIN_FILE).exists() or (data_dir / SECRETS).exists():
+            raise Unavailable(
+                "domain.json is missing or damaged: put it back from a backup of the domain",
+                rule="domain.incomplete",
+                field=DOMAIN_FILE,
+            ) from error
         raise Unavailable("the data directory holds no domain: run weir init", rule="domain.missing") from error
     if not isinstance(content, dict) or content.get("weir_domain") != 1:
         raise Unavailable("domain.json is of another version", rule="domain.version")

@@ -33,14 +33,23 @@ class TileServer(PlainListener):
             InvalidRequest: the host is not a loopback address.
             OSError: the address cannot be taken.
         """
-        if not is_loopback(host):
-            raise InvalidRequest(
-                "the log is served without authentication: on a loopback address only",
-                field="listen.log",
-                rule="listen.loopback",
-            )
+        demand_loopback(host)
         handler = type("TileHandler", (_Handler,), {"directory": directory})
         super().__init__(handler, host=host, port=port, name="weir-log-http")
+
+
+def demand_loopback(host: str) -> None:
+    """Refuses an address that others can reach.
+
+    Raises:
+        InvalidRequest: rule `listen.loopback`.
+    """
+    if not is_loopback(host):
+        raise InvalidRequest(
+            "listen.log: the log is served without authentication, on a loopback address only",
+            field="listen.log",
+            rule="listen.loopback",
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -105,3 +105,21 @@ def test_a_file_that_is_there_is_not_written_over_and_nothing_is_issued(data_dir
     assert caught.value.rule == "identity.exists"
     assert Path("alice.weir").read_text() == "mine"
     assert shown("list", "--data", data_dir)["identities"] == []
+
+
+@pytest.mark.parametrize(
+    "address", ["db.example", "db.example:", ":7443", "db.example:https", "http://db:7443", "a b:1"]
+)
+def test_an_address_that_no_client_could_dial_is_refused_and_nothing_is_issued(data_dir: Path, address: str) -> None:
+    for command in (("--data", data_dir), ("link", "--data", data_dir)):
+        with pytest.raises(InvalidRequest) as caught:
+            run(*command, "--role", "operator", "--name", "olga", "--address", address)
+        assert caught.value.rule in ("listen.form", "domain.host")
+    assert not Path("olga.weir").exists()
+    assert shown("list", "--data", data_dir)["identities"] == []
+
+
+@pytest.mark.parametrize("address", ["db.example:7443", "10.0.0.7:7443", "[::1]:7443"])
+def test_an_address_is_kept_in_the_file(data_dir: Path, address: str) -> None:
+    run("--data", data_dir, "--role", "requester", "--name", "alice", "--address", address)
+    assert file_of(Path("alice.weir"))["address"] == address

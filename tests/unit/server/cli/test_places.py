@@ -12,6 +12,7 @@ from tests.support.server import make_domain
 from weir.errors import InvalidRequest
 from weir_client import cli
 from weir_server.cli.output import new_private_file
+from weir_server.console.open import hosts_of
 from weir_server.identity import identities
 
 ALICE = ("--role", "requester", "--name", "alice")
@@ -66,3 +67,16 @@ def test_a_private_file_never_takes_the_place_of_another(tmp_path: Path) -> None
         raise AssertionError("the block of a file that is there")
     assert caught.value.rule == "output.exists"
     assert path.read_text() == "mine"
+
+
+def test_a_renewed_certificate_takes_further_hosts_and_no_other_domain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_dir = make_domain(tmp_path)
+    assert cli.run(["init", str(data_dir), "--renew", "--host", "db.example"]) == 0
+    assert "db.example" in hosts_of((data_dir / "secrets" / "server.crt").read_bytes())
+    assert cli.run(["init", str(data_dir), "--renew", "--host", "not a host!"]) == 2
+    assert cli.run(["init", str(data_dir), "--renew", "--domain", "other.weir"]) == 2
+    assert "--renew keeps the domain's name" in capsys.readouterr().err
+    assert cli.run(["init", str(tmp_path / "new"), "--host", "not a host!"]) == 2
+    assert cli.run(["init", str(tmp_path / "new"), "--host", "a.host"]) == 0

@@ -111,3 +111,16 @@ def test_rows_on_a_cluster_are_held_against_their_fingerprint(data_dir: Path, sa
         assert (found.passed, "visits version 1" in found.detail) == (passed, not passed)
         assert check(data_dir, "cluster").passed
     engine.close()
+
+
+@pytest.mark.parametrize(("address", "passed"), [("0.0.0.0:7447", False), ("127.0.0.1:7447", True)])
+def test_an_address_that_serve_refuses_is_not_said_to_be_well(data_dir: Path, address: str, passed: bool) -> None:
+    (data_dir / "weir.toml").write_text(f'[listen]\nlog = "{address}"\n')
+    found = check(data_dir, "configuration")
+    assert (found.passed, "listen.log" in found.detail) == (passed, not passed)
+
+
+def test_a_lost_key_is_named(data_dir: Path) -> None:
+    (data_dir / "secrets" / "log.key").unlink()
+    found = check(data_dir, "certificates")
+    assert (found.passed, found.detail.startswith("secrets/log.key of the domain is missing")) == (False, True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from weir.errors import InvalidRequest, Unavailable
 from weir.receipts import verify_receipt
 from weir_server import log
 from weir_server.books import open_books
+from weir_server.console.open import hosts_of
 from weir_server.fsck import fsck
 from weir_server.identity import pki
 from weir_server.log.receipts import Receipts
@@ -181,3 +183,58 @@ def test_a_domain_with_one_log_key_goes_on_as_it_is(data_dir: Path) -> None:
         store.close()
     assert verify_receipt(message, vkey=pki.log_key(data_dir), commitments={}).index == appended.leaf_index
     assert fsck(data_dir / "ledger", vkey=pki.log_key(data_dir)).ok
+
+
+@pytest.mark.parametrize(
+    "host", ["not a host!", "", "db..internal", "-db", "db.internal:7443", "[::1]", "https://db", "x" * 64, "é.example"]
+)
+def test_a_host_that_no_client_would_match_is_refused_and_nothing_is_made(tmp_path: Path, host: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        pki.init_domain(tmp_path / "data", domain="test.weir", hosts=[host], now=NOW)
+    assert caught.value.rule == "domain.host"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("host", ["db", "db_1.internal", "*.example.org", "10.0.0.7", "::1", "xn--bcher-kva.example"])
+def test_hosts_are_dns_names_and_addresses(tmp_path: Path, host: str) -> None:
+    pki.init_domain(tmp_path / "data", domain="test.weir", hosts=[host], now=NOW)
+    assert host in hosts_of(pki.load_domain(tmp_path / "data").server_certificate)
+
+
+def test_a_renewed_certificate_may_hold_further_names_and_loses_none(data_dir: Path) -> None:
+    before = hosts_of(pki.load_domain(data_dir).server_certificate)
+    pki.renew_server(data_dir, now=NOW, hosts=["new.example", "db.internal", "10.0.0.8"])
+    after = hosts_of(pki.load_domain(data_dir).server_certificate)
+    assert after == before | {"new.example", "10.0.0.8"}
+    with pytest.raises(InvalidRequest):
+        pki.renew_server(data_dir, now=NOW, hosts=["not a host!"])
+    assert hosts_of(pki.load_domain(data_dir).server_certificate) == after
+
+
+@pytest.mark.parametrize("name", pki.NEEDED)
+def test_a_secret_that_is_missing_is_named_and_no_new_domain_advised(data_dir: Path, name: str) -> None:
+    """Attack: none is needed. Who follows `run weir init` with a lost log key makes a log that looks forged."""
+    (data_dir / "secrets" / name).unlink()
+    with pytest.raises(Unavailable, match=f"secrets/{name} of the domain is missing: put it back") as caught:
+        pki.load_domain(data_dir)
+    assert (caught.value.rule, caught.value.field) == ("domain.incomplete", name)
+    assert "init" not in caught.value.message
+
+
+@pytest.mark.parametrize("content", ["", "\n", "nonsense\n", "\xff"])
+def test_a_log_key_that_is_none_is_named(data_dir: Path, content: str) -> None:
+    (data_dir / "secrets" / "log.key").write_text(content, encoding="latin-1")
+    with pytest.raises(Unavailable, match=r"secrets/log\.key of the domain holds no key"):
+        pki.load_domain(data_dir)
+
+
+def test_half_a_domain_is_not_taken_for_none(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "domain.json").rename(tmp_path / "domain.json")
+    with pytest.raises(Unavailable, match=r"domain\.json is missing or damaged: put it back"):
+        pki.load_domain(data_dir)
+    with pytest.raises(InvalidRequest, match=r"but no domain\.json: put that back"):
+        pki.init_domain(data_dir, domain="test.weir", hosts=[], now=NOW)
+    (tmp_path / "domain.json").rename(data_dir / "domain.json")
+    shutil.rmtree(data_dir / "secrets")
+    with pytest.raises(Unavailable, match="secrets/ of the domain is missing: put it back"):
+        pki.load_domain(data_dir)
