@@ -63,6 +63,10 @@ CLASSES: dict[str, type[WeirError]] = {kind.reason: kind for kind in _CODES}
 """Class raised for each reason."""
 
 # What a status without our ErrorInfo means: it comes from the transport or a proxy, not from Weir.
+_NOT_SERVED = (
+    "this listener does not serve this call: what operators and approvers do is served on the admin address "
+    "(listen.admin), what requesters ask on the public one (listen.public)"
+)
 _FOREIGN: dict[int, tuple[type[WeirError], str]] = {
     code_pb2.UNAVAILABLE: (errors.Unavailable, "the service cannot be reached"),
     code_pb2.DEADLINE_EXCEEDED: (errors.Unavailable, "no answer before the deadline"),
@@ -71,9 +75,9 @@ _FOREIGN: dict[int, tuple[type[WeirError], str]] = {
     code_pb2.UNAUTHENTICATED: (errors.Unauthenticated, "the service does not accept this identity"),
     code_pb2.PERMISSION_DENIED: (errors.PermissionDenied, "the service does not permit this call"),
     code_pb2.RESOURCE_EXHAUSTED: (errors.InvalidRequest, "a message is larger than the transport allows"),
-    code_pb2.UNIMPLEMENTED: (errors.InvalidRequest, "this listener does not serve this call"),
+    code_pb2.UNIMPLEMENTED: (errors.InvalidRequest, _NOT_SERVED),
     code_pb2.INVALID_ARGUMENT: (errors.InvalidRequest, "the transport refused the message"),
-    code_pb2.NOT_FOUND: (errors.InvalidRequest, "this listener does not serve this call"),
+    code_pb2.NOT_FOUND: (errors.InvalidRequest, _NOT_SERVED),
 }
 
 

@@ -107,3 +107,4 @@ def test_operators_move_contracts_on_the_admin_listener_only(server: RunningServ
     ):
         olga.set_contract_state("c-visits", "suspended", reason="from outside")
     assert caught.value.rule == "access.role"
+    assert "served on the admin address (listen.admin)" in caught.value.message

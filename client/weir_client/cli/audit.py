@@ -188,7 +188,7 @@ def statement_command(
 @click.option(
     "--watch", "watched", multiple=True, required=True, help="Key of a log, or a file as for --log-key; repeatable."
 )
-@click.option("--listen", default="127.0.0.1:7446", show_default=True, help="Address for add-checkpoint over HTTP.")
+@click.option("--listen", default="127.0.0.1:7442", show_default=True, help="Address for add-checkpoint over HTTP.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def witness_command(state: Path, name: str, watched: tuple[str, ...], listen: str, as_json: bool) -> None:
     """Cosign checkpoints of the watched logs (C2SP tlog-witness) until Ctrl-C.

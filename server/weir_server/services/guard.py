@@ -47,7 +47,7 @@ from weir_server.config import Limits
 from weir_server.identity.authentication import HEADER, Authentication
 from weir_server.observe import Metrics, event, exception_fields
 from weir_server.plan.values import Principal
-from weir_server.services.access import ACCESS, Access
+from weir_server.services.access import ACCESS, ADMIN, Access
 from weir_server.services.admission import Admission
 from weir_server.services.strangers import RULE as FAILED_TOO_OFTEN
 from weir_server.services.strangers import Strangers, stranger
@@ -227,8 +227,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             raise Unauthenticated("the connection shows no client certificate", rule="certificate.missing")
         self._check_caller(principal)  # First: one refusal for every call, whatever the role might have made.
         if not access.allows(principal.role, listener=self._listener):
+            elsewhere = access.allows(principal.role, listener=ADMIN)
+            where = " here: it is served on the admin address (listen.admin)" if elsewhere else ""
             raise PermissionDenied(
-                f"the role {principal.role} may not make this call",
+                f"the role {principal.role} may not make this call{where}",
                 rule="access.role",
                 metadata={"role": principal.role},
             )

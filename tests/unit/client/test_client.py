@@ -296,5 +296,5 @@ def test_an_unknown_call_on_this_listener_is_named_so(client, domain):
     from weir_client._calls import Call, Method
 
     method = Method("PolicyService", "Nothing", *(type(request) for request in (domain._balance(),) * 2))
-    with pytest.raises(errors.InvalidRequest, match="does not serve"):
+    with pytest.raises(errors.InvalidRequest, match="served on the admin address"):
         client._transport.call(Call(method, domain._balance(), 5))
