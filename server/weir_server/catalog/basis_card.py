@@ -75,11 +75,18 @@ def read_derived_from(fields: Fields) -> tuple[str, ...]:
 
 def basis_to_json(card: DatasetCard) -> dict[str, Any]:
     """The keys of a card's JSON that this module owns."""
+    consent = card.consent
     return {
-        "consent": None if card.consent is None else asdict(card.consent),
+        "consent": None if consent is None else {**asdict(consent), "source": source_to_json(consent.source)},
         "anonymisation": None if card.anonymisation is None else asdict(card.anonymisation),
         "derived_from": list(card.derived_from),
     }
+
+
+def source_to_json(source: Source) -> dict[str, str]:
+    """JSON object of a source; without what only later releases know, where it says nothing new."""
+    later = {} if source.delimiter == "," else {"delimiter": source.delimiter}
+    return {"kind": source.kind, "location": source.location, "table": source.table, **later}
 
 
 def basis_from_json(content: Mapping[str, Any]) -> dict[str, Any]:

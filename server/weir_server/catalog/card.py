@@ -17,6 +17,8 @@ from weir.query import Function, LiteralValue
 from weir_server.catalog.basis import Anonymisation, Consent
 from weir_server.catalog.rates import Rates
 
+DELIMITERS = {",": ",", ";": ";", "|": "|", "tab": "\t"}
+"""What separates the fields of a CSV file, by the card's word for it."""
 FREQUENCIES = ("daily", "weekly", "monthly", "quarterly", "yearly", "irregular")
 """Words for how often a dataset is renewed."""
 K_FLOOR = 10
@@ -158,6 +160,8 @@ class Source:
     spark, `table:` with a table of the metastore or `parquet:` with a path that the cluster reads."""
     table: str = ""
     """Table, for duckdb and postgres; `schema.table` allowed."""
+    delimiter: str = ","
+    """csv: what separates fields, `,` `;` `|` or `tab`."""
 
 
 @dataclass(frozen=True, slots=True)

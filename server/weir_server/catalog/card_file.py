@@ -18,6 +18,7 @@ from weir.errors import CardError, InvalidRequest, Violation
 from weir.query import Function, LiteralValue
 from weir_server.catalog.basis_card import read_anonymisation, read_consent, read_derived_from
 from weir_server.catalog.card import (
+    DELIMITERS,
     FREQUENCIES,
     K_FLOOR,
     Bounds,
@@ -148,7 +149,10 @@ def _rates(fields: Fields) -> Rates:
 
 def _source(fields: Fields) -> Source:
     kind = fields.text("kind", choices=_SOURCES)
-    source = Source(kind=kind, location=fields.text("location"), table=fields.text("table", ""))
+    delimiter = fields.text("delimiter", ",")
+    source = Source(kind, fields.text("location"), fields.text("table", ""), delimiter)
+    if delimiter not in DELIMITERS or (kind != "csv" and delimiter != ","):
+        fields.refuse("source.delimiter", fields.at("delimiter"), "of a CSV file it is `,` `;` `|` or `tab`")
     if kind in ("duckdb", "postgres") and not source.table:
         fields.refuse("source.table", fields.at("table"), "a database source names its table")
     if kind == "spark" and not source.location.startswith(("table:", "parquet:")):

@@ -13,7 +13,7 @@ from typing import Any
 
 from weir.errors import PublicationError
 from weir.query import Function, Literal, LiteralValue
-from weir_server.catalog.basis_card import basis_from_json, basis_to_json
+from weir_server.catalog.basis_card import basis_from_json, basis_to_json, source_to_json
 from weir_server.catalog.card import (
     Bounds,
     Cell,
@@ -42,7 +42,7 @@ def card_to_json(card: DatasetCard) -> dict[str, Any]:
     return {
         **{name: getattr(card, name) for name in (*_PLAIN, *_LATER)},
         "grade": card.grade.name,
-        "source": {"kind": card.source.kind, "location": card.source.location, "table": card.source.table},
+        "source": source_to_json(card.source),
         "dimensions": [_dimension_to_json(dimension) for dimension in card.dimensions],
         "measures": [_measure_to_json(measure) for measure in card.measures],
         "keywords": list(card.keywords),

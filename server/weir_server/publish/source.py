@@ -2,10 +2,11 @@
 # ruff: noqa: S608 - statements are made of the card's names and of integers, never of a requester's text
 """Reading a source, declared columns only: into the publisher's own database, or on the cluster where it lies.
 
-CSV is read as text, so that decimals stay exact; Parquet and DuckDB keep their types. PostgreSQL is read in one
-read-only, repeatable-read transaction, streamed by COPY. On a cluster, a table or Parquet is copied once below the
-cluster's directory. What is read is the relation `source_raw` (`source_read`, where consents are still to be applied);
-nothing of the source is opened again afterwards, so one that changes meanwhile cannot split a snapshot in two.
+CSV is read as text (see `delimited`), so that decimals stay exact; Parquet and DuckDB keep their types. PostgreSQL is
+read in one read-only, repeatable-read transaction, streamed by COPY. On a cluster, a table or Parquet is copied once
+below the cluster's directory. What is read is the relation `source_raw` (`source_read`, where consents are still to be
+applied); nothing of the source is opened again afterwards, so one that changes meanwhile cannot split a snapshot in
+two.
 
 Integers, decimals and texts are kept as they are, all else as its text. That of a binary float reads back to the same
 float; Spark on Java 17 and older writes some with a digit more than they need, and 2e23 as 1.9999999999999998E23: what
@@ -15,13 +16,14 @@ must be exact is stored as a decimal.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from weir.errors import InternalError, PublicationError, Violation
 from weir_server.catalog.card import DatasetCard, Source, declared_columns
 from weir_server.engine.duckdb import Engine
 from weir_server.engine.relational import identifier, quote, statement
+from weir_server.publish.delimited import load, read_header
 from weir_server.publish.place import Place, Remote
 
 RAW = "source_raw"
@@ -85,11 +87,14 @@ def _copy_local(
     if path is None:
         # Written as text by the database itself, so that numerics stay exact.
         path = _fetch_postgres(source, columns, work / f"{target}.csv")
-        relation = _csv(path)
-    else:
-        relation = _relation(source, engine, path)
+    if source.kind in ("csv", "postgres"):
+        names = read_header(path, delimiter=source.delimiter)
+        _check_columns(columns, names, header=source.kind == "csv")
+        load(columns, target=target, engine=engine, path=path, delimiter=source.delimiter, names=names)
+        return
+    relation = _relation(source, engine, path)
     present = {str(row[0]): str(row[1]).upper() for row in engine.query(f"DESCRIBE SELECT * FROM {relation}")}
-    _check_columns(columns, set(present))
+    _check_columns(columns, present)
     kept = ", ".join(_kept(column, present[column]) for column in columns)
     engine.run(f"CREATE TABLE {target} AS SELECT {kept} FROM {relation}")
     if source.kind == "duckdb":
@@ -102,7 +107,7 @@ def _copy_remote(source: Source, columns: Sequence[str], target: str, remote: Re
         raise PublicationError("private records of publications are no source", rule="source.private")
     engine = remote.engine
     present = engine.columns(source.location)
-    _check_columns(columns, set(present))
+    _check_columns(columns, present)
     kept = ", ".join(_kept_remote(column, present[column].lower()) for column in columns)
     engine.name(_NAMED, source.location)
     engine.keep(target, statement(f"SELECT {kept} FROM {_NAMED}"))
@@ -133,8 +138,6 @@ def _kept(column: str, kind: str) -> str:
 
 
 def _relation(source: Source, engine: Engine, path: Path) -> str:
-    if source.kind == "csv":
-        return _csv(path)
     if source.kind == "parquet":
         return f"read_parquet({quote(str(path))})"
     engine.run(f"ATTACH {quote(str(path))} AS {_ATTACHED} (READ_ONLY)")
@@ -143,21 +146,25 @@ def _relation(source: Source, engine: Engine, path: Path) -> str:
     return f"{_ATTACHED}.{identifier(schema)}.{identifier(table)}"
 
 
-def _csv(path: Path) -> str:
-    return f"read_csv({quote(str(path))}, header = true, all_varchar = true, nullstr = '')"
-
-
-def _check_columns(columns: Sequence[str], present: set[str]) -> None:
-    missing = [column for column in columns if column not in present]
-    if missing:
-        raise PublicationError(
-            f"the source lacks {len(missing)} declared columns: {', '.join(missing[:10])}",
-            violations=[
-                Violation(rule="source.column", subject=column, count=0, sentence="the source has no such column")
-                for column in missing
-            ],
-            rule="source.column",
-        )
+def _check_columns(columns: Sequence[str], present: Iterable[str], *, header: bool = False) -> None:
+    """Refuse a source without one of `columns`. `header`: `present` is the first line of a file, which may be no
+    header, but somebody's record: it is told only where it holds names that the card declares."""
+    names = dict.fromkeys(present)
+    missing = [column for column in columns if column not in names]
+    if not missing:
+        return
+    if header and len(missing) == len(columns):
+        found = f"the first line has none of them in {len(names)} fields: is it the header, and is the delimiter right?"
+    else:
+        found = f"it has: {', '.join(f'{name:.60}' for name in list(names)[:30])}{', …' if len(names) > 30 else ''}"
+    raise PublicationError(
+        f"the source lacks {len(missing)} declared columns: {', '.join(missing[:10])}; {found}",
+        violations=[
+            Violation(rule="source.column", subject=column, count=0, sentence="the source has no such column")
+            for column in missing
+        ],
+        rule="source.column",
+    )
 
 
 def _fetch_postgres(source: Source, columns: Sequence[str], path: Path) -> Path:
@@ -181,7 +188,7 @@ def _fetch_postgres(source: Source, columns: Sequence[str], path: Path) -> Path:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             present = _postgres_columns(connection, source.table)
             _check_columns(columns, present)
-            query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER true)").format(
+            query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER true, ENCODING 'UTF8')").format(
                 sql.SQL(", ").join(sql.Identifier(column) for column in columns),
                 sql.Identifier(*source.table.split(".")),
             )

@@ -66,7 +66,10 @@ def test_dp_terms_are_read_exactly() -> None:
     assert card.modes == (Mode.DP, Mode.ENCRYPTED)
 
 
-@pytest.mark.parametrize("content", [clinic(), spending()], ids=["exact", "dp"])
+SEMICOLONS = clinic() | {"source": {"kind": "csv", "location": "a.csv", "delimiter": ";"}}
+
+
+@pytest.mark.parametrize("content", [clinic(), spending(), SEMICOLONS], ids=["exact", "dp", "another delimiter"])
 def test_a_card_survives_its_json(content: dict[str, Any]) -> None:
     card = parse(content)
     assert card_from_json(card_to_json(card)) == card
@@ -124,6 +127,10 @@ def set_at(*path: Any) -> Change:
         pytest.param(set_at("measures", 1, "name", "region"), "name.twice", id="name of a dimension and a measure"),
         pytest.param(set_at("source", "kind", "excel"), "card.choice", id="unknown source"),
         pytest.param(set_at("source", "kind", "duckdb"), "source.table", id="database without table"),
+        pytest.param(set_at("source", "delimiter", "::"), "source.delimiter", id="unknown delimiter"),
+        pytest.param(
+            set_at("source", {"kind": "parquet", "location": "a", "delimiter": ";"}), "source.delimiter", id="not CSV"
+        ),
         pytest.param(set_at("dimensions", 2, "cells", [True, True]), "dimension.cells_twice", id="cell twice"),
         pytest.param(set_at("dimensions", 0, "cells", [True]), "card.cell", id="cell of another type"),
         pytest.param(set_at("dimensions", 1, "groups", {"up": ["north"]}), "dimension.groups", id="group left out"),
