@@ -76,7 +76,10 @@ class Fields:
         if not isinstance(content, dict):
             self.refuse("card.mapping", path or "card", "expected keys and values")
             content = {}
-        self._content: dict[Any, Any] = content
+        if None in content and "null" in content:
+            self.refuse("card.mapping", self.at("null"), "a key appears twice")
+        # As people write the key `null` without quotes, YAML reads it as no text.
+        self._content: dict[Any, Any] = {"null" if key is None else key: value for key, value in content.items()}
 
     def refuse(self, rule: str, subject: str, sentence: str) -> None:
         """Note a violation."""
@@ -88,6 +91,7 @@ class Fields:
 
     def has(self, key: str) -> bool:
         """Whether the key is given and not null."""
+        self._known.add(key)
         return self._content.get(key) is not None
 
     def raw(self, key: str, default: Any = _MISSING) -> Any:

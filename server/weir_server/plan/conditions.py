@@ -132,9 +132,10 @@ def _edges(dimension: Dimension) -> list[LiteralValue]:
 def _declared(literal: Literal, dimension: Dimension, known: frozenset[LiteralValue | None]) -> LiteralValue:
     _check_type(literal, dimension)
     if literal.value not in known:
-        values = [cell.value for cell in dimension.cells[:13] if cell.value is not None]
+        values = [cell.value for cell in dimension.cells if cell.value is not None]
+        missing = "; for missing values use IS NULL" if None in known else ""
         raise InvalidQuery(
-            f"the literal is not a declared value of {dimension.name}; declared are {_listing(values)}",
+            f"the literal is not a declared value of {dimension.name}; declared are {_listing(values)}{missing}",
             field="query.where",
             rule="literal.domain",
         )
@@ -189,4 +190,11 @@ def _on_grid(literal: Literal, measure: Measure) -> int:
 
 
 def _listing(values: list[LiteralValue]) -> str:
-    return ", ".join(str(value) for value in values[:12]) + (", …" if len(values) > 12 else "")
+    return ", ".join(_literal(value) for value in values[:12]) + (", …" if len(values) > 12 else "")
+
+
+def _literal(value: LiteralValue) -> str:
+    """As a query writes it, so that a value with a comma in it reads as one."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.cards import clinic, consented, parse, spending
 from weir.errors import CardError, PublicationError
@@ -43,6 +44,17 @@ def test_dimensions_keep_order_null_cell_bins_and_groups() -> None:
     assert age.edges == (0, 18, 40, 65)
     assert age.per_unit == PerUnit(Reduction.FIRST, "day")
     assert zone.mapping == (0, 0, 1, 1)
+
+
+def test_null_is_a_key_with_quotes_and_without() -> None:
+    quoted = yaml.safe_dump(clinic())
+    plain = quoted.replace("'null': unknown", "null: unknown")
+    assert plain != quoted
+    assert parse_card(plain) == parse_card(quoted)
+    with pytest.raises(CardError, match="a key appears twice"):
+        parse_card(quoted.replace("'null': unknown", "'null': unknown\n  null: none"))
+    with pytest.raises(CardError, match=r"known here: .*\bnull\b"):
+        parse_card(plain.replace("null: unknown", "nul: unknown"))
 
 
 def test_per_level_makes_one_measure_for_each_value() -> None:

@@ -22,6 +22,7 @@ from weir.query import (
 )
 from weir_server.catalog.card import Cell, Dimension, Grade, Measure, Mode
 from weir_server.plan.bind import MAX_NUMBERS, bind
+from weir_server.plan.conditions import bind_condition
 from weir_server.plan.values import BoundQuery, CellTest, EncryptedTerms, Every, NullTest, Some, ValueTest
 
 CATALOGUE = catalogue()
@@ -226,6 +227,15 @@ def test_what_would_cut_a_bin_is_refused_with_the_edges(where: Predicate) -> Non
 )
 def test_literals_of_the_wrong_kind_are_refused(where: Predicate, rule: str) -> None:
     assert refused(Query("wide", (COUNT,), (), where)).rule == rule
+
+
+def test_declared_values_are_told_as_a_query_writes_them_and_null_as_what_it_asks_for() -> None:
+    cells = (Cell("Surgery, general", "s"), Cell("O'Neill", "o"), Cell(None, "unknown"))
+    ward = Dimension("ward", "Ward", "text", cells, column="ward")
+    card = replace(wide_card(), dimensions=(ward,))
+    with pytest.raises(InvalidQuery) as caught:
+        bind_condition(equals("ward", "Surgery"), card)
+    assert caught.value.message.endswith("are 'Surgery, general', 'O''Neill'; for missing values use IS NULL")
 
 
 def test_a_negation_left_in_a_query_is_not_bound() -> None:
