@@ -61,8 +61,9 @@ _TIMEOUT = 120.0
 
 
 async def publish_locally(
-    card_path: Path, *, data_dir: Path, source: Path | None, register: Path | None = None, progress: Progress
-) -> tuple[Published, int]:
+    card_path: Path, *, data_dir: Path, source: Path | None, register: Path | None = None, accept_shrink: bool = False,
+    progress: Progress,
+) -> tuple[Published, int]:  # fmt: skip
     """Builds and activates without a server; the snapshot and the log index of its publication.
 
     Raises:
@@ -82,7 +83,7 @@ async def publish_locally(
                 snapshots = state.world.catalogue.datasets.get(card.name, ())
                 previous = snapshots[0] if snapshots else None
                 _clear_leftover(card, previous, data_dir=data_dir, progress=progress)
-            files = _Files(card_path, source, register)
+            files = _Files(card_path, source, register, accept_shrink)
             published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
             principal = Principal(name="local-operator", role=OPERATOR, domain=domain.name)
             response = await state.activate_snapshot(principal, _activation(card, published))
@@ -93,7 +94,7 @@ async def publish_locally(
 
 def publish_to_server(
     card_path: Path, *, data_dir: Path, source: Path | None, register: Path | None = None, server: str,
-    identity_file: Path, progress: Progress,
+    identity_file: Path, accept_shrink: bool = False, progress: Progress,
 ) -> tuple[Published, int]:  # fmt: skip
     """Builds here and asks the running server to activate; the snapshot and the log index of its publication.
 
@@ -114,7 +115,7 @@ def publish_to_server(
         with nobody_activates(snapshots):
             previous = _newest(channel, card.name, data_dir)
             _clear_leftover(card, previous, data_dir=data_dir, progress=progress)
-        files = _Files(card_path, source, register)
+        files = _Files(card_path, source, register, accept_shrink)
         published = _build(card, files, domain, previous, data_dir=data_dir, progress=progress)
         stub = policy_service_pb2_grpc.PolicyServiceStub(channel)
         response = _called(stub.ActivateSnapshot, _activation(card, published))
@@ -128,6 +129,8 @@ class _Files:
     card: Path
     source: Path | None
     register: Path | None
+    accept_shrink: bool
+    """Whether they are whole although most of the units are gone."""
 
 
 def _next(previous: Snapshot | None) -> int:
@@ -160,6 +163,7 @@ def _build(
         salt=domain.salt,
         source_override=files.source,
         register_override=files.register,
+        accept_shrink=files.accept_shrink,
         cluster=configured_cluster(load_config(None, data_dir=data_dir).spark, data_dir=data_dir),
         progress=progress,
     )

@@ -54,8 +54,9 @@ class Bench:
     """Gives salts of manifests: `bytes`, all zeros, where digests are to be compared."""
 
     def publish(
-        self, card: DatasetCard, rows: Sequence[Mapping[str, Any]], *, register: Sequence[Mapping[str, Any]] = ()
-    ) -> Published:
+        self, card: DatasetCard, rows: Sequence[Mapping[str, Any]], *, register: Sequence[Mapping[str, Any]] = (),
+        accept_shrink: bool = True,
+    ) -> Published:  # fmt: skip
         """Publish the next version of these rows, under this register of consents where the card has one."""
         version = len(self.snapshots) + 1
         source = write_csv(self.directory / f"source-{version}.csv", rows)
@@ -70,6 +71,7 @@ class Bench:
             entropy=self.entropy,
             source_override=source,
             register_override=write_csv(self.directory / f"register-{version}.csv", register) if register else None,
+            accept_shrink=accept_shrink,
             threads=1,
         )
         self.snapshots.append(open_snapshot(published.directory, expected_digest=published.manifest_digest))

@@ -23,6 +23,7 @@ from weir_server.cli.output import DATA, JSON, show
 @click.option(
     "--register", type=click.Path(path_type=Path, exists=True), help="Read this consent register, not the card's."
 )
+@click.option("--accept-shrink", is_flag=True, help="Publish although fewer than half of the units are left.")
 @click.option("--server", help="Admin address of the running server, host:port. Without: activate locally.")
 @click.option(
     "--identity",
@@ -32,7 +33,7 @@ from weir_server.cli.output import DATA, JSON, show
 )
 @JSON
 def publish(
-    card: Path, data_dir: Path, source: Path | None, register: Path | None, server: str | None,
+    card: Path, data_dir: Path, source: Path | None, register: Path | None, accept_shrink: bool, server: str | None,
     identity_file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Publish a dataset: build its snapshot inside the domain, then make it answerable."""
@@ -42,15 +43,13 @@ def publish(
     if server is not None and identity_file is None:
         raise InvalidRequest("--server needs the identity of an operator", field="identity", rule="publish.identity")
     said = _progress(as_json)
+    files: Any = {"source": source, "register": register, "accept_shrink": accept_shrink}
     if server is not None and identity_file is not None:
         published, leaf = publication.publish_to_server(
-            card, data_dir=data_dir, source=source, register=register, server=server, identity_file=identity_file,
-            progress=said,
-        )  # fmt: skip
-    else:
-        published, leaf = asyncio.run(
-            publication.publish_locally(card, data_dir=data_dir, source=source, register=register, progress=said)
+            card, data_dir=data_dir, server=server, identity_file=identity_file, progress=said, **files
         )
+    else:
+        published, leaf = asyncio.run(publication.publish_locally(card, data_dir=data_dir, progress=said, **files))
     result = {
         "dataset": published.directory.parent.name,
         "snapshot": published.version,

@@ -28,7 +28,7 @@ from weir_server.dp.layout import REPORT
 from weir_server.engine.duckdb import Engine, open_engine
 from weir_server.engine.spark import Cluster
 from weir_server.exact.lattice import exact_measures
-from weir_server.exact.records import ATOMS, write_atoms
+from weir_server.exact.records import ATOMS, read_atoms, write_atoms
 from weir_server.publish.atoms import CELLS, TAKEN, build_cells, climb
 from weir_server.publish.carry import Carried, carry, refuse_changed_card, renewed_members
 from weir_server.publish.consent import keep_evidence, withdrawn_held
@@ -104,6 +104,7 @@ def publish(
     source_override: Path | None = None,
     register_override: Path | None = None,
     cluster: Cluster | None = None,
+    accept_shrink: bool = False,
     threads: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Published:
@@ -112,7 +113,8 @@ def publish(
     `card_directory`: a relative source location counts from here; `source_override` replaces it, and
     `register_override` the consent register. `previous`: the latest snapshot, whose atoms the new one continues; None
     for the first. `salt`: secret of the data directory, at least 16 random bytes. `entropy`: gives the salt of the
-    manifest. `now`: aware. `cluster`: where a source of kind `spark` is. `progress`: gets a line for people at each
+    manifest. `now`: aware. `cluster`: where a source of kind `spark` is. `accept_shrink`: publish although fewer than
+    half of the previous version's units are left. `progress`: gets a line for people at each
     step.
 
     Raises:
@@ -141,7 +143,7 @@ def publish(
             paths = _paths(card, work, draft, private, card_directory, (source_override, register_override))
             with _work_engine(paths, threads=threads) as local:
                 place = Place(local, remote, salt, card.name)
-                context = _Context(version, previous, now)
+                context = _Context(version, previous, now, accept_shrink)
                 report, grounds = _build(card, place=place, paths=paths, context=context, say=say)
         say("sealing the snapshot")
 
@@ -178,6 +180,7 @@ class _Context:
     version: int
     previous: Snapshot | None
     now: datetime
+    accept_shrink: bool
 
 
 def _paths(
@@ -231,6 +234,7 @@ def _build(
     violations, noted = count_rows(card, rows=place.rows)
     more, units = build_units(card, rows=place.rows)
     _refuse([*violations, *more])
+    _refuse_shrunk(card, units.units, context)
     report = Report()
     if told:
         report = Report(
@@ -317,6 +321,28 @@ def _bounded(card: DatasetCard, report: Report, *, place: Place, draft: Path, ve
     return replace(
         report, bounded_files=bounded.files, effects=bounded.effects, effects_epsilon_nano=bounded.epsilon_nano
     )
+
+
+def _refuse_shrunk(card: DatasetCard, units: int, context: _Context) -> None:
+    """Refuse what is more likely an extract that broke off than a population that left: it would become the newest
+    version, which everybody is answered from, and nothing takes a version back.
+
+    Raises:
+        PublicationError: no unit is left; or, where dp does not hide how many there were, fewer than half of those
+            behind the previous version's atoms, and nobody said that this is meant.
+    """
+    if not units:
+        consented = "" if card.consent is None else " with a consent in force"
+        raise PublicationError(f"the source has no {card.unit_name}{consented}", rule="publication.empty")
+    if context.accept_shrink or context.previous is None or not exact_measures(card):
+        return
+    before = sum(atom.n for atom in read_atoms(context.previous.directory / ATOMS))
+    if 2 * units < before:
+        raise PublicationError(
+            f"{units:,} units are left of at least {before:,} in version {context.previous.version}: is the source "
+            "whole? If it is, say so (`--accept-shrink`)",
+            rule="publication.shrunk",
+        )
 
 
 def _noted(counts: dict[str, int], rule: str, *, of: DatasetCard) -> dict[str, int]:

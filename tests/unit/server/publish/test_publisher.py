@@ -20,6 +20,7 @@ from weir_server.catalog.snapshot import open_snapshot
 from weir_server.publish import publisher
 from weir_server.publish.files import activating, nobody_activates, publishing_alone
 from weir_server.publish.publisher import Published, publish
+from weir_server.publish.source import declared_columns
 
 Rows = list[dict[str, Any]]
 
@@ -130,6 +131,48 @@ def test_a_file_that_is_no_table_is_refused_without_the_engines_words(content: s
         run(parse(clinic()), source, tmp_path)
     assert refused.value.rule in ("source.line", "source.column")
     assert refused.value.__context__ is None or "Error" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [clinic(), spending()], ids=["exact", "dp"])
+def test_a_source_without_anybody_is_no_version(content: dict[str, Any], tmp_path: Path) -> None:
+    card = parse(content)
+    source = tmp_path / "source.csv"
+    source.write_text(",".join(declared_columns(card)) + "\n", encoding="utf-8")
+    with pytest.raises(PublicationError) as refused:
+        run(card, source, tmp_path)
+    assert refused.value.rule == "publication.empty"
+    assert not (tmp_path / "data" / "snapshots" / card.name / "1").exists()
+
+
+def test_most_units_leave_only_if_the_provider_says_so(tmp_path: Path) -> None:
+    """Fault: the extract broke off, and its few rows become what everybody is answered from."""
+    rows, bench = list(clinic_rows(random_units(random.Random(4), 200))), Bench(tmp_path)
+    before = bench.publish(parse(clinic()), rows).report.units_in_atoms
+    kept = {row["who"]: None for row in rows}
+    whole, half = list(kept), (before + 1) // 2
+    left = [row for row in rows if row["who"] in whole[: half - 1]]
+    with pytest.raises(
+        PublicationError, match=f"{half - 1} units are left of at least {before} in version 1"
+    ) as refused:
+        bench.publish(parse(clinic()), left, accept_shrink=False)
+    assert refused.value.rule == "publication.shrunk"
+    enough = [row for row in rows if row["who"] in whole[:half]]
+    assert bench.publish(parse(clinic()), enough, accept_shrink=False).report.units == half
+    assert bench.publish(parse(clinic()), left, accept_shrink=True).report.units == half - 1
+
+
+def test_of_what_dp_hides_no_refusal_tells_whether_most_units_left(tmp_path: Path) -> None:
+    card, previous = parse(spending()), None
+    rows = [row | {"ward": 1, "spend": 5} for row in good_rows()]
+    source = tmp_path / "source.csv"
+    for version, people in ((1, rows), (2, rows[:1])):
+        write_csv(source, people)
+        published = publish(
+            card, card_directory=tmp_path, data_dir=tmp_path / "data", version=version, previous=previous, now=NOW,
+            salt=SALT, source_override=source, threads=1,
+        )  # fmt: skip
+        assert (published.report.rows, published.report.units) == (0, 0), "not told"
+        previous = open_snapshot(published.directory, expected_digest=published.manifest_digest)
 
 
 def test_an_absent_source_is_refused(tmp_path: Path) -> None:
