@@ -23,12 +23,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import load_pem_x509_certificates
 from google.rpc import status_pb2
 
-from weir.errors import InvalidRequest, Unavailable, UnknownName
+from weir.errors import InvalidRequest, PermissionDenied, Unavailable, UnknownName
 from weir.v1 import (
     catalogue_service_pb2,
     catalogue_service_pb2_grpc,
     policy_service_pb2,
     policy_service_pb2_grpc,
+    quota_service_pb2,
+    quota_service_pb2_grpc,
 )
 from weir.wire import error_from_status
 from weir_server import clock
@@ -111,6 +113,7 @@ def publish_to_server(
         with read_books(data_dir, settings=settings) as tx:
             require_settled(tx, card.name)
     with publishing_alone(snapshots), _channel(server, identity) as channel:
+        _ask_admin(channel, server)
         # Whatever the server is activating, for a publisher that may be gone, must not become the newest in between.
         with nobody_activates(snapshots):
             previous = _newest(channel, card.name, data_dir)
@@ -227,6 +230,29 @@ def _authorities(bundle: bytes) -> set[bytes]:
         return {found.fingerprint(SHA256()) for found in load_pem_x509_certificates(bundle)}
     except ValueError:
         raise InvalidRequest("not an identity file", field="identity", rule="identity.form") from None
+
+
+def _ask_admin(channel: grpc.Channel, server: str) -> None:
+    """Ask what operators alone may, on the admin listener alone, before a source is read for an hour in vain.
+
+    Raises:
+        PermissionDenied: another role, or the server's public address.
+        Unavailable: nobody answers there.
+    """
+    stub = quota_service_pb2_grpc.QuotaAdminServiceStub(channel)
+    try:
+        _called(stub.ListQuotas, quota_service_pb2.ListQuotasRequest(page_size=1))
+    except PermissionDenied as error:
+        raise PermissionDenied(
+            f"{error.message} at {server}: publishing takes the admin address and an operator's identity",
+            rule=error.rule,
+        ) from None
+    except Unavailable as error:
+        if error.rule != "transport":
+            raise
+        raise Unavailable(
+            f"nothing on {server} answers operators: is it the server's admin address?", rule="transport"
+        ) from None
 
 
 def _called(method: Callable[..., Any], request: Any) -> Any:

@@ -77,10 +77,16 @@ def test_publish_works_without_a_server_and_through_one(tmp_path: Path) -> None:
             ("clinic", [2, 1]),
             ("spending", [1]),
         ]
-        refused = weir("publish", spending, "--data", data_dir, "--server", server.admin, "--identity",
-                       server.identity("requester", "alice"), code=1)  # fmt: skip
-        assert "may not make this call" in refused
-        # What that left behind does not stand in the way of who may.
+        broken = tmp_path / "broken.csv"
+        broken.write_text("no table of anything", encoding="utf-8")
+        alice_file = server.identity("requester", "alice")
+        for address, identity, code in (
+            (server.admin, alice_file, 1), (server.public, olga, 5), ("127.0.0.1:1", olga, 5)
+        ):  # fmt: skip
+            refused = weir("publish", spending, "--data", data_dir, "--source", broken, "--server", address,
+                           "--identity", identity, code=code)  # fmt: skip
+            assert address in refused
+            assert "admin address" in refused, "before anything is read"
         assert weir_json("publish", spending, "--data", data_dir, *through)["snapshot"] == 2
     finally:
         assert server.stop() == 0
