@@ -111,6 +111,7 @@ class Twice:
             version=len(snapshots) + 1,
             previous=snapshots[-1] if snapshots else None,
             now=NOW,
+            accept_shrink=True,
             salt=SALT,
             source_override=source,
             register_override=register,
