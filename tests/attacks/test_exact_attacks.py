@@ -265,8 +265,8 @@ def test_subtracting_versions_gives_nobody_away(
     if mutant == "forgets earlier steps":
         monkeypatch.setattr(publisher_module, "load", forgetful)
     if mutant == "has no rule":
-        judge = carry_module._judge
-        monkeypatch.setattr(carry_module, "_judge", lambda *arguments: (judge(*arguments)[0], set()))
+        judge = carry_module.judge
+        monkeypatch.setattr(carry_module, "judge", lambda *given, **named: (judge(*given, **named)[0], set()))
     found = history(Bench(tmp_path))
     difference = found[2][0] - found[0][0], found[2][1] - found[0][1]
     if mutant is None:
