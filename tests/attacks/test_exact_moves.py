@@ -16,6 +16,7 @@ from tests.support.exact import Bench
 from weir.query import Function
 from weir_server.catalog.card import DatasetCard
 from weir_server.exact.records import Atom
+from weir_server.publish import carry as carry_module
 
 
 def sums(bench: Bench, version: int) -> dict[str, tuple[int, int]]:
@@ -95,6 +96,56 @@ def test_a_width_holds_for_every_class_that_versions_tell_apart(then: dict[str, 
     publish_all(bench, card, first, second, first | at_most)
     shown = [sums(bench, version)["a"] for version in (1, 2, 3)]
     assert shown[2] == shown[1], "else ten would have a sum of 1,000, and each of them 100"
+
+
+def test_of_two_measures_ten_changes_are_ten_of_one(tmp_path: Path) -> None:
+    bench, card = Bench(tmp_path), _with_two_measures()
+    first = {f"s{i}": ("a", 5, 5) for i in range(30)}
+    then = first | {f"s{i}": ("a", 6, 5) for i in range(9)} | {"s9": ("a", 5, 50)}
+    for world in (first, then):
+        listed = [{"who": who, "town": town, "v0": v0, "v1": v1} for who, (town, v0, v1) in world.items()]
+        held = bench.publish(card, listed).report.held_back
+    assert (held, sums(bench, 2)) == (1, sums(bench, 1)), "the second measure's sum would differ by one person's change"
+
+
+def _with_two_measures() -> DatasetCard:
+    card = town_card()
+    return replace(card, measures=tuple(replace(card.measures[0], name=name, column=name) for name in ("v0", "v1")))
+
+
+def test_a_new_atom_is_as_wide_in_those_who_changed_on_the_way(tmp_path: Path) -> None:
+    bench, card = Bench(tmp_path), town_card(width=20)
+    card = replace(card, measures=(replace(card.measures[0], statistics=frozenset({Function.SUM, Function.AVG})),))
+    stay, kept = {f"s{i}": ("a", 5 * i) for i in range(20)}, {f"u{i}": ("a", 10 * i) for i in range(10)}
+    moved = {who: ("b", value) for who, (_, value) in kept.items()} | people("b", named("c", 10), value=100)
+    publish_all(bench, card, stay | kept | people("a", named("c", 10), value=0), stay | moved)
+    assert "b" not in sums(bench, 2), "less what a lost, ten would have changed by 1,000: from 0 to 100, each of them"
+
+
+def test_units_that_joined_an_atom_which_kept_its_record_are_not_held_against_its_width(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    stay, leave, there = (
+        {f"{x}{i}": (town, 5 * i) for i in range(20)} for x, town in (("s", "a"), ("l", "a"), ("q", "b"))
+    )
+    few = {f"l{i}": ("b", 5 * i) for i in range(5)}
+    joined = {f"n{i}": ("a", 10 * i) for i in range(10)}
+    publish_all(bench, town_card(width=20), stay | leave | there, stay | there, stay | joined | few | there)
+    assert [sums(bench, version)["b"][0] for version in (1, 2, 3)] == [20, 20, 20]
+    assert sums(bench, 3)["a"][0] == 30
+
+
+def test_versions_of_a_laxer_time_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier publishers judged atom by atom: there may be a unit that shares its trace with nobody."""
+    bench = Bench(tmp_path)
+    stay, there, movers = people("a", named("s", 20)), people("b", named("q", 20)), named("m", 9)
+    second = stay | there | people("b", [*movers, "known"])
+    with monkeypatch.context() as lax:
+        judge = carry_module.judge
+        lax.setattr(carry_module, "judge", lambda *given, **named: (judge(*given, **named)[0], set()))
+        publish_all(bench, town_card(), stay | there | people("a", movers) | {"x": ("a", 97)}, second)
+    assert sums(bench, 2)["b"][0] == 30, "else this tests nothing"
+    publish_all(bench, town_card(), second | people("a", named("n", 10)))
+    assert sums(bench, 3)["a"][0] == 30
 
 
 # ── any run of versions ───────────────────────────────────────────────────────────────────────────────────────────

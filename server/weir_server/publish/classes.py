@@ -14,8 +14,13 @@ of its trace, then all in which its trace divides, then all that its trace ever 
 shown is one class, as it was before, so this ends with every class large. What decides is the partition, not the order:
 fewer atoms shown never make a smaller class.
 
-Then each unit shares its trace with k - 1 others, and exchanging all that two of them ever contributed changes no
-record of any atom in any version: no sequence of questions singles out a unit, whatever else about the others is known.
+Then each unit shares its trace with k - 1 others, and if two of them swapped all that they ever contributed, no record
+of any atom in any version would change: whose something is, no sequence of questions tells.
+
+Whether values changed is asked against the same atom's last record, of each measure, and where a unit moves against the
+atom it leaves; not further back. Of eleven that change, ten may change back, and what differs then is the change of one
+of eleven: whoever knows that the ten are as they were knows whose.
+
 A unit that was never behind a record needs no company, since no record depends on it.
 """
 
@@ -83,8 +88,8 @@ def compare(card: DatasetCard, *, place: Place) -> None:
     rows.keep(
         COMPARED,
         statement(
-            f"SELECT {told}, {history} AS history, {before} AS before, {after} AS after "
-            f"FROM {_STEPPED} AS c LEFT JOIN {_SEVERAL} AS s ON c.unit = s.unit"
+            f"SELECT {told}, {history} AS history, {_letter('s.kept', of='c')} AS step, {before} AS before, "
+            f"{after} AS after FROM {_STEPPED} AS c LEFT JOIN {_SEVERAL} AS s ON c.unit = s.unit"
         ),
     )
     for name in (_SEVERAL, _STEPPED, _CURRENT):
@@ -104,8 +109,9 @@ def _stepped(card: DatasetCard) -> str:
     names = ", ".join(f"COALESCE(o.{column}, c.{column}) AS {column}" for column in (*KEY, "unit"))
     on = " AND ".join(f"o.{column} = c.{column}" for column in (*KEY, "unit"))
     present = "COALESCE(o.present, FALSE)"
+    stayed = f"CASE WHEN {_same(columns, 'c')} THEN 's' ELSE {_changed(columns)} END"
     step = (
-        f"CASE WHEN {present} AND c.unit IS NOT NULL THEN CASE WHEN {_same(columns, 'c')} THEN 's' ELSE 'c' END "
+        f"CASE WHEN {present} AND c.unit IS NOT NULL THEN {stayed} "
         f"WHEN {present} THEN CASE WHEN e.unit IS NOT NULL AND {_same(columns, 'e')} THEN 'm' ELSE 'l' END "
         "WHEN c.unit IS NOT NULL THEN 'j' ELSE 'a' END"
     )
@@ -124,6 +130,12 @@ def _letter(kept: str, *, of: str) -> str:
 
 def _same(columns: Sequence[str], now: str) -> str:
     return " AND ".join(f"o.{column} = {now}.{column}" for column in columns) or "TRUE"
+
+
+def _changed(columns: Sequence[str]) -> str:
+    """Expression: the step of a unit whose values changed, which says of several measures which ones."""
+    which = (f"CASE WHEN o.{column} = c.{column} THEN '0' ELSE '1' END" for column in columns)
+    return "'c'" if len(columns) < 2 else f"TEXT_JOIN('', {', '.join(which)}, 'c')"
 
 
 def _text(history: str, *, of: str) -> str:
@@ -166,11 +178,11 @@ def bring_classes(card: DatasetCard, *, place: Place) -> None:
             values[index] = f"v_{index}"
             columns += f", COALESCE({chosen}) AS v_{index}"
             sums[f"s_{index}"] = (f"EXACT_SUM(v_{index})", "HUGEINT")
-    step = "SUBSTRING(history, LENGTH(history), 1) AS step"
+    # What a unit brings to an atom that it joins is behind no record as long as that atom keeps its old one.
     bring_groups(
         _CLASSES,
-        f"(SELECT {_KEY}, {step}, before, after{columns} FROM {COMPARED}) AS compared",
-        keys={**_KEY_COLUMNS, "step": "TEXT", "before": "TEXT", "after": "TEXT"},
+        f"(SELECT {_KEY}, step, LENGTH(history) = 1 AS newly, before, after{columns} FROM {COMPARED}) AS compared",
+        keys={**_KEY_COLUMNS, "step": "TEXT", "newly": "BOOLEAN", "before": "TEXT", "after": "TEXT"},
         sums=sums,
         values=values,
         most=card.coalition + 1,
@@ -224,9 +236,10 @@ def _small_classes(card: DatasetCard, local: Engine) -> int:
     told = "concat_ws('.', born, level, coarse, step)"
     local.run(
         f"CREATE OR REPLACE TABLE {_SHOWN} AS SELECT before, after, min(n) AS n, "
-        f"coalesce(string_agg({told}, ' ' ORDER BY {_KEY}) FILTER (WHERE {shown}), '') AS shown "
+        f"coalesce(string_agg({told}, ' ' ORDER BY {_KEY}) FILTER (WHERE step <> 'a' AND {shown}), '') AS shown "
         f"FROM {_CLASSES} GROUP BY before, after"
     )
+    # Absence is no step to show: within a trace all have a row there, or none has.
     # A class of which nothing is shown is told apart where something of others of its trace is. Those whose trace was
     # empty never were behind a record, and are not.
     merged = (
@@ -259,7 +272,8 @@ def _narrow_classes(card: DatasetCard, local: Engine, apart: str) -> Iterator[tu
     )
     for batch in local.batches(
         f"SELECT before, shown, ({_KEY}) IN (FROM {_FROZEN}) AS frozen, sum(c.n), {columns} FROM {_CLASSES} AS c "
-        f"JOIN {_SHOWN} USING (before, after) SEMI JOIN ({apart}) USING (before, shown) GROUP BY before, shown, {_KEY}"
+        f"JOIN {_SHOWN} USING (before, after) SEMI JOIN ({apart}) USING (before, shown) "
+        f"WHERE NOT (c.newly AND ({_KEY}) IN (FROM {_FROZEN})) GROUP BY before, shown, {_KEY}"
     ):
         for before, shown, frozen, count, *cells in batch:
             spreads = (
@@ -341,7 +355,7 @@ class Newcomers:
         if not all(self._enough(n) for n in (new, *left.values(), *(n for _, _, n in known))):
             return False
         # The new record's width is that of its cell, so where widths count it is of one class alone, and of all of it.
-        if self.widths and taken and (new or len(taken) > 1 or any(left.values())):
+        if self.widths and taken and (new or len(known) > 1 or any(left.values())):
             return False
         self._left |= left
         return True

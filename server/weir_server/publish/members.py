@@ -3,9 +3,9 @@
 """Who stands behind each atom's record: the publisher's private memory between versions.
 
 A file DATA/private/<dataset>/<version>-<digests>.parquet holds, for each atom and unit, a keyed hash of the unit, its
-values behind the record in force, and its history over the atom's records: one letter a record, `j` joined (`i` with
-the values it had in another atom), `s` stayed, `c` changed, `l` left, `a` absent. It is as sensitive as the source: no
-query path opens it, and only the files that the next publication may need are kept.
+values behind the record in force, and its history over the atom's records: one step a record, `j` joined (`i` with the
+values it had in another atom), `s` stayed, `c` changed (of several measures `01c` says which), `l` left, `a` absent. It
+is as sensitive as the source: no query path opens it, and only the files that the next publication may need are kept.
 
 Where the source is on a cluster, so are the members; a file of the same name, but for `.json`, says where they are and
 what names them.
