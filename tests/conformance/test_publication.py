@@ -172,8 +172,11 @@ def test_units_of_a_dp_dataset_are_in_the_same_cells(twice: Twice) -> None:
 
 def test_what_changes_is_shown_or_held_back_alike_from_version_to_version(twice: Twice) -> None:
     card, first = town_card(width=3), people("a", named("p", 30)) | people("b", named("q", 25), value=9)
-    steps = [first, first | people("a", ["n0"]), first | people("a", named("n", 12)) | people("c", named("r", 14), 40)]
-    for step in steps:
+    third = first | people("a", named("n", 12)) | people("c", named("r", 14), 40)
+    third |= people("a", named("q", 6), value=9) | people(
+        "c", named("q1", 5), value=9
+    )  # who move are behind two records
+    for step in (first, first | people("a", ["n0"]), third):
         here, there = twice.publish(card, town_rows(step))
         assert there.report == here.report
         assert twice.atoms("there", there.version) == twice.atoms("here", here.version)
