@@ -57,8 +57,8 @@ def load(
     Raises:
         PublicationError: a line is not as declared; it says which line and why, never what is on it.
     """
-    # By position: the engine's names would not tell `Stay` from `stay`.
-    kept = ", ".join(f"t.f{names.index(column)} AS {identifier(column)}" for column in columns)
+    # By position, under reserved names: the engine would not tell `Stay` from `stay`.
+    kept = ", ".join(f"t.weir_{names.index(column)} AS {identifier(column)}" for column in columns)
     try:
         engine.run(f"CREATE TABLE {target} AS SELECT {kept} FROM {_read(path, delimiter, len(names))} AS t")
         beyond = _may_end_in_nothing(path, delimiter) and _fields_beyond(engine, path, delimiter, len(names))
@@ -70,7 +70,7 @@ def load(
 
 def _read(path: Path, delimiter: str, width: int, *, refuse: bool = True) -> str:
     """The file as a relation of `width` texts. `refuse`: other lines are an error, not left out."""
-    fields = ", ".join(f"f{index}: 'VARCHAR'" for index in range(width))
+    fields = ", ".join(f"weir_{index}: 'VARCHAR'" for index in range(width))
     return (
         f"read_csv({quote(str(path))}, auto_detect = false, columns = {{{fields}}}, header = true, skip = 0, "
         f"delim = {quote(DELIMITERS[delimiter])}, quote = '\"', escape = '\"', comment = '', nullstr = '', "
