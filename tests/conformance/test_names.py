@@ -15,6 +15,8 @@ from weir_server.engine.duckdb import open_engine
 from weir_server.engine.spark import Cluster
 from weir_server.publish.publisher import Published
 
+pytestmark = pytest.mark.timeout(900)
+"""Seconds. Several publications on a cluster of one machine, which may be slow."""
 PEOPLE = 90
 PLAIN = {name: name for name in SOURCE}, {name: name for name in REGISTER}
 STARTS = (0, 4)

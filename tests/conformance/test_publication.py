@@ -38,6 +38,9 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SALT = bytes(range(32))
 Rows = Sequence[Mapping[str, Any]]
 
+pytestmark = pytest.mark.timeout(900)
+"""Seconds. Several publications on a cluster of one machine, which may be slow."""
+
 
 def visits(people: int) -> list[dict[str, Any]]:
     """Visits to the clinic, as text, with halves and nothing missing that the card wants."""
