@@ -114,8 +114,10 @@ class SparkEngine:
         def kept() -> None:
             frame = self._frame(statement)
             frame.write.mode("error").parquet(path)
-            # Sail writes no file where there are no rows, and then nothing there says what the columns were.
-            self.session.read.schema(frame.schema).parquet(path).createOrReplaceTempView(name)
+            found = self.session.read.parquet(path)
+            if not found.columns:  # Sail writes no file where there are no rows, and then nothing there names columns.
+                found = self.session.read.schema(frame.schema).parquet(path)
+            found.createOrReplaceTempView(name)
 
         self._guarded(kept)
 

@@ -18,8 +18,8 @@ Then each unit shares its trace with k - 1 others, and if two of them swapped al
 of any atom in any version would change: whose something is, no sequence of questions tells.
 
 Whether values changed is asked against the same atom's last record, of each measure, and where a unit moves against the
-atom it leaves; not further back. Of eleven that change, ten may change back, and what differs then is the change of one
-of eleven: whoever knows that the ten are as they were knows whose.
+atom it leaves, of all measures together; not further back. Of eleven that change, ten may change back, and what differs
+then is the change of one of eleven: whoever knows that the ten are as they were knows whose.
 
 A unit that was never behind a record needs no company, since no record depends on it.
 """
@@ -195,7 +195,6 @@ def bring_strays(card: DatasetCard, *, place: Place) -> None:
     """Count units in cells of no atom by cell, class, and whether their values are those of the atom they left."""
     columns = value_columns(card)
     changed = " OR ".join(f"x.{column} <> c.old_{column}" for column in columns) or "FALSE"
-    left = "SUBSTRING(c.history, LENGTH(c.history), 1) = 'l'"
     values = "".join(f", u.{column} AS {column}" for column in columns)
     stray = (
         f"SELECT u.code AS code, {hashed_unit('u.unit', key=place.units_key)} AS unit{values} FROM {UNITS} AS u "
@@ -203,7 +202,7 @@ def bring_strays(card: DatasetCard, *, place: Place) -> None:
     )
     each = (
         "SELECT x.unit AS unit, x.code AS code, MIN(c.before) AS before, MIN(c.after) AS after, "
-        f"MAX(CASE WHEN {left} AND ({changed}) THEN 1 ELSE 0 END) AS changed "
+        f"MAX(CASE WHEN c.step = 'l' AND ({changed}) THEN 1 ELSE 0 END) AS changed "
         f"FROM ({stray}) AS x JOIN {COMPARED} AS c ON x.unit = c.unit GROUP BY x.unit, x.code"
     )
     keys = {"code": "BIGINT", "before": "TEXT", "after": "TEXT", "changed": "INT"}
